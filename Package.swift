@@ -1,0 +1,67 @@
+// swift-tools-version: 6.2
+// SPDX-License-Identifier: Apache-2.0
+
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
+let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
+
+let package = Package(
+    name: "nbdecrypt",
+    products: [
+        .executable(name: "nbdecrypt", targets: ["nbdecrypt"]),
+        // Libraries for the fuzz targets in Fuzz/, which are a package of their own.
+        .library(name: "BlockIO", targets: ["BlockIO"]),
+        .library(name: "ImageFormats", targets: ["ImageFormats"]),
+        .library(name: "Crypto", targets: ["Crypto"]),
+        .library(name: "NBDServer", targets: ["NBDServer"]),
+        .library(name: "TestSupport", targets: ["TestSupport"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+        .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2"),
+    ],
+    targets: [
+        .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CDeflate", pkgConfig: "libdeflate", providers: [.apt(["libdeflate-dev"])]),
+        .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+        .systemLibrary(name: "CLibNBD", pkgConfig: "libnbd", providers: [.apt(["libnbd-dev"])]),
+        .target(name: "CLinux", cSettings: [.treatAllWarnings(as: .error)]),
+        .target(name: "BlockIO", dependencies: ["CLinux", system], swiftSettings: strict),
+        .target(name: "ImageFormats", dependencies: ["BlockIO", "CDeflate", "CZstd"], swiftSettings: strict),
+        .target(name: "Crypto", dependencies: ["BlockIO", "COpenSSL", system], swiftSettings: strict),
+        .target(name: "NBDServer", dependencies: ["BlockIO", "CLinux", logging, system], swiftSettings: strict),
+        .executableTarget(
+            name: "nbdecrypt",
+            dependencies: [
+                "BlockIO", "ImageFormats", "Crypto", "NBDServer", "CLinux", logging, system, subprocess,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+        .target(name: "TestSupport", dependencies: ["BlockIO"], swiftSettings: strict),
+        .testTarget(name: "BlockIOTests", dependencies: ["BlockIO", "TestSupport", system], swiftSettings: strict),
+        .testTarget(
+            name: "ImageFormatsTests", dependencies: ["BlockIO", "ImageFormats", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(name: "CryptoTests", dependencies: ["BlockIO", "Crypto", "COpenSSL"], swiftSettings: strict),
+        .testTarget(
+            name: "NBDServerTests", dependencies: ["BlockIO", "NBDServer", "TestSupport", logging],
+            swiftSettings: strict),
+        .testTarget(
+            name: "InteropTests",
+            dependencies: ["nbdecrypt", "CLibNBD", "TestSupport", subprocess, system],
+            swiftSettings: strict),
+    ]
+)

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Why a read failed: a code for the client and a sentence for the log.
+public struct BlockError: Error, Equatable, Sendable, CustomStringConvertible {
+    /// What kind of failure this is; decides the error number that an NBD client sees.
+    public enum Code: Sendable {
+        /// The answer is not in memory and the caller asked not to wait.
+        case wouldBlock
+        /// The system could not read the bytes.
+        case inputOutput
+        /// The image contradicts itself at this place.
+        case damaged
+        /// The request does not lie within the device, or is not aligned.
+        case outOfRange
+    }
+
+    public let code: Code
+    /// One sentence: layer, place, reason. Holds no guest data.
+    public let description: String
+
+    private init(_ code: Code, _ description: String) {
+        self.code = code
+        self.description = description
+    }
+
+    public static let wouldBlock = BlockError(.wouldBlock, "the answer is not in memory")
+
+    public static func inputOutput(_ description: String) -> BlockError { BlockError(.inputOutput, description) }
+
+    public static func damaged(_ description: String) -> BlockError { BlockError(.damaged, description) }
+
+    public static func outOfRange(_ description: String) -> BlockError { BlockError(.outOfRange, description) }
+}

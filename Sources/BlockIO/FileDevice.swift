@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import CLinux
+import Glibc
+public import SystemPackage
+
+/// A regular file or a block device, opened for reading.
+///
+/// Any number of threads may read at the same time; the file position is never used.
+public final class FileDevice: BlockDevice {
+    /// The name it was opened by, for messages.
+    public let path: FilePath
+    public let size: UInt64
+    public let alignment = 1
+    private let descriptor: FileDescriptor
+
+    /// Opens `path` for reading.
+    /// - Throws: ``FormatError`` with code `unreadable` when it cannot be opened or is not a file or a block device.
+    public init(path: FilePath) throws(FormatError) {
+        self.path = path
+        let descriptor: FileDescriptor
+        do {
+            // Opening a FIFO would wait for a writer without O_NONBLOCK, which means nothing to a file.
+            descriptor = try FileDescriptor.open(path, .readOnly, options: [.nonBlocking, .closeOnExec])
+        } catch {
+            throw Self.cannotOpen(path, error)
+        }
+        do {
+            self.size = try Self.size(of: descriptor, path)
+        } catch {
+            try? descriptor.close()
+            throw error
+        }
+        self.descriptor = descriptor
+    }
+
+    deinit { try? descriptor.close() }
+
+    private static func cannotOpen(_ path: FilePath, _ error: any Error) -> FormatError {
+        let advice =
+            switch error as? Errno {
+            case .noSuchFileOrDirectory: "; check the name"
+            case .permissionDenied: "; run this as a user who may read the file"
+            default: ""
+            }
+        return .unreadable("cannot open \(path): \(error)\(advice)")
+    }
+
+    private static func size(of descriptor: FileDescriptor, _ path: FilePath) throws(FormatError) -> UInt64 {
+        var status = stat()
+        guard unsafe fstat(descriptor.rawValue, &status) == 0 else {
+            throw .unreadable("cannot examine \(path): \(Errno(rawValue: errno))")
+        }
+        switch status.st_mode & S_IFMT {
+        case S_IFREG:
+            return UInt64(status.st_size)
+        case S_IFBLK:
+            var size: UInt64 = 0
+            guard unsafe linux_block_device_size(descriptor.rawValue, &size) == 0 else {
+                throw .unreadable("cannot ask \(path) for its size: \(Errno(rawValue: errno))")
+            }
+            return size
+        case S_IFDIR:
+            throw .unreadable("\(path) is a directory; name an image file in it")
+        default:
+            throw .unreadable("\(path) is neither a file nor a block device; name an image file")
+        }
+    }
+
+    public func read(into buffer: inout MutableRawSpan, at offset: UInt64, _ mode: ReadMode) throws(BlockError) {
+        try checkBounds(buffer.byteCount, at: offset, layer: "file")
+        let failure: BlockError? = unsafe buffer.withUnsafeMutableBytes { bytes in
+            var done = 0
+            while done < bytes.count {
+                let rest = unsafe UnsafeMutableRawBufferPointer(rebasing: bytes[done...])
+                let count = unsafe readOnce(rest, at: offset + UInt64(done), mode)
+                if count > 0 {
+                    done += count
+                    continue
+                }
+                let place = "file: reading \(rest.count) bytes at \(offset + UInt64(done))"
+                guard count < 0 else { return .inputOutput("\(place): the file has become shorter than \(size) bytes") }
+                switch Errno(rawValue: errno) {
+                case .interrupted: continue
+                case .wouldBlock: return .wouldBlock
+                // Not every file system can say whether a read would wait: ask a thread that may.
+                case .notSupported where mode == .cachedOnly: return .wouldBlock
+                case let error: return .inputOutput("\(place): \(error)")
+                }
+            }
+            return nil
+        }
+        if let failure { throw failure }
+    }
+
+    private func readOnce(_ bytes: UnsafeMutableRawBufferPointer, at offset: UInt64, _ mode: ReadMode) -> Int {
+        switch mode {
+        case .mayBlock:
+            unsafe pread(descriptor.rawValue, bytes.baseAddress, bytes.count, off_t(offset))
+        case .cachedOnly:
+            unsafe linux_pread_nowait(descriptor.rawValue, bytes.baseAddress, bytes.count, off_t(offset))
+        }
+    }
+
+    public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
+        try checkBounds(1, at: offset, layer: "file")
+        let end = min(size, offset.addingReportingOverflow(limit).overflow ? size : offset + limit)
+        let data = linux_seek_data(descriptor.rawValue, off_t(offset))
+        if data < 0 {
+            // ENXIO: a hole up to the end. Anything else: this file cannot say, so all of it is data.
+            let kind: Extent.Kind = Errno(rawValue: errno) == .noSuchAddressOrDevice ? .unallocated : .data
+            return Extent(offset: offset, length: end - offset, kind: kind)
+        }
+        if UInt64(data) > offset {
+            return Extent(offset: offset, length: min(end, UInt64(data)) - offset, kind: .unallocated)
+        }
+        let hole = linux_seek_hole(descriptor.rawValue, off_t(offset))
+        let dataEnd = hole > off_t(offset) ? min(end, UInt64(hole)) : end
+        return Extent(offset: offset, length: dataEnd - offset, kind: .data)
+    }
+}

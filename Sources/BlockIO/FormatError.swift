@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Why an image cannot be opened: what is wrong, where in the file, what was found, what is allowed, what to do.
+public struct FormatError: Error, Equatable, Sendable, CustomStringConvertible {
+    /// What kind of trouble this is.
+    public enum Code: Sendable {
+        /// The image is of this format but contradicts itself or its file.
+        case damaged
+        /// The image is sound but uses something that this program does not do.
+        case unsupported
+        /// The contents are of no format that this program knows.
+        case notRecognised
+        /// The file cannot be opened or read at all.
+        case unreadable
+    }
+
+    public let code: Code
+    /// One sentence, with the offending numbers.
+    public let description: String
+
+    private init(_ code: Code, _ description: String) {
+        self.code = code
+        self.description = description
+    }
+
+    /// A value in the image is out of its range.
+    ///
+    /// - Parameters:
+    ///   - field: structure and field, e.g. "qcow2 header: cluster_bits".
+    ///   - offset: where in the file, in bytes.
+    ///   - advice: what to do about it; nil gives the usual advice for a damaged file.
+    public static func damaged(
+        _ field: String, at offset: UInt64, found: some CustomStringConvertible, allowed: String, advice: String? = nil
+    ) -> FormatError {
+        let advice = advice ?? "the image is damaged or not complete: compare it with the original or a backup"
+        return FormatError(.damaged, "\(field) at byte \(offset): found \(found), allowed \(allowed); \(advice)")
+    }
+
+    public static func unsupported(_ description: String) -> FormatError { FormatError(.unsupported, description) }
+
+    public static func notRecognised(_ description: String) -> FormatError { FormatError(.notRecognised, description) }
+
+    public static func unreadable(_ description: String) -> FormatError { FormatError(.unreadable, description) }
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The bridge between arrays, spans and memory, so that the layers above need no unsafe code for it.
+
+extension MutableRawSpan {
+    /// Gives `body` the bytes `range` of this span.
+    @inline(__always)
+    public mutating func withSlice<Result, Failure: Error>(
+        _ range: Range<Int>, _ body: (inout MutableRawSpan) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        var slice = _mutatingExtracting(range)
+        return try body(&slice)
+    }
+
+    /// Sets every byte to zero.
+    public mutating func clear() {
+        unsafe withUnsafeMutableBytes { bytes in _ = unsafe bytes.initializeMemory(as: UInt8.self, repeating: 0) }
+    }
+
+    /// Copies `source` to the start of this span, which is at least as long.
+    public mutating func copy(from source: RawSpan) {
+        precondition(source.byteCount <= byteCount)
+        unsafe withUnsafeMutableBytes { target in
+            unsafe source.withUnsafeBytes { source in unsafe target.copyMemory(from: source) }
+        }
+    }
+}
+
+extension [UInt8] {
+    /// Gives `body` the array's memory to change.
+    public mutating func withMutableBytes<Result, Failure: Error>(
+        _ body: (inout MutableRawSpan) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        var elements = mutableSpan
+        var bytes = unsafe elements.mutableBytes
+        return try body(&bytes)
+    }
+
+    /// Gives `body` the array's memory to read.
+    public func withBytes<Result, Failure: Error>(
+        _ body: (RawSpan) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        let elements = span
+        return try body(unsafe elements.bytes)
+    }
+
+    /// The bytes of a span.
+    public init(copying source: RawSpan) {
+        self = unsafe source.withUnsafeBytes { bytes in unsafe Array(bytes) }
+    }
+}
+
+extension BlockDevice {
+    /// Reads `count` bytes into an array; for metadata, whose size has been checked.
+    public func read(count: Int, at offset: UInt64, _ mode: ReadMode = .mayBlock) throws(BlockError) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: count)
+        try bytes.withMutableBytes { (span) throws(BlockError) in try read(into: &span, at: offset, mode) }
+        return bytes
+    }
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Decrypts runs of sectors. The layer that owns the data decides which offset numbers them.
+///
+/// Any number of threads may call one cipher at the same time.
+public protocol SectorCipher: Sendable {
+    /// The encryption unit in bytes; a power of two.
+    var sectorSize: Int { get }
+
+    /// Decrypts whole sectors in place.
+    ///
+    /// - Parameters:
+    ///   - sectors: a multiple of `sectorSize` bytes of ciphertext; plaintext afterwards.
+    ///   - firstSector: the number of the first sector, counted in units of `sectorSize`.
+    /// - Throws: ``BlockError`` when the cryptographic library fails.
+    func decrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError)
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#define _GNU_SOURCE
+#include "CLinux.h"
+
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+ssize_t linux_pread_nowait(int fd, void *buffer, size_t count, off_t offset) {
+    struct iovec vector = {buffer, count};
+    return preadv2(fd, &vector, 1, offset, RWF_NOWAIT);
+}
+
+int linux_block_device_size(int fd, uint64_t *size) { return ioctl(fd, BLKGETSIZE64, size); }
+
+int linux_accept(int fd) { return accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC); }
+
+int linux_forbid_dumps(void) { return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
+
+int linux_protect(void *start, size_t length) {
+    int dump = madvise(start, length, MADV_DONTDUMP);
+    int lock = mlock(start, length);
+    return dump == 0 && lock == 0 ? 0 : -1;
+}
+
+void linux_wipe(void *start, size_t length) { explicit_bzero(start, length); }
+
+off_t linux_seek_data(int fd, off_t offset) { return lseek(fd, offset, SEEK_DATA); }
+off_t linux_seek_hole(int fd, off_t offset) { return lseek(fd, offset, SEEK_HOLE); }

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// The few Linux system calls that Swift's Glibc module does not offer.
+#ifndef NBDECRYPT_CLINUX_H
+#define NBDECRYPT_CLINUX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+/// preadv2(2) for one buffer with RWF_NOWAIT: fails with EAGAIN instead of waiting for the disk.
+ssize_t linux_pread_nowait(int fd, void *buffer, size_t count, off_t offset);
+
+/// The size in bytes of a block device (BLKGETSIZE64), or -1 with errno.
+int linux_block_device_size(int fd, uint64_t *size);
+
+/// accept4(2) with SOCK_NONBLOCK | SOCK_CLOEXEC.
+int linux_accept(int fd);
+
+/// Turns core dumps and ptrace by other processes of the same user off (PR_SET_DUMPABLE 0).
+int linux_forbid_dumps(void);
+
+/// Makes the pages unreadable in core dumps and locks them into memory; 0 when both worked.
+int linux_protect(void *start, size_t length);
+
+/// Overwrites memory in a way that the compiler does not remove.
+void linux_wipe(void *start, size_t length);
+
+/// lseek(2) with SEEK_DATA or SEEK_HOLE.
+off_t linux_seek_data(int fd, off_t offset);
+off_t linux_seek_hole(int fd, off_t offset);
+
+#endif
