@@ -41,7 +41,7 @@ let package = Package(
         .target(name: "CLinux", cSettings: [.treatAllWarnings(as: .error)]),
         .target(name: "BlockIO", dependencies: ["CLinux", system], swiftSettings: strict),
         .target(name: "ImageFormats", dependencies: ["BlockIO", "CDeflate", "CZstd"], swiftSettings: strict),
-        .target(name: "Crypto", dependencies: ["BlockIO", "COpenSSL", system], swiftSettings: strict),
+        .target(name: "Crypto", dependencies: ["BlockIO", "CLinux", "COpenSSL", system], swiftSettings: strict),
         .target(name: "NBDServer", dependencies: ["BlockIO", "CLinux", logging, system], swiftSettings: strict),
         .executableTarget(
             name: "nbdecrypt",

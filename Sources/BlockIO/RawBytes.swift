@@ -26,6 +26,24 @@ extension MutableRawSpan {
     }
 }
 
+extension RawSpan {
+    /// The byte at `offset`.
+    @inlinable
+    public func byte(at offset: Int) -> UInt8 { unsafe unsafeLoad(fromByteOffset: offset, as: UInt8.self) }
+
+    /// The 64-bit little-endian integer at `offset` bytes.
+    @inlinable
+    public func littleEndianWord(at offset: Int) -> UInt64 {
+        unsafe UInt64(littleEndian: unsafeLoadUnaligned(fromByteOffset: offset, as: UInt64.self))
+    }
+
+    /// The 64-bit big-endian integer at `offset` bytes.
+    @inlinable
+    public func bigEndianWord(at offset: Int) -> UInt64 {
+        unsafe UInt64(bigEndian: unsafeLoadUnaligned(fromByteOffset: offset, as: UInt64.self))
+    }
+}
+
 extension [UInt8] {
     /// Gives `body` the array's memory to change.
     public mutating func withMutableBytes<Result, Failure: Error>(

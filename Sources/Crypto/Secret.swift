@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import BlockIO
+import CLinux
+import Glibc
+public import SystemPackage
+
+/// Bytes that must not leak: a passphrase or a key.
+///
+/// They live in pages of their own, which are locked into memory where the system allows it, left out of core dumps
+/// and wiped on release. They do not change once the secret is made, so any thread may read them. The type has no
+/// description, no comparison and no way to copy its bytes out in one piece.
+@safe
+public final class Secret: @unchecked Sendable {
+    /// The longest passphrase or key file that is read, in bytes.
+    public static let maximumCount = 8 << 20
+
+    /// The length in bytes.
+    public let count: Int
+    /// False when the system refused to lock the pages (RLIMIT_MEMLOCK): they could reach the swap.
+    public let isLocked: Bool
+    private let pages: UnsafeMutableRawBufferPointer
+
+    /// Makes a secret of `count` bytes; `fill` gets them as zeros.
+    public init<Failure: Error>(count: Int, _ fill: (inout MutableRawSpan) throws(Failure) -> Void) throws(Failure) {
+        (unsafe self.pages, self.isLocked) = unsafe Self.allocate(count)
+        self.count = count
+        var span = unsafe MutableRawSpan(_unsafeBytes: pages[..<count])
+        try fill(&span)
+    }
+
+    private init(pages: UnsafeMutableRawBufferPointer, isLocked: Bool, count: Int) {
+        unsafe self.pages = unsafe pages
+        self.isLocked = isLocked
+        self.count = count
+    }
+
+    deinit {
+        unsafe linux_wipe(pages.baseAddress, pages.count)
+        unsafe munmap(pages.baseAddress, pages.count)
+    }
+
+    /// Gives `body` the bytes to read. They must not be stored anywhere but in another secret.
+    public func withBytes<Result, Failure: Error>(
+        _ body: (RawSpan) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        try body(unsafe RawSpan(_unsafeBytes: UnsafeRawBufferPointer(pages)[..<count]))
+    }
+
+    /// The first `count` bytes as a secret of their own.
+    public func prefix(_ count: Int) -> Secret {
+        withBytes { bytes in Secret(count: count) { $0.copy(from: bytes.extracting(first: count)) } }
+    }
+
+    /// The secret without one trailing newline, LF or CR LF, as an editor or `echo` leaves it.
+    public func droppingTrailingNewline() -> Secret {
+        withBytes { bytes in
+            guard count > 0, bytes.byte(at: count - 1) == 0x0A else { return self }
+            let hasReturn = count > 1 && bytes.byte(at: count - 2) == 0x0D
+            return prefix(count - (hasReturn ? 2 : 1))
+        }
+    }
+
+    /// Reads everything up to the end of the file, straight into protected memory.
+    ///
+    /// - Returns: nil when there is more than ``maximumCount`` bytes.
+    /// - Throws: `Errno` when the descriptor cannot be read.
+    public static func read(from descriptor: FileDescriptor) throws(Errno) -> Secret? {
+        var (pages, isLocked) = unsafe allocate(64 << 10)
+        var count = 0
+        while true {
+            if count == pages.count {
+                let larger = unsafe allocate(pages.count * 4)
+                unsafe larger.pages.copyMemory(from: UnsafeRawBufferPointer(pages))
+                unsafe release(pages)
+                unsafe (pages, isLocked) = unsafe larger
+            }
+            let got = unsafe Glibc.read(descriptor.rawValue, pages.baseAddress! + count, pages.count - count)
+            if got < 0 {
+                let error = Errno(rawValue: errno)
+                if error == .interrupted { continue }
+                unsafe release(pages)
+                throw error
+            }
+            count += got
+            if got == 0 { return unsafe Secret(pages: pages, isLocked: isLocked, count: count) }
+            if count > maximumCount {
+                unsafe release(pages)
+                return nil
+            }
+        }
+    }
+
+    private static func allocate(_ count: Int) -> (pages: UnsafeMutableRawBufferPointer, isLocked: Bool) {
+        let page = sysconf(Int32(_SC_PAGESIZE))
+        let length = max(page, (count + page - 1) / page * page)
+        let start = unsafe mmap(nil, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        guard let start = unsafe start, unsafe start != MAP_FAILED else { fatalError("no memory for a secret") }
+        let isLocked = unsafe linux_protect(start, length) == 0
+        return (unsafe UnsafeMutableRawBufferPointer(start: start, count: length), isLocked)
+    }
+
+    private static func release(_ pages: UnsafeMutableRawBufferPointer) {
+        unsafe linux_wipe(pages.baseAddress, pages.count)
+        unsafe munmap(pages.baseAddress, pages.count)
+    }
+}

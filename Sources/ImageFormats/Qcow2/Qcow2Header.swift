@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import BlockIO
+
+/// The header of a qcow2 image, checked: every field is within its limits, and the tables it names lie in the file.
+///
+/// What the fields ask for may still be more than this program does: see ``Qcow2Support``.
+/// Source: qcow2 specification, "Header" and "Header extensions"; limits as in QEMU's block/qcow2.h.
+public struct Qcow2Header: Equatable, Sendable {
+    /// 2 or 3.
+    public let version: UInt32
+    /// The name of the backing file; nil when there is none.
+    public let backingFileName: String?
+    /// cluster_bits: a cluster has 2^this bytes; 9 to 21.
+    public let clusterBits: Int
+    /// The header's size field in bytes; the guest disk is this rounded down to 512.
+    public let size: UInt64
+    /// crypt_method: how clusters are encrypted.
+    public let encryption: Encryption
+    /// l1_size: number of entries in the L1 table.
+    public let l1EntryCount: Int
+    /// l1_table_offset in bytes; a multiple of the cluster size.
+    public let l1TableOffset: UInt64
+    /// nb_snapshots: number of internal snapshots.
+    public let snapshotCount: UInt32
+    /// The three sets of feature bits.
+    public let features: Qcow2Features
+    /// refcount_order: a reference count has 2^this bits; 0 to 6.
+    public let refcountOrder: UInt32
+    /// compression_type: how compressed clusters are packed.
+    public let compression: Compression
+    /// Header extensions that are present.
+    public let extensions: Qcow2Extensions
+
+    /// crypt_method.
+    public enum Encryption: UInt32, Sendable {
+        case none = 0
+        /// AES-128-CBC with the passphrase as the key.
+        case legacyAES = 1
+        /// A LUKS header inside the image.
+        case luks = 2
+    }
+
+    /// compression_type.
+    public enum Compression: UInt8, Sendable {
+        case deflate = 0
+        case zstd = 1
+    }
+
+    /// A cluster in bytes.
+    public var clusterSize: UInt64 { 1 << UInt64(clusterBits) }
+    /// Length of the guest disk in bytes: whole sectors of 512, as QEMU gives them to a guest.
+    public var virtualSize: UInt64 { size / 512 * 512 }
+    /// Entries of one L2 table: log2.
+    public var l2Bits: Int { clusterBits - 3 }
+
+    static let magic: [UInt8] = [0x51, 0x46, 0x49, 0xFB]  // "QFI\xfb"
+    static let version2Length = 72
+    static let version3Length = 104
+    /// L1 tables are at most 32 MiB.
+    static let maximumL1EntryCount: UInt32 = (32 << 20) / 8
+    /// Refcount tables are at most 8 MiB.
+    static let maximumRefcountTableSize: UInt64 = 8 << 20
+    static let maximumBackingNameLength: UInt32 = 1023
+
+    /// Reads the header.
+    ///
+    /// - Returns: nil when the file is not qcow2 at all.
+    /// - Throws: ``FormatError`` when it is qcow2 but damaged or of an unknown version.
+    public init?(device: any BlockDevice) throws(FormatError) {
+        var fixed = try Self.read(device, at: 0, count: Int(min(device.size, 112)))[...]
+        guard fixed.starts(with: Self.magic) else { return nil }
+        guard fixed.count >= Self.version2Length else {
+            throw .damaged("qcow2 header", at: 0, found: "\(fixed.count) bytes", allowed: "at least 72 bytes")
+        }
+        fixed += [UInt8](repeating: 0, count: 112 - fixed.count)
+        let field = Field(bytes: Array(fixed))
+
+        version = field.word(4)
+        guard version != 1 else {
+            throw .unsupported(
+                "the image is qcow version 1, which this version of nbdecrypt does not read; "
+                    + "make a qcow2 copy first: qemu-img convert -f qcow -O qcow2 OLD NEW")
+        }
+        guard version == 2 || version == 3 else {
+            throw .damaged("qcow2 header: version", at: 4, found: version, allowed: "2 or 3")
+        }
+        let bits = field.word(20)
+        guard (9...21).contains(bits) else {
+            throw .damaged("qcow2 header: cluster_bits", at: 20, found: bits, allowed: "9 to 21")
+        }
+        clusterBits = Int(bits)
+        let clusterSize: UInt64 = 1 << UInt64(bits)
+
+        let isVersion3 = version == 3
+        let headerLength = isVersion3 ? field.word(100) : UInt32(Self.version2Length)
+        guard !isVersion3 || headerLength >= Self.version3Length, headerLength <= clusterSize else {
+            throw .damaged(
+                "qcow2 header: header_length", at: 100, found: headerLength, allowed: "104 to \(clusterSize)")
+        }
+        guard UInt64(headerLength) <= device.size else {
+            throw .damaged(
+                "qcow2 header", at: 0, found: "\(device.size) bytes", allowed: "at least \(headerLength) bytes")
+        }
+        features = Qcow2Features(
+            incompatible: isVersion3 ? field.long(72) : 0, compatible: isVersion3 ? field.long(80) : 0,
+            autoclear: isVersion3 ? field.long(88) : 0)
+        refcountOrder = isVersion3 ? field.word(96) : 4
+        guard refcountOrder <= 6 else {
+            throw .damaged("qcow2 header: refcount_order", at: 96, found: refcountOrder, allowed: "0 to 6")
+        }
+        let compressionType = headerLength > Self.version3Length ? field.bytes[104] : 0
+        guard let compression = Compression(rawValue: compressionType) else {
+            throw .damaged(
+                "qcow2 header: compression_type", at: 104, found: compressionType, allowed: "0 (deflate) or 1 (zstd)",
+                advice: "the image was made by a newer program: convert it with that program")
+        }
+        self.compression = compression
+        guard features.contains(.compressionType) == (compression != .deflate) else {
+            throw .damaged(
+                "qcow2 header: incompatible feature bit 3 (compression type)", at: 72,
+                found: features.contains(.compressionType) ? "set" : "clear",
+                allowed: "the opposite with compression_type \(compressionType)")
+        }
+        let method = field.word(32)
+        guard let encryption = Encryption(rawValue: method) else {
+            throw .damaged(
+                "qcow2 header: crypt_method", at: 32, found: method, allowed: "0 (none), 1 (AES) or 2 (LUKS)")
+        }
+        self.encryption = encryption
+
+        size = field.long(24)
+        let l1EntryCount = field.word(36)
+        l1TableOffset = field.long(40)
+        try Self.checkL1(
+            size: size, entryCount: l1EntryCount, offset: l1TableOffset, clusterBits: clusterBits,
+            fileSize: device.size)
+        self.l1EntryCount = Int(l1EntryCount)
+        try Self.checkRefcountTable(
+            offset: field.long(48), clusters: field.word(56), clusterSize: clusterSize, fileSize: device.size)
+        snapshotCount = field.word(60)
+        guard snapshotCount <= 65536 else {
+            throw .damaged("qcow2 header: nb_snapshots", at: 60, found: snapshotCount, allowed: "at most 65536")
+        }
+
+        let backing = (offset: field.long(8), length: field.word(16))
+        backingFileName = try Self.backingFileName(device, backing.offset, backing.length, clusterSize: clusterSize)
+        let areaEnd = min(backing.offset > 0 ? backing.offset : clusterSize, clusterSize, device.size)
+        extensions = try Qcow2Extensions(
+            area: Self.read(device, at: UInt64(headerLength), count: Int(areaEnd) - Int(min(areaEnd, UInt64(headerLength)))),
+            at: UInt64(headerLength))
+        guard extensions.luksHeader == nil || encryption == .luks else {
+            throw .damaged(
+                "qcow2 header extension 0x0537be77 (LUKS header)", at: 32, found: "crypt_method \(method)",
+                allowed: "crypt_method 2")
+        }
+        guard encryption != .luks || extensions.luksHeader != nil else {
+            throw .damaged(
+                "qcow2 header: crypt_method", at: 32, found: "2 (LUKS) without the header extension 0x0537be77",
+                allowed: "2 with that extension")
+        }
+    }
+
+    private static func read(_ device: any BlockDevice, at offset: UInt64, count: Int) throws(FormatError) -> [UInt8] {
+        do { return try device.read(count: count, at: offset) } catch { throw .unreadable(error.description) }
+    }
+
+    private static func checkL1(
+        size: UInt64, entryCount: UInt32, offset: UInt64, clusterBits: Int, fileSize: UInt64
+    ) throws(FormatError) {
+        guard entryCount <= maximumL1EntryCount else {
+            throw .damaged(
+                "qcow2 header: l1_size", at: 36, found: "\(entryCount) entries",
+                allowed: "at most \(maximumL1EntryCount)")
+        }
+        let coverageBits = UInt64(2 * clusterBits - 3)
+        let needed = (size >> coverageBits) + (size & ((1 << coverageBits) - 1) == 0 ? 0 : 1)
+        guard needed <= maximumL1EntryCount else {
+            throw .damaged(
+                "qcow2 header: size", at: 24, found: "\(size) bytes",
+                allowed: "at most \(UInt64(maximumL1EntryCount) << coverageBits) with this cluster size")
+        }
+        guard entryCount >= needed else {
+            throw .damaged(
+                "qcow2 header: l1_size", at: 36, found: "\(entryCount) entries",
+                allowed: "at least \(needed) for a disk of \(size) bytes")
+        }
+        guard offset % (1 << UInt64(clusterBits)) == 0 else {
+            throw .damaged(
+                "qcow2 header: l1_table_offset", at: 40, found: offset, allowed: "a multiple of the cluster size")
+        }
+        guard let table = ByteRange(offset: offset, length: UInt64(entryCount) * 8), table.fits(fileSize) else {
+            throw .damaged(
+                "qcow2 header: l1_table_offset", at: 40, found: "\(entryCount) entries at \(offset)",
+                allowed: "a table within the file's \(fileSize) bytes")
+        }
+    }
+
+    private static func checkRefcountTable(
+        offset: UInt64, clusters: UInt32, clusterSize: UInt64, fileSize: UInt64
+    ) throws(FormatError) {
+        let length = UInt64(clusters) * clusterSize
+        guard clusters > 0, length <= maximumRefcountTableSize else {
+            throw .damaged(
+                "qcow2 header: refcount_table_clusters", at: 56, found: clusters,
+                allowed: "1 to \(maximumRefcountTableSize / clusterSize)")
+        }
+        guard offset % clusterSize == 0, let table = ByteRange(offset: offset, length: length), table.fits(fileSize) else {
+            throw .damaged(
+                "qcow2 header: refcount_table_offset", at: 48, found: "\(clusters) clusters at \(offset)",
+                allowed: "whole clusters within the file's \(fileSize) bytes")
+        }
+    }
+
+    private static func backingFileName(
+        _ device: any BlockDevice, _ offset: UInt64, _ length: UInt32, clusterSize: UInt64
+    ) throws(FormatError) -> String? {
+        guard offset > 0 else { return nil }
+        guard length <= maximumBackingNameLength else {
+            throw .damaged(
+                "qcow2 header: backing_file_size", at: 16, found: "\(length) bytes",
+                allowed: "at most \(maximumBackingNameLength)")
+        }
+        guard let range = ByteRange(offset: offset, length: UInt64(length)), range.fits(min(clusterSize, device.size))
+        else {
+            throw .damaged(
+                "qcow2 header: backing_file_offset", at: 8, found: "\(length) bytes at \(offset)",
+                allowed: "a name within the first cluster")
+        }
+        return Qcow2Extensions.printable(try read(device, at: offset, count: Int(length)))
+    }
+
+    /// Big-endian fields of the fixed part, whose length has been checked.
+    private struct Field {
+        let bytes: [UInt8]
+
+        func word(_ offset: Int) -> UInt32 { UInt32(truncatingIfNeeded: long(offset) >> 32) }
+
+        func long(_ offset: Int) -> UInt64 { bytes.withBytes { $0.bigEndianWord(at: offset) } }
+    }
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import BlockIO
+import Synchronization
+
+/// The guest disk of a qcow2 image, decrypted when the image is encrypted.
+///
+/// Sectors of a legacy AES image are numbered by guest offset. Compressed, zero and unallocated clusters never pass the
+/// cipher: no program that writes qcow2 encrypts them.
+public final class Qcow2Image: BlockDevice {
+    public let size: UInt64
+    public let alignment: Int
+    private let file: any BlockDevice
+    private let header: Qcow2Header
+    private let cipher: (any SectorCipher)?
+    private let tables: Qcow2Tables
+    private let decompressor: Decompressor
+    private let unpacked = Mutex(TwoGenerationCache<Qcow2Entry.CompressedCluster, [UInt8]>(maximumCost: 4 << 20))
+
+    /// - Parameters:
+    ///   - header: of `file`, and accepted by ``Qcow2Support``.
+    ///   - cipher: decrypts by guest sector; nil exactly when the image is not encrypted.
+    public init(file: any BlockDevice, header: Qcow2Header, cipher: (any SectorCipher)?) {
+        precondition((cipher != nil) == (header.encryption != .none))
+        self.file = file
+        self.header = header
+        self.cipher = cipher
+        self.size = header.virtualSize
+        self.alignment = cipher?.sectorSize ?? 1
+        self.tables = Qcow2Tables(file: file, header: header)
+        self.decompressor = Decompressor(header.compression)
+    }
+
+    public func read(into buffer: inout MutableRawSpan, at offset: UInt64, _ mode: ReadMode) throws(BlockError) {
+        try checkBounds(buffer.byteCount, at: offset, layer: "qcow2")
+        var done = 0
+        while done < buffer.byteCount {
+            let guest = GuestOffset(offset + UInt64(done))
+            let run = try run(at: guest, limit: UInt64(buffer.byteCount - done), mode)
+            let length = Int(run.length)
+            try buffer.withSlice(done..<(done + length)) { (part) throws(BlockError) in
+                switch run.entry {
+                case .unallocated, .zero: part.clear()
+                case .data(let host): try readData(&part, guest, host, mode)
+                case .compressed(let cluster): try readCompressed(&part, guest, cluster, mode)
+                case .invalid(let reason): throw .damaged("qcow2: guest offset \(guest.bytes): the L2 entry \(reason)")
+                }
+            }
+            done += length
+        }
+    }
+
+    public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
+        guard offset < size, limit > 0 else { throw .outOfRange("qcow2: there is no byte \(offset)") }
+        let limit = min(limit, size - offset)
+        let first = try run(at: GuestOffset(offset), limit: limit, .mayBlock)
+        let kind = Self.kind(first.entry)
+        var length = first.length
+        // Neighbours of the same kind in the same slice of the table cost nothing to add.
+        let entries = try tables.entries(at: GuestOffset(offset), .mayBlock)
+        let known = UInt64(entries.count) * header.clusterSize - offset % header.clusterSize
+        while length < min(limit, known) {
+            let next = try run(at: GuestOffset(offset + length), limit: min(limit, known) - length, .mayBlock)
+            guard Self.kind(next.entry) == kind else { break }
+            length += next.length
+        }
+        return Extent(offset: offset, length: length, kind: kind)
+    }
+
+    private static func kind(_ entry: Qcow2Entry) -> Extent.Kind {
+        switch entry {
+        case .unallocated: .unallocated
+        case .zero: .zero
+        case .compressed: .compressed
+        case .data, .invalid: .data
+        }
+    }
+
+    /// What is at `guest`, and how many bytes from there on are the same or follow it in the file; `limit` at most.
+    private func run(
+        at guest: GuestOffset, limit: UInt64, _ mode: ReadMode
+    ) throws(BlockError) -> (entry: Qcow2Entry, length: UInt64) {
+        let entries = try tables.entries(at: guest, mode)
+        let clusterSize = header.clusterSize
+        let inCluster = guest.bytes % clusterSize
+        guard let slice = entries.slice else {
+            return (.unallocated, min(limit, UInt64(entries.count) * clusterSize - inCluster))
+        }
+        let first = decode(slice[entries.first])
+        var count: UInt64 = 1
+        while count < entries.count, count * clusterSize - inCluster < limit,
+            Self.continues(decode(slice[entries.first + Int(count)]), first, after: count * clusterSize)
+        {
+            count += 1
+        }
+        let length = min(limit, count * clusterSize - inCluster)
+        if case .data(let host) = first { return (.data(HostOffset(host.bytes + inCluster)), length) }
+        return (first, length)
+    }
+
+    private func decode(_ entry: UInt64) -> Qcow2Entry {
+        Qcow2Entry(l2Entry: entry, clusterBits: header.clusterBits, version: header.version)
+    }
+
+    /// Can a cluster be read together with `first`, `distance` bytes before it?
+    private static func continues(_ next: Qcow2Entry, _ first: Qcow2Entry, after distance: UInt64) -> Bool {
+        switch (first, next) {
+        case (.unallocated, .unallocated), (.zero, .zero): true
+        case (.data(let start), .data(let host)): host.bytes == start.bytes + distance
+        default: false
+        }
+    }
+
+    private func readData(
+        _ part: inout MutableRawSpan, _ guest: GuestOffset, _ host: HostOffset, _ mode: ReadMode
+    ) throws(BlockError) {
+        try readHost(&part, guest, host, mode)
+        guard let cipher else { return }
+        try cipher.decrypt(&part, firstSector: guest.bytes / UInt64(cipher.sectorSize))
+    }
+
+    /// Reads whole or partial clusters from the file.
+    ///
+    /// QEMU does not always write the end of the last cluster of a file, and reads what is missing as zeros. A cluster
+    /// that *starts* beyond the end was never written: the file has lost its tail.
+    private func readHost(
+        _ part: inout MutableRawSpan, _ guest: GuestOffset, _ host: HostOffset, _ mode: ReadMode
+    ) throws(BlockError) {
+        let end = host.bytes + UInt64(part.byteCount)
+        guard end > file.size else { return try file.read(into: &part, at: host.bytes, mode) }
+        let lastCluster = (end - 1) / header.clusterSize * header.clusterSize
+        guard lastCluster < file.size else {
+            throw .damaged(
+                "qcow2: guest offset \(guest.bytes)+\(part.byteCount): the cluster at byte \(lastCluster) lies outside "
+                    + "the file's \(file.size) bytes: the file is not complete")
+        }
+        let present = Int(max(file.size, host.bytes) - host.bytes)
+        try part.withSlice(0..<present) { (stored) throws(BlockError) in
+            try file.read(into: &stored, at: host.bytes, mode)
+        }
+        let missing = present..<part.byteCount
+        part.withSlice(missing) { $0.clear() }
+    }
+
+    private func readCompressed(
+        _ part: inout MutableRawSpan, _ guest: GuestOffset, _ cluster: Qcow2Entry.CompressedCluster, _ mode: ReadMode
+    ) throws(BlockError) {
+        let clusterSize = Int(header.clusterSize)
+        let inCluster = Int(guest.bytes % header.clusterSize)
+        if let bytes = unpacked.withLock({ $0.value(for: cluster, cost: clusterSize) }) {
+            bytes.withBytes { part.copy(from: $0.extracting(inCluster..<(inCluster + part.byteCount))) }
+            return
+        }
+        // Unpacking takes long enough to be worth another core.
+        guard mode == .mayBlock else { throw .wouldBlock }
+        if part.byteCount == clusterSize { return try unpack(cluster, into: &part, guest) }
+        var bytes = [UInt8](repeating: 0, count: clusterSize)
+        try bytes.withMutableBytes { (bytes) throws(BlockError) in try unpack(cluster, into: &bytes, guest) }
+        unpacked.withLock { $0.insert(bytes, for: cluster, cost: clusterSize) }
+        bytes.withBytes { part.copy(from: $0.extracting(inCluster..<(inCluster + part.byteCount))) }
+    }
+
+    private func unpack(
+        _ cluster: Qcow2Entry.CompressedCluster, into output: inout MutableRawSpan, _ guest: GuestOffset
+    ) throws(BlockError) {
+        let place = "qcow2: guest offset \(guest.bytes): the compressed cluster at byte \(cluster.offset.bytes)"
+        guard cluster.offset.bytes < file.size else {
+            throw .damaged("\(place) lies outside the file's \(file.size) bytes: the file is not complete")
+        }
+        // The length is rounded up to whole sectors; the file may end before that.
+        let length = Int(min(UInt64(cluster.length), file.size - cluster.offset.bytes))
+        let packed = try file.read(count: length, at: cluster.offset.bytes)
+        let fault = packed.withBytes { decompressor.decompress($0, into: &output) }
+        if let fault { throw .damaged("\(place)+\(length): \(fault)") }
+    }
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import Synchronization
+
+/// Looks up entries of the L1 and L2 tables.
+///
+/// Tables are read in slices of at most 4 KiB, and the slices used lately are kept: memory does not grow with the
+/// image, and opening a large image costs what opening a small one does.
+final class Qcow2Tables: Sendable {
+    /// Entries in a row that one slice holds.
+    typealias Slice = [UInt64]
+
+    private let file: any BlockDevice
+    private let header: Qcow2Header
+    private let sliceBytes: Int
+    private let cache = Mutex(TwoGenerationCache<HostOffset, Slice>(maximumCost: 4 << 20))
+
+    init(file: any BlockDevice, header: Qcow2Header) {
+        self.file = file
+        self.header = header
+        self.sliceBytes = Int(min(4096, header.clusterSize))
+    }
+
+    /// L2 entries from that of `guest` on.
+    struct Entries {
+        /// Nil when there is no L2 table: all clusters are unallocated.
+        let slice: Slice?
+        /// Index of the entry of `guest` in `slice`.
+        let first: Int
+        /// How many entries are known: to the end of the slice, or of the missing table.
+        let count: Int
+        /// Where in the file the first entry is, for messages.
+        let place: UInt64
+    }
+
+    /// The L2 entries that start with that of `guest`, which lies within the disk.
+    func entries(at guest: GuestOffset, _ mode: ReadMode) throws(BlockError) -> Entries {
+        let cluster = guest.bytes >> UInt64(header.clusterBits)
+        let l1Index = Int(cluster >> UInt64(header.l2Bits))
+        let l2Index = Int(cluster & ((1 << UInt64(header.l2Bits)) - 1))
+        let l1Entry = try l1Entry(l1Index, mode)
+        let tableLength = 1 << header.l2Bits
+        guard let table = Qcow2Entry.l2Table(l1Entry: l1Entry) else {
+            return Entries(slice: nil, first: 0, count: tableLength - l2Index, place: 0)
+        }
+        if let fault = tableFault(table) {
+            throw .damaged("qcow2: guest offset \(guest.bytes): L1 entry \(l1Index) points to an L2 table \(fault)")
+        }
+        let perSlice = sliceBytes / 8
+        let first = l2Index % perSlice
+        let place = table.bytes + UInt64(l2Index - first) * 8
+        let slice = try slice(at: HostOffset(place), count: perSlice, mode)
+        return Entries(slice: slice, first: first, count: perSlice - first, place: place + UInt64(first) * 8)
+    }
+
+    /// The L1 entry with this index.
+    private func l1Entry(_ index: Int, _ mode: ReadMode) throws(BlockError) -> UInt64 {
+        let perSlice = sliceBytes / 8
+        let start = index / perSlice * perSlice
+        let place = HostOffset(header.l1TableOffset + UInt64(start) * 8)
+        return try slice(at: place, count: min(perSlice, header.l1EntryCount - start), mode)[index - start]
+    }
+
+    /// Why a whole L2 table cannot be at this place; nil when it can.
+    func tableFault(_ table: HostOffset) -> String? {
+        if table.bytes % header.clusterSize != 0 {
+            return "at byte \(table.bytes), which is not the start of a cluster"
+        }
+        if table.bytes + header.clusterSize > file.size {
+            return "at byte \(table.bytes), outside the file's \(file.size) bytes"
+        }
+        return nil
+    }
+
+    private func slice(at place: HostOffset, count: Int, _ mode: ReadMode) throws(BlockError) -> Slice {
+        if let slice = cache.withLock({ $0.value(for: place, cost: sliceBytes) }) { return slice }
+        let slice = try Self.read(file, at: place.bytes, count: count, mode)
+        cache.withLock { $0.insert(slice, for: place, cost: sliceBytes) }
+        return slice
+    }
+
+    /// Reads `count` entries of any table, past the cache.
+    static func read(
+        _ file: any BlockDevice, at offset: UInt64, count: Int, _ mode: ReadMode
+    ) throws(BlockError) -> [UInt64] {
+        try file.read(count: count * 8, at: offset, mode).withBytes { bytes in
+            (0..<count).map { bytes.bigEndianWord(at: $0 * 8) }
+        }
+    }
+}

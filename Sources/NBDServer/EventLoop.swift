@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import Dispatch
+
+/// A serial queue that serves many connections, and the memory that they receive into.
+///
+/// Everything a connection does, but for what its workers read, happens on its loop's queue.
+final class EventLoop: @unchecked Sendable {
+    let queue: DispatchQueue
+    private var scratch = [UInt8](repeating: 0, count: 64 << 10)
+
+    init(index: Int) { queue = DispatchQueue(label: "nbdecrypt.loop.\(index)") }
+
+    /// Receives once from `socket` and appends what came to `input`. Called on the queue.
+    func receive(from socket: Socket, appendingTo input: inout ReceivedBytes) -> Socket.Progress {
+        dispatchPrecondition(condition: .onQueue(queue))
+        let progress = scratch.withMutableBytes { socket.receive(into: &$0) }
+        if case .bytes(let count) = progress { input.append(scratch[..<count]) }
+        return progress
+    }
+}

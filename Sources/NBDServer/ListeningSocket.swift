@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import CLinux
+import Glibc
+public import SystemPackage
+
+/// A socket that clients connect to; closing it is the owner's duty.
+public struct ListeningSocket: Sendable {
+    public let descriptor: FileDescriptor
+    public let address: SocketAddress
+
+    /// Listens on a Unix socket that only this user may connect to.
+    ///
+    /// A socket that a dead server left behind is replaced; one that answers is not.
+    /// - Throws: ``ListenError``.
+    public init(unixPath path: String) throws(ListenError) {
+        guard var address = Self.unixAddress(path) else {
+            throw ListenError("the socket path \(path) is longer than 107 bytes; choose a shorter one with --socket")
+        }
+        let descriptor = try Self.open(AF_UNIX)
+        var outcome = Self.bind(descriptor, &address)
+        if outcome == .addressInUse {
+            do { try Self.removeStaleSocket(path, address) } catch {
+                try? descriptor.close()
+                throw error
+            }
+            outcome = Self.bind(descriptor, &address)
+        }
+        if let outcome {
+            try? descriptor.close()
+            throw ListenError("cannot listen on \(path): \(outcome)")
+        }
+        try self.init(listenOn: descriptor, address: .unix(path: path))
+    }
+
+    /// Listens on every address that `host` stands for.
+    ///
+    /// - Parameters:
+    ///   - host: a numeric address or a name.
+    ///   - port: 0 lets the system choose.
+    /// - Throws: ``ListenError``; then nothing is left open.
+    public static func tcp(host: String, port: UInt16) throws(ListenError) -> [ListeningSocket] {
+        var hints = unsafe addrinfo()
+        unsafe hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        unsafe hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV
+        var list: UnsafeMutablePointer<addrinfo>?
+        let result = unsafe getaddrinfo(host, String(port), &hints, &list)
+        guard result == 0 else {
+            throw ListenError("cannot find the address \(host): \(unsafe String(cString: gai_strerror(result)))")
+        }
+        defer { unsafe freeaddrinfo(list) }
+        var sockets: [ListeningSocket] = []
+        var entry = unsafe list
+        while let info = unsafe entry {
+            do { sockets.append(try unsafe ListeningSocket(info.pointee, host, port)) } catch {
+                for socket in sockets { socket.close() }
+                throw error
+            }
+            unsafe entry = unsafe info.pointee.ai_next
+        }
+        return sockets
+    }
+
+    private init(_ info: addrinfo, _ host: String, _ port: UInt16) throws(ListenError) {
+        let descriptor = try unsafe Self.open(info.ai_family)
+        var one: Int32 = 1
+        unsafe setsockopt(descriptor.rawValue, SOL_SOCKET, SO_REUSEADDR, &one, socklen_t(MemoryLayout<Int32>.size))
+        if unsafe info.ai_family == AF_INET6 {
+            unsafe setsockopt(
+                descriptor.rawValue, Int32(IPPROTO_IPV6), IPV6_V6ONLY, &one, socklen_t(MemoryLayout<Int32>.size))
+        }
+        guard unsafe Glibc.bind(descriptor.rawValue, info.ai_addr, info.ai_addrlen) == 0 else {
+            let error = Errno(rawValue: errno)
+            try? descriptor.close()
+            let advice = error == .addressInUse ? "; choose another port with --port" : ""
+            throw ListenError("cannot listen on \(host) port \(port): \(error)\(advice)")
+        }
+        try self.init(listenOn: descriptor, address: nil)
+    }
+
+    /// Takes over a descriptor that a service manager has opened and bound.
+    public init(inherited descriptor: FileDescriptor) throws(ListenError) {
+        var accepting: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        guard unsafe getsockopt(descriptor.rawValue, SOL_SOCKET, SO_ACCEPTCONN, &accepting, &length) == 0,
+            accepting == 1
+        else {
+            throw ListenError("descriptor \(descriptor.rawValue) from LISTEN_FDS is not a listening stream socket")
+        }
+        _ = fcntl(descriptor.rawValue, F_SETFD, FD_CLOEXEC)
+        _ = fcntl(descriptor.rawValue, F_SETFL, fcntl(descriptor.rawValue, F_GETFL) | O_NONBLOCK)
+        self.descriptor = descriptor
+        self.address = SocketAddress(of: descriptor)
+    }
+
+    private init(listenOn descriptor: FileDescriptor, address: SocketAddress?) throws(ListenError) {
+        guard listen(descriptor.rawValue, 128) == 0 else {
+            let error = Errno(rawValue: errno)
+            try? descriptor.close()
+            throw ListenError("cannot listen: \(error)")
+        }
+        self.descriptor = descriptor
+        self.address = address ?? SocketAddress(of: descriptor)
+    }
+
+    /// The next waiting client.
+    /// - Throws: `Errno`; `wouldBlock` when there is none.
+    func accept() throws(Errno) -> FileDescriptor {
+        let client = linux_accept(descriptor.rawValue)
+        guard client >= 0 else { throw Errno(rawValue: errno) }
+        return FileDescriptor(rawValue: client)
+    }
+
+    /// Stops listening. The path of a Unix socket stays: see ``unlink()``.
+    public func close() { try? descriptor.close() }
+
+    /// Removes the path of a Unix socket.
+    public func unlink() {
+        if case .unix(let path) = address { unsafe Glibc.unlink(path) }
+    }
+
+    private static func open(_ family: Int32) throws(ListenError) -> FileDescriptor {
+        let type = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
+        let descriptor = socket(family, type, 0)
+        guard descriptor >= 0 else { throw ListenError("cannot make a socket: \(Errno(rawValue: errno))") }
+        return FileDescriptor(rawValue: descriptor)
+    }
+
+    private static func unixAddress(_ path: String) -> sockaddr_un? {
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        let fits = unsafe withUnsafeMutableBytes(of: &address.sun_path) { target in
+            guard path.utf8.count < target.count else { return false }
+            unsafe target.copyBytes(from: path.utf8)
+            return true
+        }
+        return fits ? address : nil
+    }
+
+    /// Nil when it worked.
+    private static func bind(_ descriptor: FileDescriptor, _ address: inout sockaddr_un) -> Errno? {
+        // The mode of a socket is what the mask leaves when it is bound: nobody else may connect, at no moment.
+        let mask = umask(0o177)
+        defer { umask(mask) }
+        let result = unsafe withUnsafePointer(to: &address) { address in
+            unsafe address.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+                unsafe Glibc.bind(descriptor.rawValue, address, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        return result == 0 ? nil : Errno(rawValue: errno)
+    }
+
+    private static func removeStaleSocket(_ path: String, _ address: sockaddr_un) throws(ListenError) {
+        var status = stat()
+        guard unsafe lstat(path, &status) == 0 else { return }
+        guard status.st_mode & S_IFMT == S_IFSOCK else {
+            throw ListenError("\(path) exists and is not a socket; choose another path with --socket")
+        }
+        let probe = try open(AF_UNIX)
+        defer { try? probe.close() }
+        var address = address
+        let result = unsafe withUnsafePointer(to: &address) { address in
+            unsafe address.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+                unsafe connect(probe.rawValue, address, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        guard result != 0, Errno(rawValue: errno) == .connectionRefused else {
+            throw ListenError(
+                "\(path) is in use by a running server; stop that one or choose another path with --socket")
+        }
+        unsafe Glibc.unlink(path)
+    }
+}
+
+/// Why nothing listens: one sentence.
+public struct ListenError: Error, Equatable, CustomStringConvertible {
+    public let description: String
+
+    init(_ description: String) { self.description = description }
+}

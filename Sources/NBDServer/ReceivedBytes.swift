@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Bytes that a client has sent and that are not used yet. An idle client's take no memory.
+struct ReceivedBytes {
+    private var bytes: [UInt8] = []
+    private var position = 0
+
+    /// All of them.
+    var all: ArraySlice<UInt8> { bytes[position...] }
+
+    /// The first `count` bytes; nil when there are fewer.
+    func front(_ count: Int) -> ArraySlice<UInt8>? {
+        bytes.count - position >= count ? bytes[position..<(position + count)] : nil
+    }
+
+    mutating func append(_ more: ArraySlice<UInt8>) {
+        bytes.removeFirst(position)
+        position = 0
+        bytes += more
+    }
+
+    /// Drops up to `count` bytes.
+    /// - Returns: how many were dropped.
+    mutating func drop(_ count: Int) -> Int {
+        let dropped = min(count, bytes.count - position)
+        position += dropped
+        if position == bytes.count {
+            bytes = []
+            position = 0
+        }
+        return dropped
+    }
+}

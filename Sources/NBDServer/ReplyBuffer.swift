@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import BlockIO
+import Glibc
+import Synchronization
+
+/// Replies on their way to one client: filled from the front, sent from the front.
+///
+/// One owner at a time: a connection, or the worker that fills it for the connection.
+@safe
+final class ReplyBuffer: @unchecked Sendable {
+    /// In bytes.
+    let capacity: Int
+    /// How many bytes have been filled.
+    private(set) var count = 0
+    /// How many of those have been sent.
+    private(set) var sent = 0
+    private let memory: UnsafeMutableRawPointer
+
+    fileprivate init?(capacity: Int) {
+        let memory = unsafe mmap(nil, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        guard let memory = unsafe memory, unsafe memory != MAP_FAILED else { return nil }
+        unsafe self.memory = unsafe memory
+        self.capacity = capacity
+    }
+
+    deinit { unsafe munmap(memory, capacity) }
+
+    /// Bytes that still fit.
+    var room: Int { capacity - count }
+    var isEmpty: Bool { count == 0 }
+    var isSent: Bool { sent == count }
+
+    /// Fills the next `length` bytes, which must fit; when `fill` throws, nothing has been added.
+    func append<Failure: Error>(
+        _ length: Int, _ fill: (inout MutableRawSpan) throws(Failure) -> Void
+    ) throws(Failure) {
+        precondition(length >= 0 && length <= room)
+        var span = unsafe MutableRawSpan(_unsafeStart: memory + count, byteCount: length)
+        try fill(&span)
+        count += length
+    }
+
+    /// Adds bytes, which must fit.
+    func append(_ bytes: ArraySlice<UInt8>) {
+        let source = Array(bytes)
+        append(source.count) { target in source.withBytes { target.copy(from: $0) } }
+    }
+
+    /// Sends as much as the socket takes.
+    /// - Returns: `bytes` when nothing is left to be sent.
+    func send(to socket: Socket) -> Socket.Progress {
+        while sent < count {
+            let rest = unsafe RawSpan(_unsafeStart: UnsafeRawPointer(memory + sent), byteCount: count - sent)
+            let progress = socket.send(rest)
+            guard case .bytes(let length) = progress else { return progress }
+            sent += length
+        }
+        return .bytes(count)
+    }
+
+    /// Forgets the contents.
+    func reset() {
+        count = 0
+        sent = 0
+    }
+}
+
+/// Hands out reply buffers within a limit for the whole process, whatever the number of clients.
+final class ReplyBufferPool: Sendable {
+    /// The payload that the smallest buffer holds, in bytes.
+    static let smallestPayload = 64 << 10
+    /// Room for the heads of replies beside the payload.
+    static let headRoom = 4096
+
+    private struct State {
+        /// Buffers that nobody uses, by capacity.
+        var free: [Int: [ReplyBuffer]] = [:]
+        /// Of all buffers that exist, but for the smallest ones in use.
+        var mappedBytes = 0
+    }
+
+    private let maximumBytes: Int
+    private let state = Mutex(State())
+
+    /// - Parameter maximumBytes: of all buffers together, except that each client can always have one of the smallest.
+    init(maximumBytes: Int) { self.maximumBytes = maximumBytes }
+
+    private static func capacity(for payload: Int) -> Int {
+        var size = smallestPayload
+        while size < payload { size *= 2 }
+        return size + headRoom
+    }
+
+    /// A buffer for a payload of this many bytes and some heads; nil when the limit is reached.
+    func take(payload: Int) -> ReplyBuffer? {
+        let capacity = Self.capacity(for: payload)
+        return state.withLock { state in
+            if let buffer = state.free[capacity]?.popLast() { return buffer }
+            if state.mappedBytes + capacity > maximumBytes { dropFree(&state, until: maximumBytes - capacity) }
+            guard state.mappedBytes + capacity <= maximumBytes, let buffer = ReplyBuffer(capacity: capacity) else {
+                return nil
+            }
+            state.mappedBytes += capacity
+            return buffer
+        }
+    }
+
+    /// A buffer of the smallest size, limit or not.
+    func takeSmallest() -> ReplyBuffer? {
+        if let buffer = take(payload: Self.smallestPayload) { return buffer }
+        let capacity = Self.capacity(for: Self.smallestPayload)
+        guard let buffer = ReplyBuffer(capacity: capacity) else { return nil }
+        state.withLock { $0.mappedBytes += capacity }
+        return buffer
+    }
+
+    /// Takes a buffer back.
+    func put(_ buffer: ReplyBuffer) {
+        buffer.reset()
+        state.withLock { state in
+            if state.mappedBytes > maximumBytes {
+                state.mappedBytes -= buffer.capacity
+            } else {
+                state.free[buffer.capacity, default: []].append(buffer)
+            }
+        }
+    }
+
+    private func dropFree(_ state: inout State, until target: Int) {
+        for capacity in state.free.keys.sorted(by: >) {
+            while state.mappedBytes > target, state.free[capacity]?.popLast() != nil {
+                state.mappedBytes -= capacity
+            }
+        }
+    }
+}

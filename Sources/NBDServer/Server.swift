@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import Dispatch
+public import Logging
+import Synchronization
+public import SystemPackage
+
+/// An NBD server: exports, listening sockets, connections.
+public final class Server: Sendable {
+    private struct State {
+        var listeners: [Listener] = []
+        var connections: [UInt64: Client] = [:]
+        var nextID: UInt64 = 1
+        var isStopping = false
+        var hasTransferred = false
+        var bytesRead: UInt64 = 0
+        var stopped: CheckedContinuation<Void, Never>?
+    }
+
+    private struct Client {
+        let connection: Connection
+        var isNegotiated = false
+        var hasRead = false
+    }
+
+    private let state = Mutex(State())
+    private let loops: [EventLoop]
+    private let exports: ExportTable
+    private let limits: ServerLimits
+    private let buffers: ReplyBufferPool
+    private let workers: WorkerPool
+    private let log: Logger
+    private let transfersEnded: @Sendable () -> Void
+
+    /// - Parameters:
+    ///   - processorCount: loops to serve connections on; reads that wait get workers beside them.
+    ///   - transfersEnded: called when the last client that transferred data has gone, each time that this happens; on
+    ///     any thread. A client that only looked at the start of the disk does not count.
+    public init(
+        exports: ExportTable, limits: ServerLimits = ServerLimits(), processorCount: Int, log: Logger,
+        transfersEnded: @escaping @Sendable () -> Void = {}
+    ) {
+        self.exports = exports
+        self.limits = limits
+        self.log = log
+        self.transfersEnded = transfersEnded
+        self.loops = (0..<max(2, processorCount)).map { EventLoop(index: $0) }
+        self.workers = WorkerPool(count: max(8, processorCount))
+        self.buffers = ReplyBufferPool(maximumBytes: limits.replyBytes)
+    }
+
+    /// How many bytes all clients have read so far; of a connection that is still open nothing is counted.
+    public var bytesRead: UInt64 { state.withLock { $0.bytesRead } }
+
+    /// Accepts clients from now on. The server owns the socket.
+    public func listen(on socket: ListeningSocket) {
+        let listener = Listener(socket) { [weak self] descriptor in
+            if let self { self.admit(descriptor) } else { try? descriptor.close() }
+        }
+        state.withLock { $0.listeners.append(listener) }
+    }
+
+    /// Serves one connected stream socket, which the server owns from now on.
+    public func admit(_ descriptor: FileDescriptor) {
+        let socket = Socket(accepted: descriptor)
+        let (connection, evicted): (Connection?, Connection?) = state.withLock { state in
+            guard !state.isStopping else { return (nil, nil) }
+            var evicted: Connection?
+            if state.connections.count >= limits.connections {
+                // Clients that have chosen an export come first: the oldest that has not makes room for the new one.
+                guard let oldest = state.connections.filter({ !$0.value.isNegotiated }).keys.min() else {
+                    return (nil, nil)
+                }
+                evicted = state.connections.removeValue(forKey: oldest)?.connection
+            }
+            let id = state.nextID
+            state.nextID += 1
+            let connection = Connection(
+                id: id, socket: socket, loop: loops[Int(id % UInt64(loops.count))], context: context)
+            state.connections[id] = Client(connection: connection)
+            return (connection, evicted)
+        }
+        evicted?.abort()
+        guard let connection else {
+            log.info("a client was turned away: \(limits.connections) are connected")
+            return socket.close()
+        }
+        connection.start()
+    }
+
+    private var context: ServerContext {
+        ServerContext(exports: exports, limits: limits, buffers: buffers, workers: workers, log: log) {
+            [weak self] event in self?.observe(event)
+        }
+    }
+
+    private func observe(_ event: Connection.Event) {
+        let (isEnd, stopped): (Bool, CheckedContinuation<Void, Never>?) = state.withLock { state in
+            switch event {
+            case .negotiated(let id): state.connections[id]?.isNegotiated = true
+            case .started(let id): state.connections[id]?.hasRead = true
+            case .transferred: state.hasTransferred = true
+            case .ended(let id, let bytesRead):
+                state.bytesRead += bytesRead
+                let hadRead = state.connections.removeValue(forKey: id)?.hasRead ?? false
+                let isEnd = hadRead && state.hasTransferred && !state.connections.values.contains { $0.hasRead }
+                guard state.isStopping, state.connections.isEmpty else { return (isEnd, nil) }
+                defer { state.stopped = nil }
+                return (isEnd, state.stopped)
+            }
+            return (false, nil)
+        }
+        stopped?.resume()
+        if isEnd { transfersEnded() }
+    }
+
+    /// Stops listening, lets the requests that are under way finish, and closes all connections.
+    ///
+    /// - Parameter patience: clients that do not take their replies for so long are cut off.
+    public func stop(patience: DispatchTimeInterval) async {
+        let (listeners, connections) = state.withLock { state in
+            state.isStopping = true
+            defer { state.listeners = [] }
+            return (state.listeners, state.connections.values.map(\.connection))
+        }
+        for listener in listeners { listener.stop() }
+        for connection in connections { connection.leave() }
+        DispatchQueue.global().asyncAfter(deadline: .now() + patience) { [weak self] in
+            let late = self?.state.withLock { $0.connections.values.map(\.connection) } ?? []
+            for connection in late { connection.abort() }
+        }
+        await withCheckedContinuation { continuation in
+            let isEmpty = state.withLock { state in
+                if !state.connections.isEmpty { state.stopped = continuation }
+                return state.connections.isEmpty
+            }
+            if isEmpty { continuation.resume() }
+        }
+    }
+}

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Logging
+
+/// What all connections of a server share.
+struct ServerContext: Sendable {
+    let exports: ExportTable
+    let limits: ServerLimits
+    let buffers: ReplyBufferPool
+    let workers: WorkerPool
+    let log: Logger
+    /// Told of what a connection does; called on the connection's loop.
+    let observe: @Sendable (Connection.Event) -> Void
+}

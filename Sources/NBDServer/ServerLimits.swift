@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import Dispatch
+
+/// What clients may take from the server at most.
+public struct ServerLimits: Sendable {
+    /// Connections at the same time.
+    public var connections = 1024
+    /// From the accepted connection to the choice of an export.
+    public var handshake: DispatchTimeInterval = .seconds(10)
+    /// Memory for replies of all connections together, in bytes; by default enough for one of the largest requests.
+    public var replyBytes = 33 << 20
+    /// Requests of one connection that workers serve at the same time.
+    public var requestsInFlight = 16
+
+    public init() {}
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import BlockIO
+import Glibc
+import SystemPackage
+
+/// A connected stream socket that never waits. Closing it is the owner's duty, once nothing watches it any more.
+struct Socket: Sendable {
+    let descriptor: FileDescriptor
+
+    /// What a call has done.
+    enum Progress: Equatable {
+        /// This many bytes, at least one.
+        case bytes(Int)
+        /// Nothing: it would have had to wait.
+        case wouldBlock
+        /// The other side has gone.
+        case closed
+    }
+
+    /// Takes over an accepted, non-blocking descriptor.
+    init(accepted descriptor: FileDescriptor) {
+        self.descriptor = descriptor
+        // A large buffer lets the server run ahead while the client copies. The system caps what is asked for.
+        if SocketAddress(of: descriptor).isUnix {
+            setOption(SOL_SOCKET, SO_SNDBUF, 2 << 20)
+        } else {
+            setOption(Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+            setOption(SOL_SOCKET, SO_KEEPALIVE, 1)
+        }
+    }
+
+    private func setOption(_ level: Int32, _ name: Int32, _ value: Int32) {
+        var value = value
+        unsafe setsockopt(descriptor.rawValue, level, name, &value, socklen_t(MemoryLayout<Int32>.size))
+    }
+
+    /// Receives into the start of `buffer`.
+    func receive(into buffer: inout MutableRawSpan) -> Progress {
+        unsafe buffer.withUnsafeMutableBytes { bytes in
+            progress(unsafe recv(descriptor.rawValue, bytes.baseAddress, bytes.count, 0))
+        }
+    }
+
+    /// Sends from the start of `bytes`.
+    func send(_ bytes: RawSpan) -> Progress {
+        unsafe bytes.withUnsafeBytes { bytes in
+            progress(unsafe Glibc.send(descriptor.rawValue, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL)))
+        }
+    }
+
+    private func progress(_ result: Int) -> Progress {
+        if result > 0 { return .bytes(result) }
+        if result == 0 { return .closed }
+        return [EAGAIN, EWOULDBLOCK, EINTR].contains(errno) ? .wouldBlock : .closed
+    }
+
+    func close() { try? descriptor.close() }
+}
