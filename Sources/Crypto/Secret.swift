@@ -66,6 +66,16 @@ public final class Secret: @unchecked Sendable {
     /// - Returns: nil when there is more than ``maximumCount`` bytes.
     /// - Throws: `Errno` when the descriptor cannot be read.
     public static func read(from descriptor: FileDescriptor) throws(Errno) -> Secret? {
+        try read(from: descriptor, once: false)
+    }
+
+    /// Reads what a terminal in line mode gives at once: a line with its end.
+    public static func readLine(from terminal: FileDescriptor) throws(Errno) -> Secret {
+        // A terminal gives at most 4096 bytes, so the limit cannot be reached.
+        try read(from: terminal, once: true) ?? Secret(count: 0) { _ in }
+    }
+
+    private static func read(from descriptor: FileDescriptor, once: Bool) throws(Errno) -> Secret? {
         var (pages, isLocked) = unsafe allocate(64 << 10)
         var count = 0
         while true {
@@ -83,7 +93,7 @@ public final class Secret: @unchecked Sendable {
                 throw error
             }
             count += got
-            if got == 0 { return unsafe Secret(pages: pages, isLocked: isLocked, count: count) }
+            if got == 0 || once { return unsafe Secret(pages: pages, isLocked: isLocked, count: count) }
             if count > maximumCount {
                 unsafe release(pages)
                 return nil

@@ -23,6 +23,11 @@ public final class Server: Sendable {
         var hasRead = false
     }
 
+    /// A client that has read no more than this many bytes has only looked.
+    public static let probeLimit = Connection.probeLimit
+    /// The longest name of an export in bytes.
+    public static let maximumNameLength = NBDProtocol.maximumStringLength
+
     private let state = Mutex(State())
     private let loops: [EventLoop]
     private let exports: ExportTable

@@ -1,1 +1,41 @@
-@main struct M { static func main() {} }
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+
+@main
+struct NBDecrypt: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "nbdecrypt",
+        abstract: "Serve encrypted disk images decrypted, over NBD.",
+        discussion: """
+            Serve an old AES-encrypted qcow2 image to QEMU, nbdcopy or nbd-client:
+
+              nbdecrypt serve old.qcow2
+
+            It asks for the passphrase, checks it against what is on the disk, and prints the commands that read the \
+            disk. The image is opened read-only and never changed.
+
+            \(ExitStatus.explanation)
+            """,
+        version: "0.1.0",
+        subcommands: [ServeCommand.self, InfoCommand.self])
+
+    static func main() async {
+        // Before any other thread exists, so that all of them inherit it.
+        Process.blockTerminationSignals()
+        Process.forbidDumps()
+        do {
+            var command = try parseAsRoot()
+            if var command = command as? any AsyncParsableCommand {
+                try await command.run()
+            } else {
+                try command.run()
+            }
+        } catch let failure as Failure {
+            Process.printError(failure.description)
+            Process.exit(failure.status.rawValue)
+        } catch {
+            exit(withError: error)
+        }
+    }
+}

@@ -7,8 +7,8 @@
 enum Qcow2Entry: Equatable {
     /// Nothing is stored; reads as zeros when there is no backing file.
     case unallocated
-    /// Reads as zeros, whether or not a cluster is reserved for it.
-    case zero
+    /// Reads as zeros; a cluster may be reserved for it all the same.
+    case zero(isReserved: Bool)
     /// Stored at this place.
     case data(HostOffset)
     /// Stored in compressed form.
@@ -35,7 +35,9 @@ enum Qcow2Entry: Equatable {
         }
         let offset = entry & Self.offsetMask
         if entry & Self.zeroFlag != 0 {
-            self = version >= 3 ? .zero : .invalid("is marked as zeros, which version 2 does not know")
+            self =
+                version >= 3
+                ? .zero(isReserved: offset != 0) : .invalid("is marked as zeros, which version 2 does not know")
         } else if offset == 0 {
             self = .unallocated
         } else if offset % (1 << UInt64(clusterBits)) != 0 {

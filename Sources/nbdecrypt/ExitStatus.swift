@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import NBDServer
+
+/// How the program ends; the numbers are those of sysexits.h.
+enum ExitStatus: Int32 {
+    case success = 0
+    case usage = 64
+    case badImage = 65
+    case cannotOpen = 66
+    case internalError = 70
+    case wrongPassphrase = 77
+
+    /// For `--help`.
+    static let explanation = """
+        Exit status: 0 fine, 64 wrong usage, 65 bad image, 66 a file or socket cannot be opened, 70 internal error, \
+        77 wrong or missing passphrase; with --run that of the command.
+        """
+}
+
+/// Why the program ends early: a status and one sentence.
+struct Failure: Error, CustomStringConvertible {
+    let status: ExitStatus
+    let description: String
+
+    init(_ status: ExitStatus, _ description: String) {
+        self.status = status
+        self.description = description
+    }
+
+    /// An image cannot be opened.
+    init(_ error: FormatError, image: String) {
+        self.init(error.code == .unreadable ? .cannotOpen : .badImage, "\(image): \(error)")
+    }
+}

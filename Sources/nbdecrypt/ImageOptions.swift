@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import ArgumentParser
+public import ImageFormats
+
+/// The image and its format, the same for all commands.
+struct ImageOptions: ParsableArguments {
+    @Argument(help: ArgumentHelp("The image file or block device.", valueName: "image"))
+    var image: String
+
+    @Option(name: .shortAndLong, help: ArgumentHelp(
+        "The format: raw or qcow2. Without it the format is found out, but raw is never guessed.",
+        valueName: "format"))
+    var format: ImageFormat?
+}
+
+extension ImageFormat: ExpressibleByArgument {}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import FoundationEssentials
+import ImageFormats
+
+/// What `nbdecrypt info` says of an image.
+struct InfoReport: Encodable {
+    struct Features: Encodable {
+        let incompatible: [String]
+        let compatible: [String]
+        let autoclear: [String]
+    }
+
+    struct Encryption: Encodable {
+        /// "none", "aes" or "luks".
+        let method: String
+        /// What that means for the owner.
+        let meaning: String
+        /// Commands that lead away from it.
+        let nextSteps: [String]
+    }
+
+    struct Clusters: Encodable {
+        let total: UInt64
+        let allocated: UInt64
+        let compressed: UInt64
+        let zero: UInt64
+        /// False when the image has more tables than were counted.
+        let isComplete: Bool
+        let faults: UInt64
+        let firstFault: String?
+    }
+
+    let image: String
+    let format: String
+    /// In bytes.
+    let fileSize: UInt64
+    /// In bytes.
+    let virtualSize: UInt64
+    private(set) var version: UInt32?
+    /// In bytes.
+    private(set) var clusterSize: UInt64?
+    private(set) var compression: String?
+    private(set) var refcountBits: Int?
+    private(set) var features: Features?
+    private(set) var backingFile: String?
+    private(set) var dataFile: String?
+    private(set) var snapshots: UInt32?
+    private(set) var encryption: Encryption
+    private(set) var clusters: Clusters?
+    /// Why `serve` refuses the image; nil when it does not.
+    private(set) var refusal: String?
+
+    /// Examines the tables of `file`, which no data is read from.
+    init(_ file: FileDevice, path: String, format: ImageFormat?) throws {
+        let found = try format ?? ImageProbe.detect(file)
+        image = path
+        self.format = found.rawValue
+        fileSize = file.size
+        encryption = Encryption(method: "none", meaning: "the data is stored as it is", nextSteps: [])
+        guard found == .qcow2 else {
+            virtualSize = file.size
+            return
+        }
+        guard let header = try Qcow2Header(device: file) else {
+            throw FormatError.notRecognised("the file is not qcow2; without -f its format is found out")
+        }
+        virtualSize = header.virtualSize
+        version = header.version
+        clusterSize = header.clusterSize
+        compression = header.compression == .deflate ? "deflate" : "zstd"
+        refcountBits = 1 << header.refcountOrder
+        let names = header.features.names(header.extensions.featureNames)
+        features = Features(
+            incompatible: names.incompatible, compatible: names.compatible, autoclear: names.autoclear)
+        backingFile = header.backingFileName
+        dataFile = header.extensions.dataFileName
+        snapshots = header.snapshotCount
+        encryption = Self.encryption(header.encryption, path)
+        do { try Qcow2Support.check(header) } catch { refusal = error.description }
+        // Subclusters change what a table looks like.
+        guard !header.features.contains(.extendedL2), header.features.unknownIncompatibleBits.isEmpty else { return }
+        let census = try Qcow2Census(file: file, header: header)
+        clusters = Clusters(
+            total: census.clusterCount, allocated: census.allocatedCount, compressed: census.compressedCount,
+            zero: census.zeroCount, isComplete: census.isComplete, faults: census.faultCount,
+            firstFault: census.firstFault)
+    }
+
+    private static func encryption(_ method: Qcow2Header.Encryption, _ path: String) -> Encryption {
+        switch method {
+        case .none:
+            Encryption(method: "none", meaning: "the data is stored as it is", nextSteps: [])
+        case .legacyAES:
+            Encryption(
+                method: "aes",
+                meaning: """
+                    AES-128-CBC with the first 16 bytes of the passphrase as the key. Weak: no salt and no key \
+                    derivation, so passphrases can be tried at full speed; sectors can be compared and moved between \
+                    images with the same passphrase; changes are not noticed; a wrong passphrase is not noticed either. \
+                    QEMU no longer runs guests from such images.
+                    """,
+                nextSteps: [
+                    "nbdecrypt serve \(Instructions.quoted(path)) --once --socket /tmp/old.sock",
+                    "qemu-img create -f luks --object secret,id=new,file=NEW-PASSPHRASE-FILE "
+                        + "-o key-secret=new new.luks VIRTUAL-SIZE",
+                    "qemu-img convert -n -p --object secret,id=new,file=NEW-PASSPHRASE-FILE "
+                        + "--image-opts driver=nbd,server.type=unix,server.path=/tmp/old.sock "
+                        + "--target-image-opts driver=luks,file.filename=new.luks,key-secret=new",
+                ])
+        case .luks:
+            Encryption(method: "luks", meaning: "LUKS inside the image: a salted, slow key derivation", nextSteps: [])
+        }
+    }
+
+    /// The report as JSON; sizes are in bytes.
+    var json: String {
+        get throws {
+            let encoder = JSONEncoder()
+            encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+            return String(decoding: try encoder.encode(self), as: UTF8.self)
+        }
+    }
+
+    /// The report for people.
+    var text: String {
+        var lines: [(String, String)] = [("image", image)]
+        lines.append(("format", version.map { "\(format) version \($0)" } ?? format))
+        lines.append(("virtual size", "\(virtualSize) bytes\(Self.rounded(virtualSize))"))
+        lines.append(("file size", "\(fileSize) bytes\(Self.rounded(fileSize))"))
+        if let clusterSize { lines.append(("cluster size", "\(clusterSize) bytes")) }
+        if let features {
+            let all = features.incompatible + features.compatible + features.autoclear
+            lines.append(("features", all.isEmpty ? "none" : all.joined(separator: ", ")))
+        }
+        if let compression { lines.append(("compression", compression)) }
+        if let backingFile { lines.append(("backing file", "\(backingFile) (not opened)")) }
+        if let dataFile { lines.append(("data file", "\(dataFile) (not opened)")) }
+        if let snapshots, snapshots > 0 { lines.append(("snapshots", "\(snapshots)")) }
+        if let clusters {
+            let least = clusters.isComplete ? "" : "at least "
+            lines.append((
+                "clusters",
+                "\(least)\(clusters.allocated) of \(clusters.total) allocated, \(clusters.compressed) compressed, "
+                    + "\(clusters.zero) zero"
+            ))
+            if encryption.method != "none", clusters.compressed > 0 {
+                lines.append(("leak", "compressed clusters are never encrypted: their contents can be read by anybody"))
+            }
+            if clusters.faults > 0 { lines.append(("damage", "\(clusters.faults) entries of the tables are wrong")) }
+        }
+        lines.append(("encryption", encryption.method == "none" ? "none" : "\(encryption.method): \(encryption.meaning)"))
+        if let refusal { lines.append(("serve", "refused: \(refusal)")) }
+        let width = lines.map(\.0.count).max() ?? 0
+        var text = lines.map { name, value in
+            "\(name):\(String(repeating: " ", count: width - name.count + 1))\(value)"
+        }.joined(separator: "\n")
+        if !encryption.nextSteps.isEmpty {
+            text += "\nTo move the data to LUKS:\n" + encryption.nextSteps.map { "  \($0)" }.joined(separator: "\n")
+        }
+        return text
+    }
+
+    private static func rounded(_ bytes: UInt64) -> String {
+        let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]
+        guard bytes >= 1024 else { return "" }
+        var value = Double(bytes) / 1024
+        var unit = 0
+        while value >= 1024, unit < units.count - 1 {
+            value /= 1024
+            unit += 1
+        }
+        let tenths = Int((value * 10).rounded())
+        return " (\(tenths / 10).\(tenths % 10) \(units[unit]))"
+    }
+}

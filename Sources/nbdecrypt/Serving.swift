@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import Dispatch
+import Logging
+import NBDServer
+import Subprocess
+import SystemPackage
+
+/// The server while it runs: from the first client to the last.
+struct Serving {
+    let command: ServeCommand
+    let stack: DeviceStack
+    let place: ListeningPlace
+    let log: Logger
+
+    /// Why the server stops.
+    private enum End: Sendable {
+        case signal(Int32)
+        case transfersEnded
+        case commandEnded(Int32)
+    }
+
+    /// How long clients may take to fetch the replies that are under way when the server stops.
+    private static let patience = DispatchTimeInterval.seconds(5)
+
+    /// Serves until something ends it.
+    /// - Returns: the exit status.
+    func run() async throws -> Int32 {
+        let (ends, continuation) = AsyncStream.makeStream(of: End.self)
+        let export = Export(name: command.exportName, description: stack.description, device: stack.disk)
+        var limits = ServerLimits()
+        limits.connections = command.maxConnections
+        let server = Server(
+            exports: ExportTable([export]), limits: limits, processorCount: Process.processorCount, log: log
+        ) {
+            if command.once { continuation.yield(.transfersEnded) }
+        }
+        Process.onTermination { signal, isFirst in
+            // Who asks twice does not want to wait.
+            if !isFirst { Process.exitNow(128 + signal) }
+            continuation.yield(.signal(signal))
+        }
+        if let pidFile = command.pidFile { try writePidFile(pidFile) }
+        defer { command.pidFile.map(Process.removeFile) }
+
+        for socket in place.sockets { server.listen(on: socket) }
+        let instructions = Instructions(address: place.address, export: export, image: command.image.image)
+        let child = command.shellCommand.map { start($0, instructions, continuation) }
+        if child == nil { Process.printLine(instructions.text) }
+
+        var status: Int32 = 0
+        loop: for await end in ends {
+            switch end {
+            case .signal(let number):
+                log.info("stopping at signal \(number)")
+                guard let child else { break loop }
+                // The command decides how it ends, and its status is ours.
+                child.cancel()
+            case .transfersEnded:
+                if child == nil { break loop }
+            case .commandEnded(let number):
+                status = number
+                break loop
+            }
+        }
+        await server.stop(patience: Self.patience)
+        log.info("clients have read \(server.bytesRead) bytes")
+        return status
+    }
+
+    /// Runs a shell command beside the server; cancelling the task ends the command.
+    private func start(
+        _ line: String, _ instructions: Instructions, _ continuation: AsyncStream<End>.Continuation
+    ) -> Task<Void, Never> {
+        var variables: [Environment.Key: String?] = ["uri": instructions.uri]
+        switch place.address {
+        case .unix(let path): variables["unixsocket"] = path
+        case .tcp(_, let port, _): variables["port"] = String(port)
+        case .other: break
+        }
+        let environment = Environment.inherit.updating(variables)
+        return Task {
+            do {
+                let result = try await Subprocess.run(
+                    .path("/bin/sh"), arguments: ["-c", line], environment: environment,
+                    input: .currentStandardInput, output: .currentStandardOutput, error: .currentStandardError)
+                switch result.terminationStatus {
+                case .exited(let code): continuation.yield(.commandEnded(code))
+                case .signaled(let signal): continuation.yield(.commandEnded(128 + signal))
+                }
+            } catch {
+                log.error("cannot run the command: \(error)")
+                continuation.yield(.commandEnded(ExitStatus.internalError.rawValue))
+            }
+        }
+    }
+
+    private func writePidFile(_ path: String) throws {
+        do {
+            let file = try FileDescriptor.open(
+                FilePath(path), .writeOnly, options: [.create, .truncate, .closeOnExec],
+                permissions: [.ownerReadWrite, .groupRead, .otherRead])
+            try file.closeAfter { _ = try file.writeAll(Array("\(Process.identifier)\n".utf8)) }
+        } catch {
+            throw Failure(.cannotOpen, "cannot write the pid file \(path): \(error)")
+        }
+    }
+}
