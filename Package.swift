@@ -49,7 +49,9 @@ let package = Package(
                 "BlockIO", "ImageFormats", "Crypto", "NBDServer", "CLinux", logging, system, subprocess,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
-            swiftSettings: strict),
+            swiftSettings: strict,
+            // The default linker warns about a function inside Foundation that the program does not call.
+            linkerSettings: [.unsafeFlags(["-use-ld=lld"], .when(configuration: .release))]),
         .target(name: "TestSupport", dependencies: ["BlockIO"], swiftSettings: strict),
         .testTarget(name: "BlockIOTests", dependencies: ["BlockIO", "TestSupport", system], swiftSettings: strict),
         .testTarget(
@@ -57,7 +59,7 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(name: "CryptoTests", dependencies: ["BlockIO", "Crypto", "COpenSSL"], swiftSettings: strict),
         .testTarget(
-            name: "NBDServerTests", dependencies: ["BlockIO", "NBDServer", "TestSupport", logging],
+            name: "NBDServerTests", dependencies: ["BlockIO", "NBDServer", "TestSupport", logging, system],
             swiftSettings: strict),
         .testTarget(
             name: "InteropTests",

@@ -7,14 +7,18 @@
 public final class AlignedDevice: BlockDevice {
     private let below: any BlockDevice
     private let unit: UInt64
+    /// The length of the device below, in bytes.
     public var size: UInt64 { below.size }
+    /// Any offset and length is accepted.
     public let alignment = 1
 
+    /// Lifts the restriction of `below`.
     public init(_ below: any BlockDevice) {
         self.below = below
         self.unit = UInt64(below.alignment)
     }
 
+    /// One request below for the aligned middle, and one for each ragged end.
     public func read(into buffer: inout MutableRawSpan, at offset: UInt64, _ mode: ReadMode) throws(BlockError) {
         try checkBounds(buffer.byteCount, at: offset, layer: "request")
         let end = offset + UInt64(buffer.byteCount)
@@ -40,6 +44,7 @@ public final class AlignedDevice: BlockDevice {
         }
     }
 
+    /// As the device below has it.
     public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
         try below.extent(at: offset, limit: limit)
     }

@@ -14,6 +14,7 @@ public struct BlockError: Error, Equatable, Sendable, CustomStringConvertible {
         case outOfRange
     }
 
+    /// Decides the error number that a client sees.
     public let code: Code
     /// One sentence: layer, place, reason. Holds no guest data.
     public let description: String
@@ -23,11 +24,15 @@ public struct BlockError: Error, Equatable, Sendable, CustomStringConvertible {
         self.description = description
     }
 
+    /// Ask again on a thread that may wait.
     public static let wouldBlock = BlockError(.wouldBlock, "the answer is not in memory")
 
+    /// The system could not read; the sentence has its reason.
     public static func inputOutput(_ description: String) -> BlockError { BlockError(.inputOutput, description) }
 
+    /// The image contradicts itself; the sentence says where.
     public static func damaged(_ description: String) -> BlockError { BlockError(.damaged, description) }
 
+    /// The request does not fit the device.
     public static func outOfRange(_ description: String) -> BlockError { BlockError(.outOfRange, description) }
 }

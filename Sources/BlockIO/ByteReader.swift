@@ -7,11 +7,13 @@ public struct ByteReader {
     private let bytes: ArraySlice<UInt8>
     private var position: Int
 
+    /// Starts at the first byte of a slice.
     public init(_ bytes: ArraySlice<UInt8>) {
         self.bytes = bytes
         self.position = bytes.startIndex
     }
 
+    /// Starts at the first byte of an array.
     public init(_ bytes: [UInt8]) { self.init(bytes[...]) }
 
     /// How many bytes are left.

@@ -18,8 +18,10 @@ public struct Extent: Equatable, Sendable {
     public let offset: UInt64
     /// In bytes; never 0.
     public let length: UInt64
+    /// What all of these bytes are.
     public let kind: Kind
 
+    /// `length` is more than 0.
     public init(offset: UInt64, length: UInt64, kind: Kind) {
         self.offset = offset
         self.length = length

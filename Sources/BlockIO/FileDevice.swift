@@ -10,7 +10,9 @@ public import SystemPackage
 public final class FileDevice: BlockDevice {
     /// The name it was opened by, for messages.
     public let path: FilePath
+    /// The length in bytes when the file was opened.
     public let size: UInt64
+    /// Any offset and length is accepted.
     public let alignment = 1
     private let descriptor: FileDescriptor
 
@@ -67,6 +69,7 @@ public final class FileDevice: BlockDevice {
         }
     }
 
+    /// Reads with pread(2), or with RWF_NOWAIT where it must not wait.
     public func read(into buffer: inout MutableRawSpan, at offset: UInt64, _ mode: ReadMode) throws(BlockError) {
         try checkBounds(buffer.byteCount, at: offset, layer: "file")
         let failure: BlockError? = unsafe buffer.withUnsafeMutableBytes { bytes in
@@ -102,6 +105,7 @@ public final class FileDevice: BlockDevice {
         }
     }
 
+    /// Holes of the file are unallocated; a file system that knows none has only data.
     public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
         try checkBounds(1, at: offset, layer: "file")
         let end = min(size, offset.addingReportingOverflow(limit).overflow ? size : offset + limit)

@@ -14,6 +14,7 @@ public struct FormatError: Error, Equatable, Sendable, CustomStringConvertible {
         case unreadable
     }
 
+    /// Decides the exit status of the program.
     public let code: Code
     /// One sentence, with the offending numbers.
     public let description: String
@@ -36,9 +37,12 @@ public struct FormatError: Error, Equatable, Sendable, CustomStringConvertible {
         return FormatError(.damaged, "\(field) at byte \(offset): found \(found), allowed \(allowed); \(advice)")
     }
 
+    /// The image uses what this program does not do; the sentence names it and says what to do.
     public static func unsupported(_ description: String) -> FormatError { FormatError(.unsupported, description) }
 
+    /// No format fits; the sentence says how to name one.
     public static func notRecognised(_ description: String) -> FormatError { FormatError(.notRecognised, description) }
 
+    /// The system refused; the sentence has its reason.
     public static func unreadable(_ description: String) -> FormatError { FormatError(.unreadable, description) }
 }

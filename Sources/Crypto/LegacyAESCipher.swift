@@ -8,6 +8,7 @@ public import BlockIO
 /// (the field calls it plain64). Numbers count from the start of the *guest* disk.
 /// Source: the images themselves; the qcow2 specification says 256 bits, and no image was ever written that way.
 public final class LegacyAESCipher: SectorCipher {
+    /// 512 bytes, whatever the cluster size.
     public let sectorSize = 512
     private let cipher: OpenSSLCipher
     private static let blockSize = 16
@@ -20,6 +21,7 @@ public final class LegacyAESCipher: SectorCipher {
         self.cipher = OpenSSLCipher(.aes128CBC, key: key)
     }
 
+    /// Sectors are numbered by guest offset.
     public func decrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
         let batchBytes = Self.batch * sectorSize
         for start in stride(from: 0, to: sectors.byteCount, by: batchBytes) {

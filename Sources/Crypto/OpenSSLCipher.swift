@@ -42,9 +42,10 @@ final class OpenSSLCipher: Sendable {
         init(_ algorithm: Algorithm, _ key: Secret) {
             guard let context = unsafe EVP_CIPHER_CTX_new() else { fatalError("no memory for a cipher context") }
             unsafe self.context = unsafe context
-            let cipher = switch algorithm {
-            case .aes128CBC: unsafe EVP_aes_128_cbc()
-            }
+            let cipher =
+                switch algorithm {
+                case .aes128CBC: unsafe EVP_aes_128_cbc()
+                }
             unsafe precondition(key.count == Int(EVP_CIPHER_get_key_length(cipher)))
             let done = key.withBytes { key in
                 unsafe key.withUnsafeBytes { key in

@@ -85,7 +85,8 @@ public final class Secret: @unchecked Sendable {
                 unsafe release(pages)
                 unsafe (pages, isLocked) = unsafe larger
             }
-            let got = unsafe Glibc.read(descriptor.rawValue, pages.baseAddress! + count, pages.count - count)
+            let rest = unsafe UnsafeMutableRawBufferPointer(rebasing: pages[count...])
+            let got = unsafe Glibc.read(descriptor.rawValue, rest.baseAddress, rest.count)
             if got < 0 {
                 let error = Errno(rawValue: errno)
                 if error == .interrupted { continue }

@@ -24,7 +24,7 @@ final class Connection: @unchecked Sendable {
 
     /// A client that has read no more than this many bytes has only looked: `nbdinfo` and `qemu-img info` read the start
     /// of a disk to guess what is in it.
-    static let probeLimit: UInt64 = 64 << 10
+    static let probeLimit: UInt64 = 16 << 10
 
     private enum Phase {
         case handshake(Handshake)
@@ -65,11 +65,12 @@ final class Connection: @unchecked Sendable {
     private var input = ReceivedBytes()
     /// Payload bytes of a refused request that are still to come.
     private var payloadToSkip = 0
-    private var output: ReplyBuffer?
+    private var outbox: Outbox
     private var stream: Stream?
-    private var finished: [ReplyBuffer] = []
     private var workersBusy = 0
     private var bytesRead: UInt64 = 0
+    /// From how many bytes on the client counts as more than a probe.
+    private var transferThreshold = probeLimit + 1
     private var failuresLogged = 0
 
     private let readSource: any DispatchSourceRead
@@ -77,6 +78,8 @@ final class Connection: @unchecked Sendable {
     private var isReading = false
     private var isWriting = false
     private var isBlocked = false
+    /// A complete message waits for its turn or for workers: nothing more is received before it is served.
+    private var isPaused = false
     private var isClosed = false
 
     init(id: UInt64, socket: Socket, loop: EventLoop, context: ServerContext) {
@@ -87,6 +90,7 @@ final class Connection: @unchecked Sendable {
         self.log = context.log
         self.log[metadataKey: "client"] = "\(id)"
         self.phase = .handshake(Handshake(exports: context.exports))
+        self.outbox = Outbox(pool: context.buffers)
         self.readSource = DispatchSource.makeReadSource(
             fileDescriptor: socket.descriptor.rawValue, queue: loop.queue)
         self.writeSource = DispatchSource.makeWriteSource(
@@ -155,7 +159,7 @@ final class Connection: @unchecked Sendable {
     private func workerFinished(_ buffer: ReplyBuffer) {
         workersBusy -= 1
         guard !isClosed else { return context.buffers.put(buffer) }
-        finished.append(buffer)
+        outbox.enqueue(buffer)
         pump()
     }
 
@@ -164,25 +168,31 @@ final class Connection: @unchecked Sendable {
     /// Does everything that can be done without waiting.
     private func pump() {
         var turn = Self.turn
+        isPaused = false
         work: while !isClosed, !isBlocked {
-            if let stream {
-                guard flush(), !stream.isWaiting else { break }
-                fillStream()
-            } else if !finished.isEmpty {
+            if outbox.hasFinished {
                 guard flush() else { break }
-                output = finished.removeFirst()
+                outbox.advance()
+            } else if let stream {
+                guard flush(), !stream.isWaiting else { break }
+                fillStream(stream)
             } else {
                 switch nextMessage() {
                 case .handled:
                     turn -= 1
                     guard turn > 0 else {
                         // Other clients of the loop have their turn first.
+                        isPaused = true
                         if flush() { loop.queue.async { [self] in pump() } }
                         break work
                     }
                 case .flushFirst:
                     guard flush() else { break work }
-                case .incomplete, .waitForWorkers:
+                case .waitForWorkers:
+                    isPaused = true
+                    _ = flush()
+                    break work
+                case .incomplete:
                     if flush(), case .leaving = phase, workersBusy == 0 { close(nil) }
                     break work
                 }
@@ -228,6 +238,7 @@ final class Connection: @unchecked Sendable {
         case .transmission(let export):
             log.debug("chose export '\(export.name)'")
             phase = .transmission(export)
+            transferThreshold = min(export.device.size, transferThreshold)
             context.observe(.negotiated(id: id))
             return .handled()
         case .close(let reason):
@@ -253,8 +264,12 @@ final class Connection: @unchecked Sendable {
     }
 
     private func reply(_ request: NBDRequest, _ error: NBDProtocol.ErrorNumber, payload: Int = 0) -> Step {
-        guard let buffer = outputBuffer(), buffer.room >= NBDSimpleReply.encodedLength else { return .flushFirst }
-        append(NBDSimpleReply(error: error, cookie: request.cookie), to: buffer)
+        let length = NBDSimpleReply.encodedLength
+        guard let buffer = outbox.room(for: length, payload: ReplyBufferPool.smallestPayload) else {
+            if !outbox.isFilling { close("there is no memory for a reply") }
+            return .flushFirst
+        }
+        RequestHandler.reply(error, to: request, in: buffer)
         return .handled(payload: payload)
     }
 
@@ -270,53 +285,30 @@ final class Connection: @unchecked Sendable {
     private func read(_ request: NBDRequest, _ device: any BlockDevice) -> Step {
         let length = Int(request.length)
         guard length <= Self.inlineLimit else { return offload(request, device) }
-        if output == nil {
-            output = context.buffers.take(payload: max(length, Self.batchPayload))
-            if output == nil, length <= ReplyBufferPool.smallestPayload { output = context.buffers.takeSmallest() }
-        }
-        guard let output, output.room >= NBDSimpleReply.encodedLength + length else {
-            if let output, !output.isEmpty { return .flushFirst }
-            releaseOutput()
+        let total = NBDSimpleReply.encodedLength + length
+        guard let buffer = outbox.room(for: total, payload: max(length, Self.batchPayload)) else {
             return startStream(request, device)
         }
-        switch Self.fill(output, request, device, .cachedOnly) {
-        case nil: count(length)
-        case let error? where error.code == .wouldBlock: return offload(request, device)
-        case let error?:
+        let error = RequestHandler.read(request, from: device, into: buffer, .cachedOnly)
+        if error?.code == .wouldBlock { return offload(request, device) }
+        if let error {
             report(error)
-            append(NBDSimpleReply(error: Self.errorNumber(error), cookie: request.cookie), to: output)
+            RequestHandler.reply(error, to: request, in: buffer)
+        } else {
+            count(length)
         }
         return .handled()
-    }
-
-    /// Puts head and data of a reply into `buffer`, or neither.
-    private static func fill(
-        _ buffer: ReplyBuffer, _ request: NBDRequest, _ device: any BlockDevice, _ mode: ReadMode
-    ) -> BlockError? {
-        let head = NBDSimpleReply.encodedLength
-        do throws(BlockError) {
-            try buffer.append(head + Int(request.length)) { (bytes) throws(BlockError) in
-                NBDSimpleReply(error: .none, cookie: request.cookie).encode(into: &bytes)
-                try bytes.withSlice(head..<bytes.byteCount) { (data) throws(BlockError) in
-                    try device.read(into: &data, at: request.offset, mode)
-                }
-            }
-            return nil
-        } catch { return error }
     }
 
     private func offload(_ request: NBDRequest, _ device: any BlockDevice) -> Step {
         guard workersBusy < context.limits.requestsInFlight else { return .waitForWorkers }
         guard let buffer = context.buffers.take(payload: Int(request.length)) else {
-            if let output, !output.isEmpty { return .flushFirst }
             return startStream(request, device)
         }
         workersBusy += 1
         context.workers.run { [self] in
-            let error = Self.fill(buffer, request, device, .mayBlock)
-            if let error {
-                append(NBDSimpleReply(error: Self.errorNumber(error), cookie: request.cookie), to: buffer)
-            }
+            let error = RequestHandler.read(request, from: device, into: buffer, .mayBlock)
+            if let error { RequestHandler.reply(error, to: request, in: buffer) }
             loop.queue.async { [self] in
                 if let error { report(error) } else { count(Int(request.length)) }
                 workerFinished(buffer)
@@ -325,70 +317,53 @@ final class Connection: @unchecked Sendable {
         return .handled()
     }
 
+    /// Serves a request for which there is no buffer of its size, once the replies before it have left.
     private func startStream(_ request: NBDRequest, _ device: any BlockDevice) -> Step {
-        // Replies of workers must not come between the pieces, and a stream must not wait for them with memory in hand.
+        // Nothing may come between the pieces.
+        guard workersBusy == 0 else { return .waitForWorkers }
+        guard !outbox.isFilling else { return .flushFirst }
+        outbox.release()
         stream = Stream(request: request, device: device)
         return .handled()
     }
 
-    /// Fills the next piece of the stream into an empty output buffer.
-    private func fillStream() {
-        guard let buffer = output ?? context.buffers.takeSmallest() else { return close("there is no memory for it") }
-        output = nil
-        stream?.isWaiting = true
-        guard let stream else { return }
-        let rest = Int(stream.request.length) - stream.done
-        let head = stream.done == 0 ? NBDSimpleReply.encodedLength : 0
-        let length = min(rest, buffer.capacity - ReplyBufferPool.headRoom)
+    /// Has a worker fill the next piece of the stream.
+    private func fillStream(_ stream: Stream) {
+        guard let buffer = context.buffers.takeSmallest() else { return close("there is no memory for it") }
+        self.stream?.isWaiting = true
+        let length = min(Int(stream.request.length) - stream.done, ReplyBufferPool.smallestPayload)
+        let part = stream.done..<(stream.done + length)
         workersBusy += 1
         context.workers.run { [self] in
-            var failure: BlockError?
-            do throws(BlockError) {
-                try buffer.append(head + length) { (bytes) throws(BlockError) in
-                    if head > 0 { NBDSimpleReply(error: .none, cookie: stream.request.cookie).encode(into: &bytes) }
-                    try bytes.withSlice(head..<bytes.byteCount) { (data) throws(BlockError) in
-                        let offset = stream.request.offset + UInt64(stream.done)
-                        try stream.device.read(into: &data, at: offset, .mayBlock)
-                    }
-                }
-            } catch { failure = error }
-            loop.queue.async { [self, failure] in streamPieceFinished(buffer, length, failure) }
+            let error = RequestHandler.readPart(part, of: stream.request, from: stream.device, into: buffer, .mayBlock)
+            loop.queue.async { [self] in streamPieceFinished(buffer, part, error) }
         }
     }
 
-    private func streamPieceFinished(_ buffer: ReplyBuffer, _ length: Int, _ failure: BlockError?) {
-        workersBusy -= 1
-        guard !isClosed, var stream else { return context.buffers.put(buffer) }
-        stream.isWaiting = false
-        stream.done += length
-        output = buffer
-        if let failure {
-            report(failure)
-            guard stream.done == length else {
+    private func streamPieceFinished(_ buffer: ReplyBuffer, _ part: Range<Int>, _ error: BlockError?) {
+        guard let request = stream?.request else { return workerFinished(buffer) }
+        if let error {
+            report(error)
+            guard part.lowerBound == 0 else {
                 // The head of the reply, which says success, has left: only the end of the connection can say otherwise.
+                context.buffers.put(buffer)
                 return close("has got half a reply that cannot be completed")
             }
-            append(NBDSimpleReply(error: Self.errorNumber(failure), cookie: stream.request.cookie), to: buffer)
+            RequestHandler.reply(error, to: request, in: buffer)
         } else {
-            count(length)
+            count(part.count)
         }
-        let isComplete = failure != nil || stream.done == Int(stream.request.length)
-        self.stream = isComplete ? nil : stream
-        pump()
-    }
-
-    private static func errorNumber(_ error: BlockError) -> NBDProtocol.ErrorNumber {
-        switch error.code {
-        case .outOfRange: .invalid
-        case .inputOutput, .damaged, .wouldBlock: .inputOutput
-        }
+        stream?.isWaiting = false
+        stream?.done = part.upperBound
+        if error != nil || part.upperBound == Int(request.length) { stream = nil }
+        workerFinished(buffer)
     }
 
     private func count(_ length: Int) {
         let before = bytesRead
         bytesRead += UInt64(length)
         if before == 0 { context.observe(.started(id: id)) }
-        if before <= Self.probeLimit, bytesRead > Self.probeLimit { context.observe(.transferred(id: id)) }
+        if before < transferThreshold, bytesRead >= transferThreshold { context.observe(.transferred(id: id)) }
     }
 
     /// Logs a failed read; a client that goes on over a damaged image does not fill the disk with the log.
@@ -400,18 +375,9 @@ final class Connection: @unchecked Sendable {
 
     // MARK: Output
 
-    private func outputBuffer() -> ReplyBuffer? {
-        if output == nil { output = context.buffers.takeSmallest() }
-        return output
-    }
-
-    private func append(_ reply: NBDSimpleReply, to buffer: ReplyBuffer) {
-        buffer.append(NBDSimpleReply.encodedLength) { reply.encode(into: &$0) }
-    }
-
     /// Sends negotiation bytes, which are few: a client that does not read them is sent away.
     private func send(_ bytes: [UInt8]) {
-        guard let buffer = outputBuffer(), buffer.room >= bytes.count else {
+        guard let buffer = outbox.room(for: bytes.count, payload: ReplyBufferPool.smallestPayload) else {
             return close("does not read the replies to its options")
         }
         buffer.append(bytes[...])
@@ -420,15 +386,9 @@ final class Connection: @unchecked Sendable {
     /// Sends what is in the output buffer.
     /// - Returns: true when all of it has left.
     private func flush() -> Bool {
-        guard let output, !output.isEmpty else {
-            releaseOutput()
-            return true
-        }
-        switch output.send(to: socket) {
-        case .bytes:
-            releaseOutput()
-            return true
-        case .wouldBlock:
+        switch outbox.flush(to: socket) {
+        case .done: return true
+        case .blocked:
             isBlocked = true
             return false
         case .closed:
@@ -437,18 +397,12 @@ final class Connection: @unchecked Sendable {
         }
     }
 
-    private func releaseOutput() {
-        if let output { context.buffers.put(output) }
-        output = nil
-    }
-
     // MARK: Interest and end
 
     private func updateInterest() {
         guard !isClosed else { return }
         let isLeaving = if case .leaving = phase { true } else { false }
-        let wantsToRead =
-            !isBlocked && stream == nil && !isLeaving && workersBusy < context.limits.requestsInFlight
+        let wantsToRead = !isBlocked && !isPaused && stream == nil && !isLeaving
         if wantsToRead != isReading {
             isReading = wantsToRead
             if wantsToRead { readSource.resume() } else { readSource.suspend() }
@@ -466,9 +420,7 @@ final class Connection: @unchecked Sendable {
         phase = .leaving
         input = ReceivedBytes()
         stream = nil
-        releaseOutput()
-        for buffer in finished { context.buffers.put(buffer) }
-        finished = []
+        outbox.releaseAll()
         // A suspended source would never be cancelled.
         if !isReading { readSource.resume() }
         if !isWriting { writeSource.resume() }

@@ -11,6 +11,7 @@ public struct Export: Sendable {
     /// Accepts reads of any offset and length: its alignment is 1.
     public let device: any BlockDevice
 
+    /// `name` and `description` are at most 4096 bytes; `device` has alignment 1.
     public init(name: String, description: String, device: any BlockDevice) {
         precondition(device.alignment == 1)
         self.name = name

@@ -6,7 +6,9 @@ public import SystemPackage
 
 /// A socket that clients connect to; closing it is the owner's duty.
 public struct ListeningSocket: Sendable {
+    /// Watched by a listener; non-blocking.
     public let descriptor: FileDescriptor
+    /// Where clients find it.
     public let address: SocketAddress
 
     /// Listens on a Unix socket that only this user may connect to.
@@ -174,6 +176,7 @@ public struct ListeningSocket: Sendable {
 
 /// Why nothing listens: one sentence.
 public struct ListenError: Error, Equatable, CustomStringConvertible {
+    /// Says what to do, where something can be done.
     public let description: String
 
     init(_ description: String) { self.description = description }

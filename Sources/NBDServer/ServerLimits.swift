@@ -13,5 +13,6 @@ public struct ServerLimits: Sendable {
     /// Requests of one connection that workers serve at the same time.
     public var requestsInFlight = 16
 
+    /// The defaults.
     public init() {}
 }

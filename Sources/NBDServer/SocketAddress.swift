@@ -26,7 +26,8 @@ public enum SocketAddress: Equatable, Sendable {
             unsafe storage.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
                 guard unsafe getsockname(descriptor.rawValue, address, &length) == 0 else { return .other }
                 if unsafe Int32(address.pointee.sa_family) == AF_UNIX {
-                    return unsafe UnsafeRawPointer(address).withMemoryRebound(to: sockaddr_un.self, capacity: 1) { unix in
+                    return unsafe UnsafeRawPointer(address).withMemoryRebound(to: sockaddr_un.self, capacity: 1) {
+                        unix in
                         let path = unsafe withUnsafeBytes(of: unix.pointee.sun_path) { bytes in
                             unsafe String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
                         }

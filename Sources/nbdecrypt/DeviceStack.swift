@@ -58,10 +58,12 @@ struct DeviceStack {
         }
         for feature in [Qcow2Features.Incompatible.dirty, .corrupt] where header.features.contains(feature) {
             log.warning(
-                "the image has its \(feature.name) set: it was not closed properly; compare what you read with a backup")
+                "the image has its \(feature.name) set: it was not closed properly; compare what you read with a backup"
+            )
         }
         guard header.encryption != .none else {
-            if case .prompt = options.secret {} else {
+            if case .prompt = options.secret {
+            } else {
                 log.warning("the image is not encrypted: \(options.secret.name) is not used")
             }
             return (Qcow2Image(file: file, header: header, cipher: nil), "qcow2, not encrypted")

@@ -8,9 +8,11 @@ struct ImageOptions: ParsableArguments {
     @Argument(help: ArgumentHelp("The image file or block device.", valueName: "image"))
     var image: String
 
-    @Option(name: .shortAndLong, help: ArgumentHelp(
-        "The format: raw or qcow2. Without it the format is found out, but raw is never guessed.",
-        valueName: "format"))
+    @Option(
+        name: .shortAndLong,
+        help: ArgumentHelp(
+            "The format: raw or qcow2. Without it the format is found out, but raw is never guessed.",
+            valueName: "format"))
     var format: ImageFormat?
 }
 

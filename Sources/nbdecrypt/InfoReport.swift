@@ -140,17 +140,19 @@ struct InfoReport: Encodable {
         if let snapshots, snapshots > 0 { lines.append(("snapshots", "\(snapshots)")) }
         if let clusters {
             let least = clusters.isComplete ? "" : "at least "
-            lines.append((
-                "clusters",
-                "\(least)\(clusters.allocated) of \(clusters.total) allocated, \(clusters.compressed) compressed, "
-                    + "\(clusters.zero) zero"
-            ))
+            lines.append(
+                (
+                    "clusters",
+                    "\(least)\(clusters.allocated) of \(clusters.total) allocated, \(clusters.compressed) compressed, "
+                        + "\(clusters.zero) zero"
+                ))
             if encryption.method != "none", clusters.compressed > 0 {
                 lines.append(("leak", "compressed clusters are never encrypted: their contents can be read by anybody"))
             }
             if clusters.faults > 0 { lines.append(("damage", "\(clusters.faults) entries of the tables are wrong")) }
         }
-        lines.append(("encryption", encryption.method == "none" ? "none" : "\(encryption.method): \(encryption.meaning)"))
+        lines.append(
+            ("encryption", encryption.method == "none" ? "none" : "\(encryption.method): \(encryption.meaning)"))
         if let refusal { lines.append(("serve", "refused: \(refusal)")) }
         let width = lines.map(\.0.count).max() ?? 0
         var text = lines.map { name, value in

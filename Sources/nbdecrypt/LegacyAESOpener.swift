@@ -24,14 +24,16 @@ struct LegacyAESOpener {
             guard secret.count == LegacyAESKey.count else {
                 throw Failure(
                     .wrongPassphrase,
-                    "\(options.secret.name) holds \(secret.count) bytes; the key of an AES image has \(LegacyAESKey.count)")
+                    "\(options.secret.name) holds \(secret.count) bytes; the key of an AES image has \(LegacyAESKey.count)"
+                )
             }
             image = self.image(key: secret)
         } else {
             let used = LegacyAESKey.bytesUsed(of: secret)
             if used < min(secret.count, LegacyAESKey.count) {
                 log.warning(
-                    "the passphrase has a NUL byte, which ends the key after \(used) bytes; --raw-key-file takes such keys")
+                    "the passphrase has a NUL byte, which ends the key after \(used) bytes; --raw-key-file takes such keys"
+                )
             }
             image = self.image(key: LegacyAESKey.derive(from: secret))
         }

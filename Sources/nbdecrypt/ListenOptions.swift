@@ -7,16 +7,22 @@ import SystemPackage
 
 /// The options that say where to listen.
 struct ListenOptions: ParsableArguments {
-    @Option(name: [.customShort("k"), .long], help: ArgumentHelp(
-        "Listen on a Unix socket, which only you can connect to.", valueName: "path"))
+    @Option(
+        name: [.customShort("k"), .long],
+        help: ArgumentHelp(
+            "Listen on a Unix socket, which only you can connect to.", valueName: "path"))
     var socket: String?
 
-    @Option(name: .shortAndLong, help: ArgumentHelp(
-        "Listen on TCP at this address (default: 127.0.0.1).", valueName: "address"))
+    @Option(
+        name: .shortAndLong,
+        help: ArgumentHelp(
+            "Listen on TCP at this address (default: 127.0.0.1).", valueName: "address"))
     var bind: String?
 
-    @Option(name: .shortAndLong, help: ArgumentHelp(
-        "Listen on TCP at this port (default: 10809; 0: any that is free).", valueName: "n"))
+    @Option(
+        name: .shortAndLong,
+        help: ArgumentHelp(
+            "Listen on TCP at this port (default: 10809; 0: any that is free).", valueName: "n"))
     var port: UInt16?
 
     @Flag(name: .long, help: "Allow TCP addresses that other machines can reach, without encryption.")
@@ -36,7 +42,8 @@ struct ListenOptions: ParsableArguments {
             if !inherited.isEmpty {
                 guard socket == nil, bind == nil, port == nil else {
                     throw Failure(
-                        .usage, "the service manager passes sockets (LISTEN_FDS): --socket, --bind and --port are of no use")
+                        .usage,
+                        "the service manager passes sockets (LISTEN_FDS): --socket, --bind and --port are of no use")
                 }
                 let place = ListeningPlace(sockets: inherited, privateDirectory: nil, ownsPaths: false)
                 try checkReach(place)
@@ -44,7 +51,8 @@ struct ListenOptions: ParsableArguments {
             }
             if let socket {
                 return ListeningPlace(
-                    sockets: [try ListeningSocket(unixPath: socket)], privateDirectory: nil, ownsPaths: true)
+                    sockets: [try ListeningSocket(unixPath: Process.absolutePath(socket))], privateDirectory: nil,
+                    ownsPaths: true)
             }
             if bind != nil || port != nil {
                 let sockets = try ListeningSocket.tcp(host: bind ?? "127.0.0.1", port: port ?? 10809)
@@ -65,7 +73,7 @@ struct ListenOptions: ParsableArguments {
             throw Failure(.cannotOpen, "cannot make a directory in \(parent): \(error); choose a place with --socket")
         }
         do {
-            let socket = try ListeningSocket(unixPath: "\(directory)/nbd.sock")
+            let socket = try ListeningSocket(unixPath: Process.absolutePath("\(directory)/nbd.sock"))
             return ListeningPlace(sockets: [socket], privateDirectory: directory, ownsPaths: true)
         } catch {
             Process.removeDirectory(directory)

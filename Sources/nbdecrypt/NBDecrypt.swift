@@ -20,10 +20,16 @@ struct NBDecrypt: AsyncParsableCommand {
         version: "0.1.0",
         subcommands: [ServeCommand.self, InfoCommand.self])
 
-    static func main() async {
+    /// Not asynchronous: that would end in a function of Dispatch that unblocks all signals in the main thread.
+    static func main() {
         // Before any other thread exists, so that all of them inherit it.
         Process.blockTerminationSignals()
         Process.forbidDumps()
+        Task.detached { await execute() }
+        Process.parkMainThread()
+    }
+
+    private static func execute() async -> Never {
         do {
             var command = try parseAsRoot()
             if var command = command as? any AsyncParsableCommand {
@@ -31,6 +37,7 @@ struct NBDecrypt: AsyncParsableCommand {
             } else {
                 try command.run()
             }
+            Process.exit(ExitStatus.success.rawValue)
         } catch let failure as Failure {
             Process.printError(failure.description)
             Process.exit(failure.status.rawValue)

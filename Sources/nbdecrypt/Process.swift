@@ -41,6 +41,11 @@ enum Process {
         }
     }
 
+    /// Leaves the program to its other threads.
+    static func parkMainThread() -> Never {
+        while true { pause() }
+    }
+
     /// Keeps keys out of core dumps and away from debuggers.
     static func forbidDumps() { _ = linux_forbid_dumps() }
 
@@ -84,6 +89,14 @@ enum Process {
         }
         guard made else { throw Errno(rawValue: errno) }
         return String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    /// The path as any other process can use it.
+    static func absolutePath(_ path: String) -> String {
+        guard !path.hasPrefix("/") else { return path }
+        guard let directory = unsafe getcwd(nil, 0) else { return path }
+        defer { unsafe free(directory) }
+        return FilePath(unsafe String(cString: directory)).pushing(FilePath(path)).lexicallyNormalized().string
     }
 
     static func removeFile(_ path: String) { unsafe unlink(path) }

@@ -67,7 +67,8 @@ enum SecretSource {
             throw Failure(.cannotOpen, "cannot read \(name): \(error)")
         }
         guard let secret else {
-            throw Failure(.wrongPassphrase, "\(name) holds more than \(Secret.maximumCount) bytes; is it the right file?")
+            throw Failure(
+                .wrongPassphrase, "\(name) holds more than \(Secret.maximumCount) bytes; is it the right file?")
         }
         guard secret.count > 0 else {
             throw Failure(.wrongPassphrase, "\(name) is empty; write the passphrase into it")
@@ -78,20 +79,26 @@ enum SecretSource {
 
 /// The options that name a secret.
 struct SecretOptions: ParsableArguments {
-    @Option(name: .long, help: ArgumentHelp(
-        "Read the passphrase from a file; one newline at its end is not part of it. \"-\" is standard input.",
-        valueName: "path"))
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Read the passphrase from a file; one newline at its end is not part of it. \"-\" is standard input.",
+            valueName: "path"))
     var passphraseFile: String?
 
     @Option(name: .long, help: ArgumentHelp("Read the passphrase from an open descriptor.", valueName: "n"))
     var passphraseFd: Int32?
 
-    @Option(name: .long, help: ArgumentHelp(
-        "Use all bytes of a file as the passphrase, a newline at its end too.", valueName: "path"))
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Use all bytes of a file as the passphrase, a newline at its end too.", valueName: "path"))
     var keyFile: String?
 
-    @Option(name: .long, help: ArgumentHelp(
-        "For AES images: use the 16 bytes of a file as the key itself.", valueName: "path"))
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "For AES images: use the 16 bytes of a file as the key itself.", valueName: "path"))
     var rawKeyFile: String?
 
     /// All sources that were named.

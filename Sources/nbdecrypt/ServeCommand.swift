@@ -27,19 +27,25 @@ struct ServeCommand: AsyncParsableCommand {
     @Flag(name: .long, help: "Serve what is left of an image that has lost a part.")
     var allowDamaged = false
 
-    @Option(name: .shortAndLong, help: ArgumentHelp(
-        "The export's name. Clients that ask for the default get it too.", valueName: "name"))
+    @Option(
+        name: [.customShort("x"), .long],
+        help: ArgumentHelp(
+            "The export's name. Clients that ask for the default get it too.", valueName: "name"))
     var exportName = ""
 
-    @Flag(name: .long, help: """
-        Exit when the last client that transferred data has gone. One that read no more than \
-        \(Server.probeLimit / 1024) KiB has only looked, as nbdinfo does.
-        """)
+    @Flag(
+        name: .long,
+        help: """
+            Exit when the last client that transferred data has gone. One that read no more than \
+            \(Server.probeLimit / 1024) KiB has only looked, as nbdinfo does.
+            """)
     var once = false
 
-    @Option(name: .customLong("run"), help: ArgumentHelp(
-        "Run a shell command with $uri and $unixsocket (or $port) set, and exit with its status when it ends.",
-        valueName: "command"))
+    @Option(
+        name: .customLong("run"),
+        help: ArgumentHelp(
+            "Run a shell command with $uri and $unixsocket (or $port) set, and exit with its status when it ends.",
+            valueName: "command"))
     var shellCommand: String?
 
     @Option(name: .long, help: ArgumentHelp("Write the process id to a file once listening.", valueName: "path"))

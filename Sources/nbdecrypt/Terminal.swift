@@ -12,7 +12,9 @@ enum Terminal {
     /// - Returns: nil when there is no terminal, or nothing but the end of input came.
     /// - Throws: ``Failure`` when the person pressed ctrl-C.
     static func askPassphrase(_ prompt: String) throws -> Secret? {
-        guard let terminal = try? FileDescriptor.open(FilePath("/dev/tty"), .readWrite, options: .closeOnExec) else { return nil }
+        guard let terminal = try? FileDescriptor.open(FilePath("/dev/tty"), .readWrite, options: .closeOnExec) else {
+            return nil
+        }
         defer { try? terminal.close() }
         var saved = termios()
         guard unsafe tcgetattr(terminal.rawValue, &saved) == 0 else { return nil }

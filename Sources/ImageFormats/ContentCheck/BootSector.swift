@@ -3,7 +3,7 @@
 /// The first sector of the file systems of DOS and Windows.
 enum BootSector {
     /// The file system, with at least 62 bits checked.
-    static func name(_ sector: EvidenceRegion) -> String? {
+    static func name(_ sector: SuperblockBytes) -> String? {
         if sector.has("NTFS    ", at: 3) { return "NTFS" }
         if sector.has("EXFAT   ", at: 3), sector.isZero(11, 53) { return "exFAT" }
         if sector.has("-FVE-FS-", at: 3) { return "BitLocker" }
@@ -16,7 +16,7 @@ enum BootSector {
     /// Source: "FAT32 File System Specification" 1.03. Bits: 16 magic, 7 jump, 14 bytes per sector, 5 sectors per
     /// cluster, 7 number of FATs, 4 media, and 11 or more from the number of sectors, which one of two fields holds while the
     /// other is zero. A FAT32 has three more fields that are zero.
-    private static func fat(_ sector: EvidenceRegion) -> String? {
+    private static func fat(_ sector: SuperblockBytes) -> String? {
         let bytesPerSector = UInt64(sector.little(11, UInt16.self))
         let sectorsPerCluster = UInt64(sector.byte(13))
         let reserved = UInt64(sector.little(14, UInt16.self))

@@ -39,15 +39,15 @@ public struct ContentCheck: Sendable, Equatable {
     ///
     /// - Parameter device: the decrypted view; read with ``ReadMode/mayBlock``, so this may take a moment.
     public static func examine(_ device: any BlockDevice) -> ContentCheck {
-        var reader = EvidenceReader(device, extentBudget: 2048, byteBudget: 2 << 20)
+        // Structures take less than 1400 extents and 1 MiB, however many partitions there are; samples get the rest.
+        var reader = EvidenceReader(device, extentBudget: 4096, byteBudget: 4 << 20)
         let structures = DiskStructure.recognise(&reader)
         guard structures.isEmpty else {
             return ContentCheck(verdict: .plausible, recognised: structures, summary: list(structures))
         }
-        reader = EvidenceReader(device, extentBudget: 2048, byteBudget: 2 << 20)
         var census = SectorCensus()
         for place in SampleSpread(&reader).places {
-            if let bytes = reader.stored(at: place.offset, count: Int(place.length)) { census.add(bytes) }
+            if let bytes = reader.bytes(at: place.offset, count: Int(place.length)) { census.add(bytes) }
         }
         return ContentCheck(census)
     }
@@ -73,7 +73,8 @@ public struct ContentCheck: Sendable, Equatable {
                 summary: "\(census.noise) of \(sampled) sampled sectors look like noise, "
                     + "and there is no partition table or file system")
         } else if sampled == 0 {
-            self.init(verdict: .cannotTell, recognised: [], summary: "the image stores no encrypted data that can be read")
+            self.init(
+                verdict: .cannotTell, recognised: [], summary: "the image stores no encrypted data that can be read")
         } else {
             self.init(
                 verdict: .cannotTell, recognised: [],

@@ -38,7 +38,7 @@ enum DiskStructure {
 private enum BootCode {
     /// Is there a sector that ends as boot sectors do, and is not noise?
     static func isPresent(_ reader: inout EvidenceReader) -> Bool {
-        guard let sector = reader.region(at: 0, count: 512), sector.isEvidence else { return false }
-        return sector.little(510, UInt16.self) == 0xAA55 && SectorCharacter(sector.field(0, 512)) == .structured
+        guard let sector = reader.bytes(at: 0, count: 512), sector.suffix(2) == [0x55, 0xAA] else { return false }
+        return SectorCharacter(sector[...]) == .structured && reader.isEvidence(at: 0, count: 512)
     }
 }

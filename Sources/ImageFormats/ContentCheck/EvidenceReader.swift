@@ -39,31 +39,29 @@ struct EvidenceReader {
         return latest
     }
 
-    /// Any bytes, stored or not; nil when they do not lie in the view or cannot be read.
-    mutating func region(at offset: UInt64, count: Int) -> EvidenceRegion? {
-        guard let range = ByteRange(offset: offset, length: UInt64(count)), range.fits(size) else { return nil }
-        let start = offset / Self.sectorSize * Self.sectorSize
-        let ragged = range.end % Self.sectorSize
-        let end = ragged == 0 ? range.end : range.end + min(size - range.end, Self.sectorSize - ragged)
-        guard let sectors = stored(at: start, count: Int(end - start)) else { return nil }
-        let bytes = sectors[Int(offset - start)...].prefix(count)
-        return EvidenceRegion(Array(bytes), isEvidence: isEvidence(sectors, at: start))
-    }
-
-    /// Reads bytes that the caller knows to lie in the view.
-    mutating func stored(at offset: UInt64, count: Int) -> [UInt8]? {
-        guard count <= byteBudget else { return nil }
+    /// Bytes, stored or not; nil when they do not lie in the view or cannot be read.
+    mutating func bytes(at offset: UInt64, count: Int) -> [UInt8]? {
+        guard count <= byteBudget, let range = ByteRange(offset: offset, length: UInt64(count)), range.fits(size) else {
+            return nil
+        }
         byteBudget -= count
         return try? device.read(count: count, at: offset)
     }
 
-    /// Have all these sectors passed the cipher, and been written before that?
-    private mutating func isEvidence(_ sectors: [UInt8], at offset: UInt64) -> Bool {
-        let size = Int(Self.sectorSize)
-        return stride(from: 0, to: sectors.count, by: size).allSatisfy { start in
-            guard start + size <= sectors.count, let extent = extent(at: offset + UInt64(start)) else { return false }
-            return extent.kind == .data && extent.length >= Self.sectorSize
-                && SectorCharacter(sectors[start..<(start + size)]) != .repetitive
+    /// The same, for looking at fields.
+    mutating func fields(at offset: UInt64, count: Int) -> SuperblockBytes? {
+        bytes(at: offset, count: count).map { SuperblockBytes($0) }
+    }
+
+    /// Have all sectors that these bytes touch passed the cipher, and been written before that?
+    mutating func isEvidence(at offset: UInt64, count: Int) -> Bool {
+        guard let range = ByteRange(offset: offset, length: UInt64(count)) else { return false }
+        let first = offset / Self.sectorSize * Self.sectorSize
+        return stride(from: first, to: range.end, by: Int(Self.sectorSize)).allSatisfy { sector in
+            guard let extent = extent(at: sector), extent.kind == .data, extent.length >= Self.sectorSize,
+                let bytes = bytes(at: sector, count: Int(Self.sectorSize))
+            else { return false }
+            return SectorCharacter(bytes[...]) != .repetitive
         }
     }
 }

@@ -5,7 +5,7 @@
 /// Source: Linux, Documentation/filesystems/ext4, "Super Block". All that is checked lies in its first 512 bytes.
 enum ExtSuperblock {
     /// The file system, with more than 150 bits checked.
-    static func name(_ block: EvidenceRegion) -> String? {
+    static func name(_ block: SuperblockBytes) -> String? {
         let state = block.little(58, UInt16.self)
         let errors = block.little(60, UInt16.self)
         guard block.little(56, UInt16.self) == 0xEF53, state <= 7, errors <= 3,

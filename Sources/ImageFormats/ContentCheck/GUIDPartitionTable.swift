@@ -18,9 +18,9 @@ struct GUIDPartitionTable {
     init?(_ reader: inout EvidenceReader) {
         for sectorSize in [512 as UInt64, 4096] where reader.size >= 2 * sectorSize {
             for offset in [sectorSize, (reader.size / sectorSize - 1) * sectorSize] {
-                guard let header = reader.region(at: offset, count: 512), Self.isHeader(header) else { continue }
+                guard let header = reader.fields(at: offset, count: 512), Self.isHeader(header) else { continue }
                 partitions = Self.entries(header, sectorSize, &reader)
-                isEvidence = header.isEvidence
+                isEvidence = reader.isEvidence(at: offset, count: 512)
                 isBackup = offset != sectorSize
                 return
             }
@@ -29,7 +29,7 @@ struct GUIDPartitionTable {
     }
 
     /// Eight bytes of magic and a checksum: 96 bits.
-    private static func isHeader(_ header: EvidenceRegion) -> Bool {
+    private static func isHeader(_ header: SuperblockBytes) -> Bool {
         let length = Int(header.little(12, UInt32.self))
         guard header.has("EFI PART", at: 0), (92...512).contains(length) else { return false }
         let checked = header.field(0, 16) + [0, 0, 0, 0] + header.field(20, length - 20)
@@ -37,12 +37,12 @@ struct GUIDPartitionTable {
     }
 
     private static func entries(
-        _ header: EvidenceRegion, _ sectorSize: UInt64, _ reader: inout EvidenceReader
+        _ header: SuperblockBytes, _ sectorSize: UInt64, _ reader: inout EvidenceReader
     ) -> [Volume] {
         let (start, overflow) = header.little(72, UInt64.self).multipliedReportingOverflow(by: sectorSize)
         let count = Int(min(mostEntries, header.little(80, UInt32.self)))
         let size = Int(header.little(84, UInt32.self))
-        guard !overflow, (128...512).contains(size), let table = reader.region(at: start, count: count * size) else {
+        guard !overflow, (128...512).contains(size), let table = reader.fields(at: start, count: count * size) else {
             return []
         }
         return (0..<count).compactMap { index in

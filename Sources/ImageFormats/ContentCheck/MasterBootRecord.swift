@@ -18,10 +18,10 @@ struct MasterBootRecord {
     /// The chance that noise is taken for one is below 6 × 10^-14: 16 bits of magic, 7 bits of status in each of four
     /// entries, and every entry that is not empty must have a type, a length and a start within the disk.
     init?(_ reader: inout EvidenceReader) {
-        guard let sector = reader.region(at: 0, count: 512),
+        guard let sector = reader.fields(at: 0, count: 512),
             let entries = Self.entries(sector, diskSize: reader.size), !entries.allSatisfy(\.isEmpty)
         else { return nil }
-        isEvidence = sector.isEvidence
+        isEvidence = reader.isEvidence(at: 0, count: 512)
         var volumes: [Volume] = []
         for (index, entry) in entries.enumerated() where !entry.isEmpty && !entry.isExtended {
             volumes.append(entry.volume(relativeTo: 0, number: index + 1))
@@ -39,7 +39,7 @@ struct MasterBootRecord {
         let base = extended.firstByte
         var table = base
         for number in 5..<(5 + mostLogical) {
-            guard let sector = reader.region(at: table, count: 512),
+            guard let sector = reader.fields(at: table, count: 512),
                 let entries = entries(sector, diskSize: reader.size)
             else { return }
             guard let logical = entries.first(where: { !$0.isEmpty && !$0.isExtended }) else { return }
@@ -52,7 +52,7 @@ struct MasterBootRecord {
     }
 
     /// The four entries; nil when this is no partition table.
-    private static func entries(_ sector: EvidenceRegion, diskSize: UInt64) -> [Entry]? {
+    private static func entries(_ sector: SuperblockBytes, diskSize: UInt64) -> [Entry]? {
         guard sector.little(510, UInt16.self) == 0xAA55 else { return nil }
         let entries = (0..<4).map { Entry(sector, at: 446 + 16 * $0) }
         return entries.allSatisfy { $0.isSound(diskSize) } ? entries : nil
@@ -67,7 +67,7 @@ private struct Entry {
     private let firstSector: UInt32
     private let sectorCount: UInt32
 
-    init(_ sector: EvidenceRegion, at offset: Int) {
+    init(_ sector: SuperblockBytes, at offset: Int) {
         isEmpty = sector.isZero(offset, 16)
         status = sector.byte(offset)
         type = sector.byte(offset + 4)

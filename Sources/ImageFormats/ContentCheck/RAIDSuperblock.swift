@@ -19,13 +19,13 @@ enum RAIDSuperblock {
     }
 
     /// Magic and version: 96 bits.
-    static func version090(_ block: EvidenceRegion) -> String? {
+    static func version090(_ block: SuperblockBytes) -> String? {
         block.little(0, UInt32.self) == magic && block.little(4, UInt32.self) == 0 && block.little(8, UInt32.self) == 90
             ? name : nil
     }
 
     /// Magic, version, and super_offset, which is the place in sectors: 128 bits.
-    static func version1(_ block: EvidenceRegion, at place: UInt64) -> String? {
+    static func version1(_ block: SuperblockBytes, at place: UInt64) -> String? {
         block.little(0, UInt32.self) == magic && block.little(4, UInt32.self) == 1
             && block.little(144, UInt64.self) == place / 512 ? name : nil
     }

@@ -19,7 +19,9 @@ struct SampleSpread {
     init(_ reader: inout EvidenceReader) {
         let walkEnd = reader.extentBudget / 2
         var stored = StoredRanges(size: reader.size)
-        while reader.extentBudget > walkEnd, stored.reached < reader.size { Self.look(at: stored.reached, &reader, &stored) }
+        while reader.extentBudget > walkEnd, stored.reached < reader.size {
+            Self.look(at: stored.reached, &reader, &stored)
+        }
         // What the walk has left is visited in steps.
         let start = stored.reached
         let steps = UInt64(reader.extentBudget / 2)
@@ -45,16 +47,20 @@ struct SampleSpread {
         }
     }
 
-    /// Everything when that is little; else half of the places at the starts of ranges, where small structures lie
-    /// between large files, and half spread evenly over the stored bytes.
+    /// Everything when that is little; else half of the places spread evenly over the stored bytes, and the others where
+    /// structures are more likely than files: at the start of the disk and at the starts of ranges.
     private static func places(in ranges: [ByteRange]) -> [ByteRange] {
         let total = ranges.reduce(0) { $0 + $1.length }
         var starts: [UInt64] = []
         if total <= mostPlaces * placeLength {
             for range in ranges { starts += stride(from: range.offset, to: range.end, by: Int(placeLength)) }
         } else {
-            let stride = max(1, ranges.count / Int(mostPlaces / 2))
-            starts = ranges.enumerated().filter { $0.offset % stride == 0 }.map(\.element.offset)
+            let (head, between) = (mostPlaces / 8, Int(mostPlaces * 3 / 8))
+            starts = ranges.prefix(1).flatMap { first in
+                stride(from: first.offset, to: min(first.end, first.offset + head * placeLength), by: Int(placeLength))
+            }
+            let every = (ranges.count + between - 1) / between
+            starts += ranges.enumerated().filter { $0.offset % every == 0 }.map(\.element.offset)
             starts += evenly(Int(mostPlaces / 2), over: ranges, total: total)
             starts.sort()
         }

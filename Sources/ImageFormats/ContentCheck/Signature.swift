@@ -12,7 +12,7 @@ struct Signature: Sendable {
     /// How many bytes the recogniser looks at.
     private let count: Int
     /// What stands there, given these bytes and their place; nil when it is unknown.
-    private let name: @Sendable (EvidenceRegion, UInt64) -> String?
+    private let name: @Sendable (SuperblockBytes, UInt64) -> String?
 
     /// What is recognised in a volume, in bytes that have passed the cipher.
     static func recognise(_ volume: Volume, _ reader: inout EvidenceReader) -> [String] {
@@ -20,8 +20,9 @@ struct Signature: Sendable {
         for signature in all {
             guard let place = signature.place(volume.length),
                 let range = ByteRange(offset: volume.offset, length: place),
-                let region = reader.region(at: range.end, count: signature.count), region.isEvidence,
-                let name = signature.name(region, place)
+                let bytes = reader.fields(at: range.end, count: signature.count),
+                let name = signature.name(bytes, place),
+                reader.isEvidence(at: range.end, count: signature.count)
             else { continue }
             names.append(name)
         }
@@ -29,27 +30,30 @@ struct Signature: Sendable {
     }
 
     private static func at(
-        _ offset: UInt64, count: Int = 512, name: @escaping @Sendable (EvidenceRegion) -> String?
+        _ offset: UInt64, count: Int = 512, name: @escaping @Sendable (SuperblockBytes) -> String?
     ) -> Signature {
-        Signature(place: { _ in offset }, count: count, name: { region, _ in name(region) })
+        Signature(place: { _ in offset }, count: count, name: { bytes, _ in name(bytes) })
     }
 
-    private static let all: [Signature] = [
-        at(0) {
-            BootSector.name($0) ?? Superblock.xfs($0) ?? Superblock.squashFS($0) ?? Superblock.apfs($0)
-                ?? VolumeLabel.luks($0)
-        },
-        at(1024) { ExtSuperblock.name($0) ?? Superblock.hfsPlus($0) ?? Superblock.f2fs($0) },
-        at(4096 - 10, count: 10) { VolumeLabel.swap($0) },
-        at(65536 - 10, count: 10) { VolumeLabel.swap($0) },
-        at(8192, count: 1536) { Superblock.ufs($0) ?? Superblock.reiserFS($0) },
-        at(32768) { Superblock.opticalDisc($0) ?? Superblock.jfs($0) },
-        at(65536) { Superblock.btrfs($0) ?? Superblock.reiserFS($0) },
-        at(65536, count: 1536) { Superblock.ufs($0) },
-        at(512) { VolumeLabel.bsd($0) },
-        Signature(place: RAIDSuperblock.placeOfVersion090, count: 512, name: { region, _ in RAIDSuperblock.version090(region) }),
-        Signature(place: RAIDSuperblock.placeOfVersion10, count: 512, name: RAIDSuperblock.version1),
-    ]
+    private static let all: [Signature] =
+        [
+            at(0) {
+                BootSector.name($0) ?? Superblock.xfs($0) ?? Superblock.squashFS($0) ?? Superblock.apfs($0)
+                    ?? VolumeLabel.luks($0)
+            },
+            at(1024) { ExtSuperblock.name($0) ?? Superblock.hfsPlus($0) ?? Superblock.f2fs($0) },
+            at(4096 - 10, count: 10) { VolumeLabel.swap($0) },
+            at(65536 - 10, count: 10) { VolumeLabel.swap($0) },
+            at(8192, count: 1536) { Superblock.ufs($0) ?? Superblock.reiserFS($0) },
+            at(32768) { Superblock.opticalDisc($0) ?? Superblock.jfs($0) },
+            at(65536) { Superblock.btrfs($0) ?? Superblock.reiserFS($0) },
+            at(65536, count: 1536) { Superblock.ufs($0) },
+            at(512) { VolumeLabel.bsd($0) },
+            Signature(
+                place: RAIDSuperblock.placeOfVersion090, count: 512,
+                name: { bytes, _ in RAIDSuperblock.version090(bytes) }),
+            Signature(place: RAIDSuperblock.placeOfVersion10, count: 512, name: RAIDSuperblock.version1),
+        ]
         + [0, 4096].map { offset in Signature(place: { _ in offset }, count: 512, name: RAIDSuperblock.version1) }
         + [0, 512, 1024, 1536].map { offset in Signature(place: { _ in offset }, count: 512, name: VolumeLabel.lvm) }
 }

@@ -21,13 +21,17 @@ public struct Qcow2Extensions: Equatable, Sendable {
     public struct FeatureName: Equatable, Sendable {
         /// 0 incompatible, 1 compatible, 2 autoclear.
         public let set: UInt8
+        /// 0 is the least significant one.
         public let bit: Int
+        /// Printable text.
         public let name: String
     }
 
     /// A place in the image file, in bytes.
     public struct LUKSHeader: Equatable, Sendable {
+        /// From the start of the file.
         public let offset: UInt64
+        /// How long the area is.
         public let length: UInt64
     }
 
@@ -43,7 +47,8 @@ public struct Qcow2Extensions: Equatable, Sendable {
             let name = "qcow2 header extension 0x\(String(type, radix: 16))"
             guard let length = reader.integer(UInt32.self), let data = reader.take(Int(length)) else {
                 throw .damaged(
-                    name, at: place, found: "a length beyond the extension area", allowed: "at most \(reader.remaining)")
+                    name, at: place, found: "a length beyond the extension area", allowed: "at most \(reader.remaining)"
+                )
             }
             // Extensions are padded to a multiple of 8 bytes; the last one may lack its padding.
             _ = reader.take(min((8 - Int(length) % 8) % 8, reader.remaining))

@@ -147,7 +147,8 @@ public struct Qcow2Header: Equatable, Sendable {
         backingFileName = try Self.backingFileName(device, backing.offset, backing.length, clusterSize: clusterSize)
         let areaEnd = min(backing.offset > 0 ? backing.offset : clusterSize, clusterSize, device.size)
         extensions = try Qcow2Extensions(
-            area: Self.read(device, at: UInt64(headerLength), count: Int(areaEnd) - Int(min(areaEnd, UInt64(headerLength)))),
+            area: Self.read(
+                device, at: UInt64(headerLength), count: Int(areaEnd) - Int(min(areaEnd, UInt64(headerLength)))),
             at: UInt64(headerLength))
         guard extensions.luksHeader == nil || encryption == .luks else {
             throw .damaged(
@@ -205,7 +206,8 @@ public struct Qcow2Header: Equatable, Sendable {
                 "qcow2 header: refcount_table_clusters", at: 56, found: clusters,
                 allowed: "1 to \(maximumRefcountTableSize / clusterSize)")
         }
-        guard offset % clusterSize == 0, let table = ByteRange(offset: offset, length: length), table.fits(fileSize) else {
+        guard offset % clusterSize == 0, let table = ByteRange(offset: offset, length: length), table.fits(fileSize)
+        else {
             throw .damaged(
                 "qcow2 header: refcount_table_offset", at: 48, found: "\(clusters) clusters at \(offset)",
                 allowed: "whole clusters within the file's \(fileSize) bytes")

@@ -8,7 +8,9 @@ import Synchronization
 /// Sectors of a legacy AES image are numbered by guest offset. Compressed, zero and unallocated clusters never pass the
 /// cipher: no program that writes qcow2 encrypts them.
 public final class Qcow2Image: BlockDevice {
+    /// The guest disk's length in bytes, whole sectors of 512.
     public let size: UInt64
+    /// The cipher's sector, or 1 without a cipher.
     public let alignment: Int
     private let file: any BlockDevice
     private let header: Qcow2Header
@@ -31,6 +33,8 @@ public final class Qcow2Image: BlockDevice {
         self.decompressor = Decompressor(header.compression)
     }
 
+    /// One read of the file for each run of clusters that lie together in it; compressed clusters are unpacked only when
+    /// the caller may wait.
     public func read(into buffer: inout MutableRawSpan, at offset: UInt64, _ mode: ReadMode) throws(BlockError) {
         try checkBounds(buffer.byteCount, at: offset, layer: "qcow2")
         var done = 0
@@ -50,6 +54,7 @@ public final class Qcow2Image: BlockDevice {
         }
     }
 
+    /// Joins neighbours of the same kind as far as one slice of the L2 table tells.
     public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
         guard offset < size, limit > 0 else { throw .outOfRange("qcow2: there is no byte \(offset)") }
         let limit = min(limit, size - offset)
@@ -135,8 +140,10 @@ public final class Qcow2Image: BlockDevice {
                     + "the file's \(file.size) bytes: the file is not complete")
         }
         let present = Int(max(file.size, host.bytes) - host.bytes)
-        try part.withSlice(0..<present) { (stored) throws(BlockError) in
-            try file.read(into: &stored, at: host.bytes, mode)
+        if present > 0 {
+            try part.withSlice(0..<present) { (stored) throws(BlockError) in
+                try file.read(into: &stored, at: host.bytes, mode)
+            }
         }
         let missing = present..<part.byteCount
         part.withSlice(missing) { $0.clear() }

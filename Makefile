@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# On a machine that the bootstrap script does not know, install what it would and say `make ... BOOTSTRAP=true`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+PREFIX ?= /usr/local
+BOOTSTRAP ?= scripts/bootstrap
+# For each fuzz target.
+SECONDS_EACH ?= 60
+
+# The program that the interoperability tests and the demo run.
+export NBDECRYPT ?= $(CURDIR)/.build/release/nbdecrypt
+
+# Asked for when it is needed, because bootstrap may install Swift after make has read this file.
+WITH_SWIFT = PATH="$$(scripts/bootstrap --print-path):$$PATH"
+# $(call swift_build,OPTIONS). Progress is one changing line on a terminal, but hundreds of lines in a log: there, only a
+# failure is shown, without them. (With --quiet, some failures say nothing.)
+ifdef MAKE_TERMOUT
+swift_build = $(WITH_SWIFT) swift build $1
+else
+swift_build = mkdir -p .build; $(WITH_SWIFT) swift build $1 > .build/build.log 2>&1 || \
+	{ grep -v '^\[[0-9]*/[0-9]*\] ' .build/build.log; exit 1; }
+endif
+
+RELEASE_FLAGS = -c release --static-swift-stdlib
+
+SWIFT_SOURCES = $(wildcard Sources Tests Fuzz/Sources Benchmarks Package.swift Fuzz/Package.swift)
+SHELL_SCRIPTS = $(wildcard scripts/* examples/*.sh .ci/run)
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
+
+.PHONY: demo
+demo: install-demo-packages release ## make an encrypted image, serve it, copy the plaintext out
+	@$(WITH_SWIFT) scripts/demo
+
+.PHONY: test
+test: install-test-packages release ## run all tests
+	@echo "== test: all tests, against $(NBDECRYPT)"
+	@scripts/test-bootstrap
+	@$(call swift_build,--build-tests)
+	@$(WITH_SWIFT) swift test --skip-build --disable-xctest
+
+.PHONY: check
+check: SECONDS_EACH := 10
+check: lint build test fuzz ## lint, build, test, and a short run of every fuzz target: what CI does
+	@echo "== check: everything passed"
+
+.PHONY: build
+build: install-build-packages ## debug build; Package.swift makes every warning an error
+	@echo "== build: debug"
+	@$(call swift_build,)
+
+.PHONY: release
+release: install-build-packages ## release build with the Swift runtime inside: .build/release/nbdecrypt
+	@echo "== release: optimised build (some minutes the first time)"
+	@$(call swift_build,$(RELEASE_FLAGS) --product nbdecrypt)
+
+.PHONY: fuzz
+fuzz: install-build-packages ## run every fuzz target for SECONDS_EACH seconds
+	@echo "== fuzz: $(SECONDS_EACH) seconds for each target"
+	@$(WITH_SWIFT) scripts/fuzz $(SECONDS_EACH)
+
+.PHONY: format
+format: install-build-packages ## rewrite the Swift sources in the project's format
+	@$(WITH_SWIFT) swift format --in-place --parallel --recursive $(SWIFT_SOURCES)
+
+.PHONY: lint
+lint: install-test-packages ## check the format, the shell scripts and where unsafe code is
+	@echo "== lint: format, shell scripts, unsafe code"
+	@$(WITH_SWIFT) swift format lint --strict --parallel --recursive $(SWIFT_SOURCES)
+	@shellcheck $(SHELL_SCRIPTS)
+	@scripts/check-unsafe
+
+.PHONY: install
+install: ## install what `make release` built, the man page and the systemd units (PREFIX, DESTDIR)
+	@test -x .build/release/nbdecrypt || { echo "Run make release first: there is no .build/release/nbdecrypt." >&2; exit 1; }
+	install -D -m 755 .build/release/nbdecrypt "$(DESTDIR)$(PREFIX)/bin/nbdecrypt"
+	install -D -m 644 docs/nbdecrypt.1 "$(DESTDIR)$(PREFIX)/share/man/man1/nbdecrypt.1"
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/lib/systemd/system" systemd/nbdecrypt@.socket systemd/nbdecrypt@.service
+	sed -i 's|/usr/bin/nbdecrypt|$(PREFIX)/bin/nbdecrypt|' "$(DESTDIR)$(PREFIX)/lib/systemd/system/nbdecrypt@.service"
+
+.PHONY: uninstall
+uninstall: ## remove what `make install` installed
+	rm -f "$(DESTDIR)$(PREFIX)/bin/nbdecrypt" "$(DESTDIR)$(PREFIX)/share/man/man1/nbdecrypt.1"
+	rm -f "$(DESTDIR)$(PREFIX)"/lib/systemd/system/nbdecrypt@.{socket,service}
+
+.PHONY: clean
+clean: ## remove everything that was built
+	rm -rf .build Fuzz/.build Benchmarks/.build
+
+.PHONY: install-build-packages install-demo-packages install-test-packages
+install-build-packages:
+	@$(BOOTSTRAP) build
+install-demo-packages:
+	@$(BOOTSTRAP) build demo
+install-test-packages:
+	@$(BOOTSTRAP) build test vm

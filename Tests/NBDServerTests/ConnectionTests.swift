@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import Dispatch
+import Logging
+import NBDServer
+import Synchronization
+import TestSupport
+import Testing
+
+@Suite struct ConnectionTests {
+    private static let bytes = (0..<(8 << 20)).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 11) }
+
+    private func server(
+        _ device: MemoryDevice = MemoryDevice(bytes), _ change: (inout ServerLimits) -> Void = { _ in },
+        ended: @escaping @Sendable () -> Void = {}
+    ) -> Server {
+        var limits = ServerLimits()
+        change(&limits)
+        return Server(
+            exports: ExportTable([Export(name: "", description: "", device: device)]), limits: limits,
+            processorCount: 2, log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, transfersEnded: ended)
+    }
+
+    @Test(arguments: [false, true])
+    func `pipelined reads of all sizes give the device's bytes`(nothingIsCached: Bool) throws {
+        let device = MemoryDevice(Self.bytes)
+        device.faults.nothingIsCached = nothingIsCached
+        let server = server(device)
+        let client = try WireClient(server)
+        try client.negotiate()
+        let reads: [(offset: UInt64, length: UInt32)] = [
+            (0, 1), (1, 511), (4095, 4097), (100, 65_536), (7, 262_144), (0, 1 << 20), (3, 1 << 20 + 1), (0, 8 << 20),
+            (8 << 20 - 1, 1),
+        ]
+        for (index, read) in reads.enumerated() {
+            client.send(client.request(0, cookie: UInt64(index), offset: read.offset, length: read.length))
+        }
+        var seen: Set<UInt64> = []
+        for _ in reads {
+            let reply = try client.reply()
+            #expect(reply.error == 0)
+            let read = reads[Int(reply.cookie)]
+            let expected = Self.bytes[Int(read.offset)..<(Int(read.offset) + Int(read.length))]
+            #expect(try client.receive(Int(read.length)) == Array(expected))
+            seen.insert(reply.cookie)
+        }
+        #expect(seen.count == reads.count)
+    }
+
+    @Test(arguments: [false, true])
+    func `with no memory for replies large reads come in pieces and are right`(nothingIsCached: Bool) throws {
+        let device = MemoryDevice(Self.bytes)
+        device.faults.nothingIsCached = nothingIsCached
+        let server = server(device) { $0.replyBytes = 0 }
+        let client = try WireClient(server)
+        try client.negotiate()
+        for cookie: UInt64 in 0..<4 {
+            client.send(client.request(0, cookie: cookie, offset: cookie, length: 300_000))
+            client.send(client.request(3, cookie: 100 + cookie))
+        }
+        for _ in 0..<8 {
+            let reply = try client.reply()
+            #expect(reply.error == 0)
+            guard reply.cookie < 100 else { continue }
+            let start = Int(reply.cookie)
+            #expect(try client.receive(300_000) == Array(Self.bytes[start..<(start + 300_000)]))
+        }
+    }
+
+    @Test func `requests that come byte by byte are served`() throws {
+        let server = server()
+        let client = try WireClient(server)
+        try client.negotiate()
+        for byte in client.request(0, cookie: 5, offset: 10, length: 20) { client.send([byte]) }
+        #expect(try client.reply() == (0, 5))
+        #expect(try client.receive(20) == Array(Self.bytes[10..<30]))
+    }
+
+    @Test func `an unreadable place is an error of that request alone`() throws {
+        let device = MemoryDevice(Self.bytes)
+        device.faults.unreadableByte = 70_000
+        let server = server(device)
+        let client = try WireClient(server)
+        try client.negotiate()
+        for length: UInt32 in [1, 4 << 20] {
+            client.send(client.request(0, cookie: 1, offset: 70_000, length: length))
+            #expect(try client.reply() == (5, 1))
+        }
+        client.send(client.request(0, cookie: 2, offset: 0, length: 16))
+        #expect(try client.reply() == (0, 2))
+        #expect(try client.receive(16) == Array(Self.bytes[..<16]))
+    }
+
+    @Test func `a read in pieces that fails late ends the connection`() throws {
+        let device = MemoryDevice(Self.bytes)
+        device.faults.unreadableByte = 200_000
+        let server = server(device) { $0.replyBytes = 0 }
+        let client = try WireClient(server)
+        try client.negotiate()
+        client.send(client.request(0, cookie: 1, offset: 0, length: 300_000))
+        #expect(try client.receive(16 + 300_000).count < 300_000)
+    }
+
+    @Test func `a write is refused, its payload skipped, and the connection goes on`() throws {
+        let server = server()
+        let client = try WireClient(server)
+        try client.negotiate()
+        client.send(client.request(1, cookie: 1, offset: 0, length: 3_000_000))
+        client.send([UInt8](repeating: 0x25, count: 3_000_000))
+        client.send(client.request(0, cookie: 2, offset: 0, length: 4))
+        #expect(try client.reply() == (1, 1))
+        #expect(try client.reply() == (0, 2))
+        #expect(try client.receive(4) == Array(Self.bytes[..<4]))
+    }
+
+    @Test(arguments: [
+        (4, 0, 1), (5, 0, 22), (6, 0, 1), (7, 0, 22), (77, 0, 22), (0, 1, 22), (3, 0, 0),
+    ] as [(UInt16, UInt16, UInt32)])
+    func `what is not offered is refused and the connection goes on`(type: UInt16, flags: UInt16, error: UInt32) throws {
+        let server = server()
+        let client = try WireClient(server)
+        try client.negotiate()
+        client.send(client.request(type, cookie: 9, flags: flags))
+        #expect(try client.reply() == (error, 9))
+        client.send(client.request(3, cookie: 10))
+        #expect(try client.reply() == (0, 10))
+    }
+
+    @Test func `DISC ends the connection after the replies before it`() throws {
+        let server = server()
+        let client = try WireClient(server)
+        try client.negotiate()
+        client.send(client.request(0, cookie: 1, offset: 0, length: 4 << 20) + client.request(2, cookie: 2))
+        #expect(try client.reply() == (0, 1))
+        #expect(try client.receive(4 << 20) == Array(Self.bytes[..<(4 << 20)]))
+        #expect(try client.isEnded())
+    }
+
+    @Test(arguments: [Array("GET / HTTP/1.1\r\n\r\n".utf8), [0, 0, 0, 3, 0, 0, 0, 0], [0xFF, 0xFF, 0xFF, 0xFF]])
+    func `garbage ends the connection of its sender alone`(garbage: [UInt8]) throws {
+        let server = server()
+        let good = try WireClient(server)
+        try good.negotiate()
+        let bad = try WireClient(server)
+        bad.send(garbage + [UInt8](repeating: 0, count: 64))
+        #expect(try bad.receive(1000).count == 18)
+        good.send(good.request(0, cookie: 1, offset: 0, length: 1))
+        #expect(try good.reply() == (0, 1))
+    }
+
+    @Test func `garbage after the negotiation ends the connection`() throws {
+        let server = server()
+        let client = try WireClient(server)
+        try client.negotiate()
+        client.send([UInt8](repeating: 0x47, count: 28))
+        #expect(try client.isEnded())
+    }
+
+    @Test func `a client that hangs up in the middle of a reply harms nobody`() throws {
+        let server = server()
+        for _ in 0..<20 {
+            let rude = try WireClient(server)
+            try rude.negotiate()
+            for cookie: UInt64 in 0..<20 { rude.send(rude.request(0, cookie: cookie, offset: 0, length: 1 << 20)) }
+            _ = try rude.receive(1000)
+            rude.close()
+        }
+        let good = try WireClient(server)
+        try good.negotiate()
+        good.send(good.request(0, cookie: 1, offset: 0, length: 1 << 20))
+        #expect(try good.reply() == (0, 1))
+        #expect(try good.receive(1 << 20) == Array(Self.bytes[..<(1 << 20)]))
+    }
+
+    @Test func `a client that does not negotiate is sent away in time`() throws {
+        let server = server { $0.handshake = .milliseconds(50) }
+        let client = try WireClient(server)
+        _ = try client.receive(18)
+        #expect(try client.isEnded())
+    }
+
+    @Test func `a negotiated client may be idle for as long as it likes`() async throws {
+        let server = server { $0.handshake = .milliseconds(50) }
+        let client = try WireClient(server)
+        try client.negotiate()
+        try await Task.sleep(for: .milliseconds(200))
+        client.send(client.request(3, cookie: 1))
+        #expect(try client.reply() == (0, 1))
+    }
+
+    @Test func `when all places are taken a client that has not negotiated makes room`() throws {
+        let server = server { $0.connections = 3 }
+        let first = try WireClient(server)
+        try first.negotiate()
+        let idle = try WireClient(server)
+        _ = try idle.receive(18)
+        let second = try WireClient(server)
+        try second.negotiate()
+        let third = try WireClient(server)
+        try third.negotiate()
+        #expect(try idle.isEnded())
+        let fourth = try WireClient(server)
+        #expect(try fourth.isEnded())
+        first.send(first.request(3, cookie: 1))
+        #expect(try first.reply() == (0, 1))
+    }
+
+    @Test func `stopping lets the replies under way leave and closes everything`() async throws {
+        let device = MemoryDevice(Self.bytes)
+        device.faults.nothingIsCached = true
+        let server = server(device)
+        let client = try WireClient(server)
+        try client.negotiate()
+        client.send(client.request(0, cookie: 1, offset: 0, length: 8 << 20))
+        #expect(try client.reply() == (0, 1))
+        async let stopped: Void = server.stop(patience: .seconds(10))
+        #expect(try client.receive(8 << 20) == Self.bytes)
+        #expect(try client.isEnded())
+        await stopped
+        #expect(server.bytesRead == 8 << 20)
+    }
+
+    @Test func `stopping cuts off a client that does not take its replies`() async throws {
+        let server = server()
+        let client = try WireClient(server)
+        try client.negotiate()
+        for cookie: UInt64 in 0..<10 { client.send(client.request(0, cookie: cookie, offset: 0, length: 8 << 20)) }
+        #expect(try client.reply().error == 0)
+        await server.stop(patience: .milliseconds(50))
+    }
+
+    @Test func `the end of the transfers is told for readers and not for those who look`() async throws {
+        let (ends, continuation) = AsyncStream.makeStream(of: Void.self)
+        let server = server(ended: { continuation.yield() })
+        let count = Mutex(0)
+        let watcher = Task { for await _ in ends { count.withLock { $0 += 1 } } }
+        func read(_ client: WireClient, _ length: UInt32) throws {
+            client.send(client.request(0, cookie: 1, offset: 0, length: length))
+            #expect(try client.reply() == (0, 1))
+            #expect(try client.receive(Int(length)).count == Int(length))
+        }
+        let probe = try WireClient(server)
+        try probe.negotiate()
+        try read(probe, 8192)
+        let scan = try WireClient(server)
+        scan.close()
+        probe.send(probe.request(2, cookie: 2))
+        #expect(try probe.isEnded())
+        let first = try WireClient(server)
+        try first.negotiate()
+        let second = try WireClient(server)
+        try second.negotiate()
+        try read(first, 20_000)
+        try read(second, 1)
+        first.send(first.request(2, cookie: 2))
+        #expect(try first.isEnded())
+        try await Task.sleep(for: .milliseconds(100))
+        #expect(count.withLock { $0 } == 0)
+        second.send(second.request(2, cookie: 2))
+        #expect(try second.isEnded())
+        for _ in 0..<100 where count.withLock({ $0 }) == 0 { try await Task.sleep(for: .milliseconds(50)) }
+        #expect(count.withLock { $0 } == 1)
+        watcher.cancel()
+    }
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import TestSupport
+import Testing
+
+@testable import NBDServer
+
+@Suite struct HandshakeTests {
+    private static let disk = Export(
+        name: "disk", description: "a disk", device: MemoryDevice([UInt8](repeating: 1, count: 1000)))
+
+    /// A negotiation that has seen the client flags.
+    private func handshake(_ flags: UInt32 = 3) -> Handshake {
+        var handshake = Handshake(exports: ExportTable([Self.disk]))
+        var input: [UInt8] = []
+        input.append(bigEndian: flags)
+        var rest = input[...]
+        var output: [UInt8] = []
+        guard case .incomplete = handshake.receive(&rest, &output) else { preconditionFailure("flags \(flags)") }
+        return handshake
+    }
+
+    private func option(_ type: UInt32, _ data: [UInt8] = [], length: UInt32? = nil) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.append(bigEndian: NBDProtocol.optionMagic)
+        bytes.append(bigEndian: type)
+        bytes.append(bigEndian: length ?? UInt32(data.count))
+        return bytes + data
+    }
+
+    private func infoData(_ name: String, _ infos: [UInt16] = []) -> [UInt8] {
+        var data: [UInt8] = []
+        data.append(bigEndian: UInt32(name.utf8.count))
+        data += name.utf8
+        data.append(bigEndian: UInt16(infos.count))
+        for info in infos { data.append(bigEndian: info) }
+        return data
+    }
+
+    /// All replies in `bytes` as (option, type, data).
+    private func replies(_ bytes: [UInt8]) throws -> [(option: UInt32, type: UInt32, data: [UInt8])] {
+        var reader = ByteReader(bytes)
+        var replies: [(UInt32, UInt32, [UInt8])] = []
+        while reader.remaining > 0 {
+            let magic = reader.integer(UInt64.self)
+            try #require(magic == NBDProtocol.optionReplyMagic)
+            guard let option = reader.integer(UInt32.self), let type = reader.integer(UInt32.self),
+                let length = reader.integer(UInt32.self), let data = reader.take(Int(length))
+            else { throw Problem.unexpected }
+            replies.append((option, type, Array(data)))
+        }
+        return replies
+    }
+
+    private func send(
+        _ bytes: [UInt8], to handshake: inout Handshake
+    ) -> (outcome: Handshake.Outcome, output: [UInt8], unused: Int) {
+        var rest = bytes[...]
+        var output: [UInt8] = []
+        let outcome = handshake.receive(&rest, &output)
+        return (outcome, output, rest.count)
+    }
+
+    @Test func `the greeting offers fixed newstyle without zeroes`() {
+        #expect(Handshake.greeting == Array("NBDMAGICIHAVEOPT".utf8) + [0, 3])
+    }
+
+    @Test func `GO gives size, flags and block sizes and starts the transmission`() throws {
+        var handshake = handshake()
+        let result = send(option(7, infoData("disk", [1, 2, 3, 99])), to: &handshake)
+        guard case .transmission(let export) = result.outcome else { throw Problem.unexpected }
+        #expect(export.name == "disk")
+        let replies = try replies(result.output)
+        #expect(replies.map(\.type) == [3, 3, 3, 3, 1])
+        #expect(replies[0].data == [0, 0, 0, 0, 0, 0, 0, 0, 3, 0xE8, 0x01, 0x07])
+        #expect(replies[1].data == [0, 3, 0, 0, 0, 1, 0, 0, 0x10, 0, 2, 0, 0, 0])
+        #expect(replies[2].data == [0, 1] + Array("disk".utf8))
+        #expect(replies[3].data == [0, 2] + Array("a disk".utf8))
+    }
+
+    @Test func `INFO answers the same and goes on`() throws {
+        var handshake = handshake()
+        let result = send(option(6, infoData("disk")), to: &handshake)
+        guard case .incomplete = result.outcome else { throw Problem.unexpected }
+        #expect(try replies(result.output).map(\.type) == [3, 3, 1])
+    }
+
+    @Test func `the default export is found under the empty name`() throws {
+        var handshake = handshake()
+        guard case .transmission = send(option(7, infoData("")), to: &handshake).outcome else { throw Problem.unexpected }
+    }
+
+    @Test func `an unknown export is an error reply and the negotiation goes on`() throws {
+        var handshake = handshake()
+        let result = send(option(7, infoData("other")), to: &handshake)
+        guard case .incomplete = result.outcome else { throw Problem.unexpected }
+        #expect(try replies(result.output).map(\.type) == [NBDProtocol.OptionReply.unknownExport.rawValue])
+        guard case .transmission = send(option(7, infoData("disk")), to: &handshake).outcome else {
+            throw Problem.unexpected
+        }
+    }
+
+    @Test(arguments: [1, 3], [0, 124]) func `EXPORT_NAME has zeroes unless the client declines them`(
+        flags: UInt32, zeroes: Int
+    ) throws {
+        guard (flags == 1) == (zeroes == 124) else { return }
+        var handshake = handshake(flags)
+        let result = send(option(1, Array("disk".utf8)), to: &handshake)
+        guard case .transmission = result.outcome else { throw Problem.unexpected }
+        #expect(result.output.count == 10 + zeroes)
+    }
+
+    @Test func `EXPORT_NAME works without fixed newstyle, other options do not`() throws {
+        var handshake = handshake(0)
+        guard case .transmission = send(option(1), to: &handshake).outcome else { throw Problem.unexpected }
+        var other = self.handshake(0)
+        guard case .close(reason: "sent option 3 without fixed newstyle negotiation"?) = send(option(3), to: &other).outcome
+        else { throw Problem.unexpected }
+    }
+
+    @Test func `EXPORT_NAME of an unknown export ends the connection`() throws {
+        var handshake = handshake()
+        guard case .close(reason: "asked for an export that does not exist"?) =
+            send(option(1, Array("x".utf8)), to: &handshake).outcome
+        else { throw Problem.unexpected }
+    }
+
+    @Test func `LIST names the exports with their descriptions`() throws {
+        var handshake = handshake()
+        let replies = try replies(send(option(3), to: &handshake).output)
+        #expect(replies.map(\.type) == [2, 1])
+        #expect(replies[0].data == [0, 0, 0, 4] + Array("diska disk".utf8))
+        #expect(try self.replies(send(option(3, [0]), to: &handshake).output).map(\.type) == [0x8000_0003])
+    }
+
+    @Test func `ABORT is acknowledged before the end`() throws {
+        var handshake = handshake()
+        let result = send(option(2), to: &handshake)
+        guard case .close(reason: nil) = result.outcome else { throw Problem.unexpected }
+        #expect(try replies(result.output).map(\.type) == [1])
+    }
+
+    @Test(arguments: [4, 5, 8, 9, 10, 11, 0xFFFF_FFFF] as [UInt32])
+    func `options that are not known are refused politely`(type: UInt32) throws {
+        var handshake = handshake()
+        let result = send(option(type, [1, 2, 3]), to: &handshake)
+        guard case .incomplete = result.outcome else { throw Problem.unexpected }
+        let replies = try replies(result.output)
+        #expect(replies.map(\.option) == [type])
+        #expect(replies.map(\.type) == [0x8000_0001])
+        #expect(result.unused == 0)
+    }
+
+    @Test(arguments: [
+        [], [0], [0, 0, 0, 5, 1], [0, 0, 0, 0, 0, 2, 0, 1], [0, 0, 0, 0, 0, 0, 7], [0xFF, 0xFF, 0xFF, 0xFF, 0, 0],
+    ] as [[UInt8]])
+    func `INFO data whose lengths do not fit is invalid`(data: [UInt8]) throws {
+        var handshake = handshake()
+        #expect(try replies(send(option(6, data), to: &handshake).output).map(\.type) == [0x8000_0003])
+    }
+
+    @Test func `an option that is too long is skipped with an error reply`() throws {
+        var handshake = handshake()
+        var result = send(option(6, length: 60_000) + [UInt8](repeating: 0, count: 10_000), to: &handshake)
+        #expect(try replies(result.output).map(\.type) == [0x8000_0009])
+        #expect(result.unused == 10_000)
+        result = send([UInt8](repeating: 0, count: 60_000) + option(3), to: &handshake)
+        #expect(result.unused == 16)
+        #expect(try replies(send(option(3), to: &handshake).output).map(\.type) == [2, 1])
+    }
+
+    @Test func `a giant option ends the connection before its data comes`() throws {
+        var handshake = handshake()
+        guard case .close(reason: "sent an option of 4294967295 bytes"?) =
+            send(option(6, length: .max), to: &handshake).outcome
+        else { throw Problem.unexpected }
+    }
+
+    @Test func `a flood of options ends the connection`() throws {
+        var handshake = handshake()
+        for _ in 0..<Handshake.maximumOptionCount {
+            guard case .incomplete = send(option(99), to: &handshake).outcome else { throw Problem.unexpected }
+        }
+        guard case .close(reason: "sent more than 256 options"?) = send(option(99), to: &handshake).outcome else {
+            throw Problem.unexpected
+        }
+    }
+
+    @Test func `unknown client flags and a wrong magic number end the connection`() throws {
+        var handshake = Handshake(exports: ExportTable([Self.disk]))
+        guard case .close = send([0, 0, 0, 4], to: &handshake).outcome else { throw Problem.unexpected }
+        var other = self.handshake()
+        guard case .close(reason: "sent an option without IHAVEOPT"?) =
+            send([UInt8](repeating: 0x47, count: 16), to: &other).outcome
+        else { throw Problem.unexpected }
+    }
+
+    @Test func `a message in pieces is taken when it is complete`() throws {
+        let message = option(7, infoData("disk"))
+        for split in 1..<message.count {
+            var handshake = handshake()
+            let result = send(Array(message[..<split]), to: &handshake)
+            guard case .incomplete = result.outcome else { throw Problem.unexpected }
+            #expect(result.unused == split)
+            #expect(result.output.isEmpty)
+        }
+    }
+
+    private enum Problem: Error { case unexpected }
+}
