@@ -64,6 +64,7 @@ let package = Package(
         .testTarget(
             name: "InteropTests",
             dependencies: ["nbdecrypt", "CLibNBD", "TestSupport", subprocess, system],
+            exclude: ["Helpers"],
             swiftSettings: strict),
     ]
 )

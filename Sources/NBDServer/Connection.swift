@@ -29,8 +29,11 @@ final class Connection: @unchecked Sendable {
     private enum Phase {
         case handshake(Handshake)
         case transmission(Export)
-        /// Nothing is received any more; replies that are under way still leave.
+        /// No request is taken any more; replies that are under way still leave.
         case leaving
+        /// Everything has been said; what the client still sends is thrown away until it hangs up, because closing a
+        /// socket with unread bytes would destroy replies on their way.
+        case drained
     }
 
     /// A read that is too large for the buffers of the moment and is served piece by piece.
@@ -117,10 +120,11 @@ final class Connection: @unchecked Sendable {
         }
     }
 
-    /// Lets requests that are under way finish, then closes. Called on any queue.
+    /// Lets requests that are under way finish, then says good-bye. Called on any queue.
     func leave() {
         loop.queue.async { [self] in
             guard !isClosed else { return }
+            if case .drained = phase { return }
             phase = .leaving
             pump()
         }
@@ -142,10 +146,8 @@ final class Connection: @unchecked Sendable {
         guard !isClosed, isReading else { return }
         switch loop.receive(from: socket, appendingTo: &input) {
         case .wouldBlock: return
-        case .closed:
-            // Replies nobody waits for: a client that shuts down its sending side has gone.
-            close(nil)
-            return
+        // A client that shuts down its sending side has gone: nobody waits for replies.
+        case .closed: close(nil)
         case .bytes: pump()
         }
     }
@@ -193,7 +195,7 @@ final class Connection: @unchecked Sendable {
                     _ = flush()
                     break work
                 case .incomplete:
-                    if flush(), case .leaving = phase, workersBusy == 0 { close(nil) }
+                    if flush(), case .leaving = phase, workersBusy == 0 { finish() }
                     break work
                 }
             }
@@ -207,7 +209,9 @@ final class Connection: @unchecked Sendable {
             return payloadToSkip == 0 ? .handled() : .incomplete
         }
         switch phase {
-        case .leaving: return .incomplete
+        case .leaving, .drained:
+            _ = input.drop(input.count)
+            return .incomplete
         case .handshake(let handshake): return negotiate(handshake)
         case .transmission(let export):
             guard let bytes = input.front(NBDRequest.encodedLength) else { return .incomplete }
@@ -399,6 +403,16 @@ final class Connection: @unchecked Sendable {
 
     // MARK: Interest and end
 
+    /// How long a client may take to hang up once everything has been said.
+    private static let farewell = DispatchTimeInterval.seconds(5)
+
+    /// Ends the server's side of the conversation.
+    private func finish() {
+        phase = .drained
+        socket.endSending()
+        loop.queue.asyncAfter(deadline: .now() + Self.farewell) { [weak self] in self?.close(nil) }
+    }
+
     private func updateInterest() {
         guard !isClosed else { return }
         let isLeaving = if case .leaving = phase { true } else { false }
@@ -417,7 +431,7 @@ final class Connection: @unchecked Sendable {
         guard !isClosed else { return }
         isClosed = true
         if let reason { log.info("\(reason); connection closed") }
-        phase = .leaving
+        phase = .drained
         input = ReceivedBytes()
         stream = nil
         outbox.releaseAll()

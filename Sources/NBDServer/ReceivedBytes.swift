@@ -5,12 +5,14 @@ struct ReceivedBytes {
     private var bytes: [UInt8] = []
     private var position = 0
 
+    var count: Int { bytes.count - position }
+
     /// All of them.
     var all: ArraySlice<UInt8> { bytes[position...] }
 
     /// The first `count` bytes; nil when there are fewer.
     func front(_ count: Int) -> ArraySlice<UInt8>? {
-        bytes.count - position >= count ? bytes[position..<(position + count)] : nil
+        self.count >= count ? bytes[position..<(position + count)] : nil
     }
 
     mutating func append(_ more: ArraySlice<UInt8>) {
@@ -22,7 +24,7 @@ struct ReceivedBytes {
     /// Drops up to `count` bytes.
     /// - Returns: how many were dropped.
     mutating func drop(_ count: Int) -> Int {
-        let dropped = min(count, bytes.count - position)
+        let dropped = min(count, self.count)
         position += dropped
         if position == bytes.count {
             bytes = []

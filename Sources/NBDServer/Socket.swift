@@ -55,5 +55,8 @@ struct Socket: Sendable {
         return [EAGAIN, EWOULDBLOCK, EINTR].contains(errno) ? .wouldBlock : .closed
     }
 
+    /// Tells the other side that nothing more will come; it can still be heard.
+    func endSending() { _ = shutdown(descriptor.rawValue, Int32(SHUT_WR)) }
+
     func close() { try? descriptor.close() }
 }

@@ -35,6 +35,10 @@ struct DeviceStack {
                 if (try? ImageProbe.detect(file)) == .qcow2 {
                     log.warning("the contents look like qcow2 and are served as they are, as -f raw says")
                 }
+                if file.size % 512 != 0 {
+                    log.warning(
+                        "\(file.size) bytes are not whole sectors of 512: qemu-img may hang at the end; use nbdcopy")
+                }
                 disk = file
                 description = "raw"
             case .qcow2:

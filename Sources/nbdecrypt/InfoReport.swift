@@ -15,10 +15,12 @@ struct InfoReport: Encodable {
     struct Encryption: Encodable {
         /// "none", "aes" or "luks".
         let method: String
-        /// What that means for the owner.
-        let meaning: String
+        /// Cipher and key.
+        let description: String
+        /// What the owner should know.
+        var weaknesses: [String] = []
         /// Commands that lead away from it.
-        let nextSteps: [String]
+        var nextSteps: [String] = []
     }
 
     struct Clusters: Encodable {
@@ -58,7 +60,7 @@ struct InfoReport: Encodable {
         image = path
         self.format = found.rawValue
         fileSize = file.size
-        encryption = Encryption(method: "none", meaning: "the data is stored as it is", nextSteps: [])
+        encryption = Self.encryption(.none, path)
         guard found == .qcow2 else {
             virtualSize = file.size
             return
@@ -91,26 +93,23 @@ struct InfoReport: Encodable {
     private static func encryption(_ method: Qcow2Header.Encryption, _ path: String) -> Encryption {
         switch method {
         case .none:
-            Encryption(method: "none", meaning: "the data is stored as it is", nextSteps: [])
+            Encryption(method: "none", description: "none")
         case .legacyAES:
             Encryption(
-                method: "aes",
-                meaning: """
-                    AES-128-CBC with the first 16 bytes of the passphrase as the key. Weak: no salt and no key \
-                    derivation, so passphrases can be tried at full speed; sectors can be compared and moved between \
-                    images with the same passphrase; changes are not noticed; a wrong passphrase is not noticed either. \
-                    QEMU no longer runs guests from such images.
-                    """,
+                method: "aes", description: "AES-128-CBC; the first 16 bytes of the passphrase are the key",
+                weaknesses: [
+                    "no salt and no key derivation: passphrases can be tried at full speed",
+                    "predictable vectors: equal sectors of two states of the disk can be seen to be equal",
+                    "changes of the encrypted data are not noticed, and neither is a wrong passphrase",
+                    "QEMU no longer runs guests from such images",
+                ],
                 nextSteps: [
-                    "nbdecrypt serve \(Instructions.quoted(path)) --once --socket /tmp/old.sock",
-                    "qemu-img create -f luks --object secret,id=new,file=NEW-PASSPHRASE-FILE "
-                        + "-o key-secret=new new.luks VIRTUAL-SIZE",
-                    "qemu-img convert -n -p --object secret,id=new,file=NEW-PASSPHRASE-FILE "
-                        + "--image-opts driver=nbd,server.type=unix,server.path=/tmp/old.sock "
-                        + "--target-image-opts driver=luks,file.filename=new.luks,key-secret=new",
+                    "nbdecrypt serve \(Instructions.quoted(path)) --run 'qemu-img convert -p -f raw -O qcow2 "
+                        + "--object secret,id=new,file=new-passphrase "
+                        + "-o encrypt.format=luks,encrypt.key-secret=new \"$uri\" new.qcow2'"
                 ])
         case .luks:
-            Encryption(method: "luks", meaning: "LUKS inside the image: a salted, slow key derivation", nextSteps: [])
+            Encryption(method: "luks", description: "LUKS inside the image")
         }
     }
 
@@ -151,17 +150,17 @@ struct InfoReport: Encodable {
             }
             if clusters.faults > 0 { lines.append(("damage", "\(clusters.faults) entries of the tables are wrong")) }
         }
-        lines.append(
-            ("encryption", encryption.method == "none" ? "none" : "\(encryption.method): \(encryption.meaning)"))
+        lines.append(("encryption", encryption.description))
+        lines += encryption.weaknesses.map { ("weak", $0) }
         if let refusal { lines.append(("serve", "refused: \(refusal)")) }
         let width = lines.map(\.0.count).max() ?? 0
-        var text = lines.map { name, value in
+        let table = lines.map { name, value in
             "\(name):\(String(repeating: " ", count: width - name.count + 1))\(value)"
-        }.joined(separator: "\n")
-        if !encryption.nextSteps.isEmpty {
-            text += "\nTo move the data to LUKS:\n" + encryption.nextSteps.map { "  \($0)" }.joined(separator: "\n")
         }
-        return text
+        guard let step = encryption.nextSteps.first else { return table.joined(separator: "\n") }
+        return table.joined(separator: "\n")
+            + "\nTo move the disk to LUKS, put a new passphrase into the file new-passphrase, without a newline, and type:"
+            + "\n  \(step)"
     }
 
     private static func rounded(_ bytes: UInt64) -> String {

@@ -114,10 +114,12 @@ import Testing
         #expect(try client.receive(4) == Array(Self.bytes[..<4]))
     }
 
-    @Test(arguments: [
-        (4, 0, 1), (5, 0, 22), (6, 0, 1), (7, 0, 22), (77, 0, 22), (0, 1, 22), (3, 0, 0),
-    ] as [(UInt16, UInt16, UInt32)])
-    func `what is not offered is refused and the connection goes on`(type: UInt16, flags: UInt16, error: UInt32) throws {
+    @Test(
+        arguments: [
+            (4, 0, 1), (5, 0, 22), (6, 0, 1), (7, 0, 22), (77, 0, 22), (0, 1, 22), (3, 0, 0),
+        ] as [(UInt16, UInt16, UInt32)])
+    func `what is not offered is refused and the connection goes on`(type: UInt16, flags: UInt16, error: UInt32) throws
+    {
         let server = server()
         let client = try WireClient(server)
         try client.negotiate()
@@ -217,6 +219,7 @@ import Testing
         async let stopped: Void = server.stop(patience: .seconds(10))
         #expect(try client.receive(8 << 20) == Self.bytes)
         #expect(try client.isEnded())
+        client.close()
         await stopped
         #expect(server.bytesRead == 8 << 20)
     }

@@ -88,7 +88,9 @@ import Testing
 
     @Test func `the default export is found under the empty name`() throws {
         var handshake = handshake()
-        guard case .transmission = send(option(7, infoData("")), to: &handshake).outcome else { throw Problem.unexpected }
+        guard case .transmission = send(option(7, infoData("")), to: &handshake).outcome else {
+            throw Problem.unexpected
+        }
     }
 
     @Test func `an unknown export is an error reply and the negotiation goes on`() throws {
@@ -115,14 +117,17 @@ import Testing
         var handshake = handshake(0)
         guard case .transmission = send(option(1), to: &handshake).outcome else { throw Problem.unexpected }
         var other = self.handshake(0)
-        guard case .close(reason: "sent option 3 without fixed newstyle negotiation"?) = send(option(3), to: &other).outcome
+        guard
+            case .close(reason: "sent option 3 without fixed newstyle negotiation"?) = send(option(3), to: &other)
+                .outcome
         else { throw Problem.unexpected }
     }
 
     @Test func `EXPORT_NAME of an unknown export ends the connection`() throws {
         var handshake = handshake()
-        guard case .close(reason: "asked for an export that does not exist"?) =
-            send(option(1, Array("x".utf8)), to: &handshake).outcome
+        guard
+            case .close(reason: "asked for an export that does not exist"?) =
+                send(option(1, Array("x".utf8)), to: &handshake).outcome
         else { throw Problem.unexpected }
     }
 
@@ -152,9 +157,10 @@ import Testing
         #expect(result.unused == 0)
     }
 
-    @Test(arguments: [
-        [], [0], [0, 0, 0, 5, 1], [0, 0, 0, 0, 0, 2, 0, 1], [0, 0, 0, 0, 0, 0, 7], [0xFF, 0xFF, 0xFF, 0xFF, 0, 0],
-    ] as [[UInt8]])
+    @Test(
+        arguments: [
+            [], [0], [0, 0, 0, 5, 1], [0, 0, 0, 0, 0, 2, 0, 1], [0, 0, 0, 0, 0, 0, 7], [0xFF, 0xFF, 0xFF, 0xFF, 0, 0],
+        ] as [[UInt8]])
     func `INFO data whose lengths do not fit is invalid`(data: [UInt8]) throws {
         var handshake = handshake()
         #expect(try replies(send(option(6, data), to: &handshake).output).map(\.type) == [0x8000_0003])
@@ -172,8 +178,9 @@ import Testing
 
     @Test func `a giant option ends the connection before its data comes`() throws {
         var handshake = handshake()
-        guard case .close(reason: "sent an option of 4294967295 bytes"?) =
-            send(option(6, length: .max), to: &handshake).outcome
+        guard
+            case .close(reason: "sent an option of 4294967295 bytes"?) =
+                send(option(6, length: .max), to: &handshake).outcome
         else { throw Problem.unexpected }
     }
 
@@ -191,8 +198,9 @@ import Testing
         var handshake = Handshake(exports: ExportTable([Self.disk]))
         guard case .close = send([0, 0, 0, 4], to: &handshake).outcome else { throw Problem.unexpected }
         var other = self.handshake()
-        guard case .close(reason: "sent an option without IHAVEOPT"?) =
-            send([UInt8](repeating: 0x47, count: 16), to: &other).outcome
+        guard
+            case .close(reason: "sent an option without IHAVEOPT"?) =
+                send([UInt8](repeating: 0x47, count: 16), to: &other).outcome
         else { throw Problem.unexpected }
     }
 

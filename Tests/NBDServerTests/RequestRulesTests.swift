@@ -8,7 +8,8 @@ import Testing
 @Suite struct RequestRulesTests {
     private static let size: UInt64 = 1 << 40
 
-    private func request(type: UInt16, flags: UInt16 = 0, offset: UInt64 = 0, length: UInt32 = 512) throws -> NBDRequest {
+    private func request(type: UInt16, flags: UInt16 = 0, offset: UInt64 = 0, length: UInt32 = 512) throws -> NBDRequest
+    {
         var bytes: [UInt8] = []
         bytes.append(bigEndian: NBDProtocol.requestMagic)
         bytes.append(bigEndian: flags)
@@ -41,7 +42,8 @@ import Testing
         Case(type: 0, flags: 1, verdict: .refuse(.invalid, payload: 0)),
         Case(type: 0, flags: 0x8000, verdict: .refuse(.invalid, payload: 0)),
         Case(type: 1, verdict: .refuse(.notPermitted, payload: 512)),
-        Case(type: 1, flags: 0xFFFF, offset: .max, length: 64 << 20, verdict: .refuse(.notPermitted, payload: 64 << 20)),
+        Case(
+            type: 1, flags: 0xFFFF, offset: .max, length: 64 << 20, verdict: .refuse(.notPermitted, payload: 64 << 20)),
         Case(type: 1, length: .max, verdict: .close(reason: "sent a write of 4294967295 bytes to a read-only export")),
         Case(type: 2, flags: 9, offset: 5, verdict: .disconnect),
         Case(type: 3, length: 0, verdict: .succeed),

@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a command on a pseudo-terminal and answers its question, as a person would.
+
+    terminal.py ANSWER COMMAND...
+
+ANSWER is typed once the word "Passphrase" appears; then ctrl-C is typed once "Stop with" appears. Escapes like \\r and
+\\x03 in ANSWER are understood. Prints JSON: the exit status, all that was on the screen, and whether the terminal
+echoed while the question was open and after it.
+"""
+import codecs
+import json
+import os
+import pty
+import select
+import sys
+import termios
+import time
+
+
+def echoes(terminal):
+    return bool(termios.tcgetattr(terminal)[3] & termios.ECHO)
+
+
+def main():
+    answer = codecs.escape_decode(sys.argv[1].encode())[0]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execvp(sys.argv[2], sys.argv[2:])
+    # A handle of the other side, to ask for the settings even after the child has gone.
+    settings = os.open(os.ptsname(terminal), os.O_RDWR | os.O_NOCTTY)
+    screen = b""
+    asked = served = False
+    echo_while_asking = None
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if select.select([terminal], [], [], 0.05)[0]:
+            try:
+                data = os.read(terminal, 4096)
+            except OSError:
+                break
+            if not data:
+                break
+            screen += data
+        if not asked and b"Passphrase" in screen:
+            asked = True
+            time.sleep(0.1)
+            echo_while_asking = echoes(settings)
+            os.write(terminal, answer)
+        if not served and b"Stop with" in screen:
+            served = True
+            os.write(terminal, b"\x03")
+        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) and not select.select([terminal], [], [], 0.1)[0]:
+            break
+    else:
+        os.kill(child, 9)
+    _, status = os.waitpid(child, 0)
+    print(json.dumps({
+        "status": os.waitstatus_to_exitcode(status),
+        "screen": screen.decode(errors="replace"),
+        "asked": asked,
+        "served": served,
+        "echoWhileAsking": echo_while_asking,
+        "echoAfterwards": echoes(settings),
+    }))
+
+
+main()
