@@ -76,6 +76,8 @@ final class Connection: @unchecked Sendable {
     private var transferThreshold = probeLimit + 1
     private var failuresLogged = 0
 
+    /// Ends the connection when the client takes too long.
+    private var deadline: (any DispatchSourceTimer)?
     private let readSource: any DispatchSourceRead
     private let writeSource: any DispatchSourceWrite
     private var isReading = false
@@ -112,9 +114,7 @@ final class Connection: @unchecked Sendable {
             readSource.setCancelHandler { group.leave() }
             writeSource.setCancelHandler { group.leave() }
             group.notify(queue: loop.queue) { [socket] in socket.close() }
-            loop.queue.asyncAfter(deadline: .now() + context.limits.handshake) { [weak self] in
-                self?.handshakeDeadline()
-            }
+            setDeadline(context.limits.handshake) { $0.close("did not finish the negotiation in time") }
             send(Handshake.greeting)
             pump()
         }
@@ -135,9 +135,14 @@ final class Connection: @unchecked Sendable {
         loop.queue.async { [self] in close(nil) }
     }
 
-    private func handshakeDeadline() {
-        guard case .handshake = phase else { return }
-        close("did not finish the negotiation in time")
+    /// Does `action` after a while, in place of what was to be done before.
+    private func setDeadline(_ interval: DispatchTimeInterval, _ action: @escaping @Sendable (Connection) -> Void) {
+        deadline?.cancel()
+        let timer = DispatchSource.makeTimerSource(queue: loop.queue)
+        timer.setEventHandler { [self] in action(self) }
+        timer.schedule(deadline: .now() + interval)
+        timer.resume()
+        deadline = timer
     }
 
     // MARK: Events
@@ -242,6 +247,8 @@ final class Connection: @unchecked Sendable {
         case .transmission(let export):
             log.debug("chose export '\(export.name)'")
             phase = .transmission(export)
+            deadline?.cancel()
+            deadline = nil
             transferThreshold = min(export.device.size, transferThreshold)
             context.observe(.negotiated(id: id))
             return .handled()
@@ -283,6 +290,8 @@ final class Connection: @unchecked Sendable {
     private static let inlineLimit = 1 << 20
     /// The buffer that replies of one event are gathered in.
     private static let batchPayload = 256 << 10
+    /// The piece of a read that has no buffer of its own size, if there is room for that.
+    private static let largestPiece = 1 << 20
     /// Messages in a row before other clients of the loop have their turn.
     private static let turn = 128
 
@@ -333,9 +342,12 @@ final class Connection: @unchecked Sendable {
 
     /// Has a worker fill the next piece of the stream.
     private func fillStream(_ stream: Stream) {
-        guard let buffer = context.buffers.takeSmallest() else { return close("there is no memory for it") }
+        let rest = Int(stream.request.length) - stream.done
+        guard
+            let buffer = context.buffers.take(payload: min(rest, Self.largestPiece)) ?? context.buffers.takeSmallest()
+        else { return close("there is no memory for it") }
         self.stream?.isWaiting = true
-        let length = min(Int(stream.request.length) - stream.done, ReplyBufferPool.smallestPayload)
+        let length = min(rest, buffer.capacity - ReplyBufferPool.headRoom)
         let part = stream.done..<(stream.done + length)
         workersBusy += 1
         context.workers.run { [self] in
@@ -410,7 +422,7 @@ final class Connection: @unchecked Sendable {
     private func finish() {
         phase = .drained
         socket.endSending()
-        loop.queue.asyncAfter(deadline: .now() + Self.farewell) { [weak self] in self?.close(nil) }
+        setDeadline(Self.farewell) { $0.close(nil) }
     }
 
     private func updateInterest() {
@@ -432,6 +444,8 @@ final class Connection: @unchecked Sendable {
         isClosed = true
         if let reason { log.info("\(reason); connection closed") }
         phase = .drained
+        deadline?.cancel()
+        deadline = nil
         input = ReceivedBytes()
         stream = nil
         outbox.releaseAll()
