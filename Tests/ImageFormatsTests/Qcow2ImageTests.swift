@@ -108,6 +108,15 @@ import TestSupport
         }
     }
 
+    @Test func `an L1 table that is its own L2 table harms nobody`() throws {
+        var fixture = Qcow2Fixture()
+        fixture.set(UInt64(Qcow2Fixture.l1Offset), at: Qcow2Fixture.l1Offset)
+        let image = try fixture.image()
+        // The first entry of the table, taken for an L2 entry, points to the table itself.
+        #expect(try image.read(count: 8, at: 0) == Array(fixture.bytes[Qcow2Fixture.l1Offset...].prefix(8)))
+        #expect(try image.read(count: 63 * 512, at: 512) == [UInt8](repeating: 0, count: 63 * 512))
+    }
+
     @Test func `a read that would wait for the file says so`() throws {
         let fixture = Qcow2Fixture(entries: [Self.data], data: Self.cluster(3))
         let device = fixture.device

@@ -14,7 +14,13 @@ final class Qcow2Tables: Sendable {
     private let file: any BlockDevice
     private let header: Qcow2Header
     private let sliceBytes: Int
-    private let cache = Mutex(TwoGenerationCache<HostOffset, Slice>(maximumCost: 4 << 20))
+    private let cache = Mutex(TwoGenerationCache<Place, Slice>(maximumCost: 4 << 20))
+
+    /// Where a slice is. Its length belongs to it: in a damaged image, tables of different lengths can be in one place.
+    private struct Place: Hashable {
+        let offset: UInt64
+        let count: Int
+    }
 
     init(file: any BlockDevice, header: Qcow2Header) {
         self.file = file
@@ -50,7 +56,7 @@ final class Qcow2Tables: Sendable {
         let perSlice = sliceBytes / 8
         let first = l2Index % perSlice
         let place = table.bytes + UInt64(l2Index - first) * 8
-        let slice = try slice(at: HostOffset(place), count: perSlice, mode)
+        let slice = try slice(at: place, count: perSlice, mode)
         return Entries(slice: slice, first: first, count: perSlice - first, place: place + UInt64(first) * 8)
     }
 
@@ -58,7 +64,7 @@ final class Qcow2Tables: Sendable {
     private func l1Entry(_ index: Int, _ mode: ReadMode) throws(BlockError) -> UInt64 {
         let perSlice = sliceBytes / 8
         let start = index / perSlice * perSlice
-        let place = HostOffset(header.l1TableOffset + UInt64(start) * 8)
+        let place = header.l1TableOffset + UInt64(start) * 8
         return try slice(at: place, count: min(perSlice, header.l1EntryCount - start), mode)[index - start]
     }
 
@@ -73,9 +79,10 @@ final class Qcow2Tables: Sendable {
         return nil
     }
 
-    private func slice(at place: HostOffset, count: Int, _ mode: ReadMode) throws(BlockError) -> Slice {
+    private func slice(at offset: UInt64, count: Int, _ mode: ReadMode) throws(BlockError) -> Slice {
+        let place = Place(offset: offset, count: count)
         if let slice = cache.withLock({ $0.value(for: place, cost: sliceBytes) }) { return slice }
-        let slice = try Self.read(file, at: place.bytes, count: count, mode)
+        let slice = try Self.read(file, at: offset, count: count, mode)
         cache.withLock { $0.insert(slice, for: place, cost: sliceBytes) }
         return slice
     }

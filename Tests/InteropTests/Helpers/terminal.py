@@ -9,6 +9,7 @@ ANSWER is typed once the word "Passphrase" appears; then ctrl-C is typed once "S
 echoed while the question was open and after it.
 """
 import codecs
+import fcntl
 import json
 import os
 import pty
@@ -24,24 +25,22 @@ def echoes(terminal):
 
 def main():
     answer = codecs.escape_decode(sys.argv[1].encode())[0]
-    child, terminal = pty.fork()
+    # The parent keeps the child's side open too, to ask for the settings even after the child has gone.
+    terminal, settings = pty.openpty()
+    child = os.fork()
     if child == 0:
-        os.execvp(sys.argv[2], sys.argv[2:])
-    # A handle of the other side, to ask for the settings even after the child has gone.
-    settings = os.open(os.ptsname(terminal), os.O_RDWR | os.O_NOCTTY)
+        os.setsid()
+        fcntl.ioctl(settings, termios.TIOCSCTTY, 0)
+        for descriptor in range(3):
+            os.dup2(settings, descriptor)
+        os.execv(sys.argv[2], sys.argv[2:])
     screen = b""
     asked = served = False
     echo_while_asking = None
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         if select.select([terminal], [], [], 0.05)[0]:
-            try:
-                data = os.read(terminal, 4096)
-            except OSError:
-                break
-            if not data:
-                break
-            screen += data
+            screen += os.read(terminal, 4096)
         if not asked and b"Passphrase" in screen:
             asked = True
             time.sleep(0.1)
@@ -50,7 +49,8 @@ def main():
         if not served and b"Stop with" in screen:
             served = True
             os.write(terminal, b"\x03")
-        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) and not select.select([terminal], [], [], 0.1)[0]:
+        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended and not select.select([terminal], [], [], 0.1)[0]:
             break
     else:
         os.kill(child, 9)

@@ -51,7 +51,7 @@ struct TransportTests {
     func awkwardPath() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
-        let disk = DiskContents(mark: 9).bytes(at: 0, count: 100_000, .noise)
+        let disk = DiskContents(mark: 9).bytes(at: 0, count: 100_352, .noise)
         let image = try directory.write("disk, raw", disk)
         try await ServerUnderTest.run(
             ["serve", "-f", "raw", image, "--socket", directory.file("a %41,ü's")], in: directory
@@ -67,7 +67,7 @@ struct TransportTests {
     func relativePath() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
-        let disk = DiskContents(mark: 9).bytes(at: 0, count: 100_000, .noise)
+        let disk = DiskContents(mark: 9).bytes(at: 0, count: 100_352, .noise)
         let image = try directory.write("disk.raw", disk)
         try await ServerUnderTest.run(
             ["-c", "cd \(directory.path) && exec \(try Program.path) serve -f raw \(image) --socket s"],
@@ -127,7 +127,7 @@ struct TransportTests {
     ) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
-        let disk = DiskContents(mark: 9).bytes(at: 0, count: 300_001, .noise)
+        let disk = DiskContents(mark: 9).bytes(at: 0, count: 300_032, .noise)
         let image = try directory.write("disk.raw", disk)
         let place = arguments.contains("--bind") || arguments.isEmpty ? [] : ["--socket", directory.file("s")]
         try await ServerUnderTest.run(

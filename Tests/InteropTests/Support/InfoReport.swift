@@ -17,7 +17,8 @@ struct InfoReport: Decodable {
 
     struct Encryption: Decodable {
         let method: String
-        let meaning: String
+        let description: String
+        let weaknesses: [String]
         let nextSteps: [String]
     }
 

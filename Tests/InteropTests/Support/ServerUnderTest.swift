@@ -43,13 +43,26 @@ struct ServerUnderTest: Sendable {
         return try #require(kibibytes) * 1024
     }
 
+    /// How many clients are connected: its sockets but for those that listen.
+    var connectionCount: Int {
+        get throws {
+            let path = "/proc/\(processIdentifier)/fd"
+            let names = try FileManager.default.contentsOfDirectory(atPath: path)
+            let targets = names.compactMap {
+                try? FileManager.default.destinationOfSymbolicLink(atPath: "\(path)/\($0)")
+            }
+            return targets.count { $0.hasPrefix("socket:") } - 1
+        }
+    }
+
     /// Starts `nbdecrypt`, or a program that becomes it, with these arguments, does `body` once it listens, and ends it.
     ///
-    /// After an ending by signal the exit status must be 0 and a Unix socket of its own must be gone.
+    /// After an ending by signal the exit status must be 0 and, if it `ownsSocket`, its Unix socket must be gone.
     @discardableResult
     static func run(
         _ arguments: [String], ending: Ending = .signal(.terminate), input: String? = nil,
-        environment: [String: String?] = [:], program: String? = nil, in directory: TemporaryDirectory,
+        environment: [String: String?] = [:], program: String? = nil, ownsSocket: Bool = true,
+        in directory: TemporaryDirectory,
         sourceLocation: SourceLocation = #_sourceLocation, _ body: (ServerUnderTest) async throws -> Void
     ) async throws -> Tool.Outcome {
         let number = UInt32.random(in: 0...UInt32.max)
@@ -79,7 +92,7 @@ struct ServerUnderTest: Sendable {
         let errors = try File.text(errorPath)
         if case .signal = ending {
             #expect(status == .exited(0), "\(errors)", sourceLocation: sourceLocation)
-            if let socketPath {
+            if let socketPath, ownsSocket {
                 #expect(!File.exists(socketPath), "the socket is gone", sourceLocation: sourceLocation)
             }
         }

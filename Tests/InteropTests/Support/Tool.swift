@@ -47,7 +47,7 @@ enum Tool {
         _ executable: Executable, _ arguments: [String], _ input: [UInt8], _ environment: [String: String?]
     ) async throws -> Outcome {
         let command = ([executable.description] + arguments).joined(separator: " ")
-        var variables: [Environment.Key: String?] = ["LC_ALL": "C"]
+        var variables: [Environment.Key: String?] = ["LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1"]
         for (name, value) in environment {
             if let key = Environment.Key(rawValue: name) { variables[key] = value }
         }

@@ -1,0 +1,51 @@
+// swift-tools-version: 6.2
+// SPDX-License-Identifier: Apache-2.0
+//
+// Built by scripts/fuzz, which adds the sanitizers for every module.
+
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    // libFuzzer brings the main function.
+    .unsafeFlags(["-parse-as-library"]),
+]
+
+func product(_ name: String) -> Target.Dependency { .product(name: name, package: "nbdecrypt") }
+
+let package = Package(
+    name: "Fuzz",
+    dependencies: [
+        .package(name: "nbdecrypt", path: ".."),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+    ],
+    targets: [
+        .target(name: "FuzzMain", cSettings: [.treatAllWarnings(as: .error)]),
+        .executableTarget(
+            name: "FuzzQcow2",
+            dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "FuzzNBD",
+            dependencies: ["FuzzMain", product("BlockIO"), product("NBDServer"), product("TestSupport")],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "FuzzConnection",
+            dependencies: [
+                "FuzzMain", product("BlockIO"), product("NBDServer"), product("TestSupport"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "FuzzContentCheck",
+            dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
+            swiftSettings: strict),
+    ]
+)

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Testing
+
+/// Sockets that a service manager passes.
+@Suite("Socket activation", .fourAtATime)
+struct ActivationTests {
+    @Test("It serves on the socket that it is given, and leaves its path to the service manager")
+    func unixSocket() async throws {
+        try await withDisk { disk, image in
+            let path = disk.directory.file("given")
+            try await activate("unix", ["serve", image], disk) { server in
+                #expect(server.uri == "nbd+unix:///?socket=\(path)")
+                try server.expectContents(disk.contents)
+            }
+        }
+    }
+
+    @Test("It serves on a TCP socket that it is given")
+    func tcpSocket() async throws {
+        try await withDisk { disk, image in
+            try await activate("tcp", ["serve", image], disk) { server in
+                #expect(server.uri.hasPrefix("nbd://127.0.0.1:"))
+                try server.expectContents(disk.contents)
+            }
+        }
+    }
+
+    @Test("It serves on all sockets that it is given")
+    func twoSockets() async throws {
+        try await withDisk { disk, image in
+            try await activate("two", ["serve", image], disk) { server in
+                try server.expectContents(disk.contents)
+                let second = try LibNBDClient("nbd+unix:///?socket=\(disk.directory.file("given")).2")
+                let found = try second.read(disk.contents.count, at: 0)
+                #expect(found == disk.contents)
+            }
+        }
+    }
+
+    @Test("A socket that other machines can reach needs --insecure-plaintext here too")
+    func exposedSocket() async throws {
+        try await withDisk { disk, image in
+            try await expectRefusal("everywhere", ["serve", image], disk, 64, "--insecure-plaintext")
+            try await activate("everywhere", ["serve", image, "--insecure-plaintext"], disk) { server in
+                let port = try #require(server.port)
+                let client = try LibNBDClient("nbd://127.0.0.1:\(port)")
+                #expect(client.size == disk.contents.count)
+            }
+        }
+    }
+
+    @Test("--socket, --bind and --port are of no use with a given socket")
+    func conflictingOptions() async throws {
+        try await withDisk { disk, image in
+            for options in [disk.socket, ["--port", "0"], ["--bind", "127.0.0.1"]] {
+                try await expectRefusal("unix", ["serve", image] + options, disk, 64, "LISTEN_FDS")
+                try FileManager.default.removeItem(atPath: disk.directory.file("given"))
+            }
+        }
+    }
+
+    @Test("A descriptor that is no listening socket is refused with 66")
+    func noSocket() async throws {
+        try await withDisk { disk, image in
+            try await expectRefusal("file", ["serve", image], disk, 66, "descriptor 3", "LISTEN_FDS")
+        }
+    }
+
+    @Test("Sockets that are meant for another process are left alone")
+    func otherProcess() async throws {
+        try await withDisk { disk, image in
+            try await activate("stranger", ["serve", image] + disk.socket, disk) { server in
+                #expect(server.socketPath == disk.directory.file("s"))
+                try server.expectContents(disk.contents)
+            }
+        }
+    }
+
+    @Test("A command of --run does not inherit the given socket or its variables")
+    func command() async throws {
+        try await withDisk { disk, image in
+            let outcome = try await Tool.run(
+                "python3",
+                [Program.helper("activate.py"), "unix", disk.directory.file("given"), try Program.path, "serve", image]
+                    + ["--run", "ls /proc/$$/fd; env | grep -c ^LISTEN_; nbdinfo --size \"$uri\""])
+            #expect(outcome.output == "0\n1\n2\n0\n\(disk.contents.count)\n")
+            #expect(outcome.code == 0)
+        }
+    }
+
+    @Test("systemd-socket-activate starts it when the first client comes")
+    func systemd() async throws {
+        try await withDisk { disk, image in
+            let path = disk.directory.file("given")
+            let line = """
+                systemd-socket-activate -l \(path) \(try Program.path) serve \(image) --once \
+                > \(disk.directory.file("log")) 2>&1 & pid=$!; \
+                until [ -S \(path) ]; do sleep 0.02; done; \
+                nbdcopy 'nbd+unix:///?socket=\(path)' \(disk.directory.file("copy.raw")); wait $pid
+                """
+            try await Tool.shell(line)
+            let found = try File.contents(disk.directory.file("copy.raw"))
+            #expect(found == disk.contents)
+        }
+    }
+
+    private func activate(
+        _ kind: String, _ arguments: [String], _ disk: SmallDisk, _ body: (ServerUnderTest) async throws -> Void
+    ) async throws {
+        let helper = [Program.helper("activate.py"), kind, disk.directory.file("given"), try Program.path]
+        try await ServerUnderTest.run(
+            helper + arguments, program: "python3", ownsSocket: kind == "stranger", in: disk.directory, body)
+        if kind == "unix" { #expect(File.exists(disk.directory.file("given")), "the path stays") }
+    }
+
+    private func expectRefusal(
+        _ kind: String, _ arguments: [String], _ disk: SmallDisk, _ status: Int32, _ parts: String...
+    ) async throws {
+        let helper = [Program.helper("activate.py"), kind, disk.directory.file("given"), try Program.path]
+        Program.expectRefusal(try await Tool.run("python3", helper + arguments), status: status, saying: parts)
+    }
+
+    private func withDisk(_ body: (SmallDisk, _ image: String) async throws -> Void) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let disk = SmallDisk(directory)
+        try await body(disk, try await disk.plain())
+    }
+}

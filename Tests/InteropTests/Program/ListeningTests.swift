@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Testing
+
+/// Where the server may listen, and where it refuses to.
+@Suite("Listening", .fourAtATime)
+struct ListeningTests {
+    @Test("A socket that a dead server left behind is replaced")
+    func staleSocket() async throws {
+        try await withDisk { disk, image in
+            let path = disk.directory.file("s")
+            try await Tool.succeed("python3", ["-c", "import socket; socket.socket(socket.AF_UNIX).bind('\(path)')"])
+            #expect(File.exists(path))
+            try await ServerUnderTest.run(["serve", image] + disk.socket, in: disk.directory) { server in
+                try server.expectContents(disk.contents)
+            }
+        }
+    }
+
+    @Test("A socket left by a killed nbdecrypt is replaced")
+    func killed() async throws {
+        try await withDisk { disk, image in
+            await #expect(throws: CancellationError.self) {
+                // The body fails, so the server is killed.
+                try await ServerUnderTest.run(["serve", image] + disk.socket, in: disk.directory) { _ in
+                    throw CancellationError()
+                }
+            }
+            #expect(File.exists(disk.directory.file("s")))
+            try await ServerUnderTest.run(["serve", image] + disk.socket, in: disk.directory) { server in
+                try server.expectContents(disk.contents)
+            }
+        }
+    }
+
+    @Test("A live socket is not replaced, and its server goes on")
+    func liveSocket() async throws {
+        try await withDisk { disk, image in
+            try await ServerUnderTest.run(["serve", image] + disk.socket, in: disk.directory) { server in
+                try await Program.expectRefusal(
+                    ["serve", image] + disk.socket, status: 66, saying: disk.directory.file("s"),
+                    "in use by a running server", "--socket")
+                try server.expectContents(disk.contents)
+            }
+        }
+    }
+
+    @Test("A file that is no socket is not replaced")
+    func otherFile() async throws {
+        try await withDisk { disk, image in
+            try disk.directory.write("s", text: "precious")
+            try await Program.expectRefusal(
+                ["serve", image] + disk.socket, status: 66, saying: "is not a socket", "--socket")
+            let text = try File.text(disk.directory.file("s"))
+            #expect(text == "precious")
+        }
+    }
+
+    @Test("A socket path that is too long or in no directory is refused with 66")
+    func impossiblePath() async throws {
+        try await withDisk { disk, image in
+            let long = disk.directory.file(String(repeating: "x", count: 108))
+            try await Program.expectRefusal(
+                ["serve", image, "--socket", long], status: 66, saying: "longer than 107 bytes")
+            try await Program.expectRefusal(
+                ["serve", image, "--socket", disk.directory.file("none/s")], status: 66, saying: "No such file")
+            let longest = disk.directory.file(String(repeating: "x", count: 107 - disk.directory.path.utf8.count - 1))
+            try await ServerUnderTest.run(["serve", image, "--socket", longest], in: disk.directory) { server in
+                try server.expectContents(disk.contents)
+            }
+        }
+    }
+
+    @Test("The Unix socket is for its owner alone, whatever the umask")
+    func socketMode() async throws {
+        try await withDisk { disk, image in
+            let line = "umask 0; exec \(try Program.path) serve \(image) --socket \(disk.directory.file("s"))"
+            try await ServerUnderTest.run(["-c", line], program: "/bin/sh", in: disk.directory) { _ in
+                let mode = try File.mode(disk.directory.file("s"))
+                #expect(mode & 0o077 == 0)
+            }
+        }
+    }
+
+    @Test(
+        "An address that other machines can reach needs --insecure-plaintext",
+        arguments: ["0.0.0.0", "::"])
+    func exposedAddress(_ address: String) async throws {
+        try await withDisk { disk, image in
+            try await Program.expectRefusal(
+                ["serve", image, "--bind", address, "--port", "0"], status: 64, saying: "--insecure-plaintext", "clear")
+            try await ServerUnderTest.run(
+                ["serve", image, "--bind", address, "--port", "0", "--insecure-plaintext"], in: disk.directory
+            ) { server in
+                let host = address == "::" ? "[::1]" : "127.0.0.1"
+                let port = try #require(server.port)
+                let client = try LibNBDClient("nbd://\(host):\(port)")
+                #expect(client.size == disk.contents.count)
+            }
+        }
+    }
+
+    @Test("A port in use is refused with 66, and its server goes on")
+    func portInUse() async throws {
+        try await withDisk { disk, image in
+            try await ServerUnderTest.run(["serve", image, "--port", "0"], in: disk.directory) { server in
+                let port = try #require(server.port)
+                try await Program.expectRefusal(
+                    ["serve", image, "--port", "\(port)"], status: 66, saying: "\(port)", "in use", "--port")
+                try server.expectContents(disk.contents)
+            }
+        }
+    }
+
+    @Test("An address of no interface here, or a name of no machine, is refused with 66")
+    func foreignAddress() async throws {
+        try await withDisk { disk, image in
+            try await Program.expectRefusal(
+                ["serve", image, "--bind", "192.0.2.1", "--insecure-plaintext"], status: 66, saying: "192.0.2.1")
+            try await Program.expectRefusal(
+                ["serve", image, "--bind", "no.such.machine.invalid"], status: 66, saying: "no.such.machine.invalid")
+        }
+    }
+
+    @Test("The default address is 127.0.0.1, which no other address reaches")
+    func defaultAddress() async throws {
+        try await withDisk { disk, image in
+            try await ServerUnderTest.run(["serve", image, "--port", "0"], in: disk.directory) { server in
+                #expect(server.uri.hasPrefix("nbd://127.0.0.1:"))
+                let port = try #require(server.port)
+                let sockets = try await Tool.succeed("ss", ["-Hltn", "sport = :\(port)"])
+                #expect(sockets.split(separator: "\n").count == 1)
+                #expect(sockets.contains("127.0.0.1:\(port)"))
+            }
+        }
+    }
+
+    @Test("The private directory is made in XDG_RUNTIME_DIR, else in TMPDIR", arguments: ["XDG_RUNTIME_DIR", "TMPDIR"])
+    func parentDirectory(_ variable: String) async throws {
+        try await withDisk { disk, image in
+            var environment: [String: String?] = ["XDG_RUNTIME_DIR": nil as String?, "TMPDIR": "/nonexistent"]
+            environment[variable] = disk.directory.path
+            try await ServerUnderTest.run(["serve", image], environment: environment, in: disk.directory) { server in
+                #expect(server.socketPath?.hasPrefix("\(disk.directory.path)/nbdecrypt-") == true)
+                try server.expectContents(disk.contents)
+            }
+            let left = try FileManager.default.contentsOfDirectory(atPath: disk.directory.path)
+            #expect(!left.contains { $0.hasPrefix("nbdecrypt-") })
+            try await Program.expectRefusal(
+                ["serve", image], status: 66, saying: "/nonexistent", "--socket",
+                environment: ["XDG_RUNTIME_DIR": nil as String?, "TMPDIR": "/nonexistent"])
+        }
+    }
+
+    private func withDisk(_ body: (SmallDisk, _ image: String) async throws -> Void) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let disk = SmallDisk(directory)
+        try await body(disk, try await disk.plain())
+    }
+}

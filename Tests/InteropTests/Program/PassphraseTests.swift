@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Testing
+
+/// Where the passphrase comes from, and which bytes of it count.
+@Suite("Passphrases", .fourAtATime)
+struct PassphraseTests {
+    private static let passphrase = "tr0ub4dor&3"
+
+    @Test("One newline at the end of a passphrase file is not part of it", arguments: ["", "\n", "\r\n"])
+    func trailingNewline(_ end: String) async throws {
+        try await withDisk(Self.passphrase) { disk, image in
+            let file = try disk.directory.write("p", text: Self.passphrase + end)
+            try await serve(disk, image, ["--passphrase-file", file])
+            try await serve(disk, image, ["--passphrase-file", "-"], input: file)
+        }
+    }
+
+    @Test("A second newline is part of it", arguments: ["\n\n", "\r\n\n", "\n\r\n"])
+    func secondNewline(_ end: String) async throws {
+        try await withDisk(Self.passphrase) { disk, image in
+            let file = try disk.directory.write("p", text: Self.passphrase + end)
+            try await Program.expectRefusal(
+                ["serve", image, "--passphrase-file", file] + disk.socket, status: 77, saying: "does not fit",
+                "without the newline at its end")
+        }
+    }
+
+    @Test("A carriage return alone is part of it")
+    func carriageReturn() async throws {
+        try await withDisk(Self.passphrase + "\r") { disk, image in
+            let file = try disk.directory.write("p", text: Self.passphrase + "\r")
+            try await serve(disk, image, ["--passphrase-file", file])
+        }
+    }
+
+    @Test("The passphrase can come from a pipe at any descriptor")
+    func descriptor() async throws {
+        try await withDisk(Self.passphrase) { disk, image in
+            let line = """
+                exec \(try Program.path) serve \(image) --passphrase-fd 7 --socket \(disk.directory.file("s")) \
+                7< <(echo '\(Self.passphrase)')
+                """
+            try await ServerUnderTest.run(["-c", line], program: "/bin/bash", in: disk.directory) { server in
+                try server.expectContents(disk.contents)
+            }
+        }
+    }
+
+    @Test("A key file is taken with all its bytes, newlines too")
+    func keyFile() async throws {
+        try await withDisk("secret\n") { disk, image in
+            let file = try disk.directory.write("k", text: "secret\n")
+            try await serve(disk, image, ["--key-file", file])
+            try await Program.expectRefusal(
+                ["serve", image, "--key-file", try disk.directory.write("k2", text: "secret")] + disk.socket,
+                status: 77, saying: "does not fit", "with a line feed at its end")
+        }
+    }
+
+    @Test("Only the first 16 bytes count")
+    func sixteenBytes() async throws {
+        try await withDisk("0123456789abcdef and more") { disk, image in
+            for text in ["0123456789abcdef", "0123456789abcdefXYZ\n", "0123456789abcdef\n"] {
+                try await serve(disk, image, ["--passphrase-file", try disk.directory.write("p", text: text)])
+            }
+            try await serve(disk, image, ["--raw-key-file", try disk.directory.write("k", text: "0123456789abcdef")])
+            try await Program.expectRefusal(
+                ["serve", image, "--passphrase-file", try disk.directory.write("p", text: "0123456789abcde")]
+                    + disk.socket,
+                status: 77, saying: "does not fit")
+        }
+    }
+
+    @Test("A NUL byte ends the passphrase, with a warning")
+    func embeddedNUL() async throws {
+        try await withDisk("abc") { disk, image in
+            let file = try disk.directory.write("k", text: "abc\0def")
+            for option in ["--key-file", "--passphrase-file"] {
+                let outcome = try await serve(disk, image, [option, file])
+                #expect(outcome.errors.contains("nbdecrypt: warning: the passphrase has a NUL byte"))
+            }
+        }
+    }
+
+    @Test("A raw key of 16 bytes is the key; any other length is refused")
+    func rawKeyLength() async throws {
+        try await withDisk("abc") { disk, image in
+            let padded = try disk.directory.write("k", text: "abc" + String(repeating: "\0", count: 13))
+            try await serve(disk, image, ["--raw-key-file", padded])
+            for length in [1, 15, 17, 32] {
+                let file = try disk.directory.write("k\(length)", Data(repeating: 7, count: length))
+                try await Program.expectRefusal(
+                    ["serve", image, "--raw-key-file", file] + disk.socket, status: 77,
+                    saying: "holds \(length) bytes", "16")
+            }
+        }
+    }
+
+    @Test("A missing, empty or giant passphrase file, or a descriptor that is not open, is told apart")
+    func unusableSources() async throws {
+        try await withDisk("abc") { disk, image in
+            let serve = ["serve", image] + disk.socket
+            let empty = try disk.directory.write("empty", text: "")
+            let giant = try disk.directory.write("giant", Data(count: 9 << 20))
+            try await Program.expectRefusal(serve + ["--passphrase-file", empty], status: 77, saying: "is empty")
+            try await Program.expectRefusal(
+                serve + ["--passphrase-file", giant], status: 77, saying: "holds more than 8388608 bytes")
+            try await Program.expectRefusal(
+                serve + ["--passphrase-file", "-"], status: 77, saying: "standard input is empty")
+            for option in ["--passphrase-file", "--key-file", "--raw-key-file"] {
+                try await Program.expectRefusal(
+                    serve + [option, disk.directory.file("none")], status: 66, saying: "none", "No such file")
+            }
+            try await Program.expectRefusal(serve + ["--passphrase-fd", "99"], status: 66, saying: "descriptor 99")
+            #expect(!File.exists(disk.directory.file("s")), "no socket is left behind")
+        }
+    }
+
+    @Test("A file with nothing but a newline holds the empty passphrase")
+    func onlyNewline() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let disk = SmallDisk(directory)
+        let file = try directory.write("p", text: "\n")
+        let image = try await disk.encrypted(key: [UInt8](repeating: 0, count: 16))
+        try await serve(disk, image, ["--passphrase-file", file])
+        try await Program.expectRefusal(
+            ["serve", try await disk.encrypted("abc"), "--passphrase-file", file] + disk.socket, status: 77,
+            saying: "does not fit")
+    }
+
+    @Test("A passphrase for an image that is not encrypted is not used, with a warning")
+    func notEncrypted() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let disk = SmallDisk(directory)
+        let image = try await disk.plain()
+        let outcome = try await serve(disk, image, ["--passphrase-file", try directory.write("p", text: "x")])
+        #expect(outcome.errors.contains("warning: the image is not encrypted"))
+        // Without one, nothing is asked for and nothing said.
+        #expect(!(try await serve(disk, image, [])).errors.contains("warning"))
+    }
+
+    /// Serves the image and reads all of it.
+    @discardableResult
+    private func serve(
+        _ disk: SmallDisk, _ image: String, _ arguments: [String], input: String? = nil,
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) async throws -> Tool.Outcome {
+        try await ServerUnderTest.run(
+            ["serve", image] + arguments + disk.socket, input: input, in: disk.directory, sourceLocation: sourceLocation
+        ) { server in try server.expectContents(disk.contents, sourceLocation: sourceLocation) }
+    }
+
+    private func withDisk(
+        _ passphrase: String, _ body: (SmallDisk, _ image: String) async throws -> Void
+    ) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let disk = SmallDisk(directory)
+        try await body(disk, try await disk.encrypted(passphrase))
+    }
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Testing
+
+/// The question at the terminal.
+@Suite("The prompt", .fourAtATime)
+struct PromptTests {
+    /// What Helpers/terminal.py reports.
+    private struct Screen: Decodable {
+        let status: Int32
+        let screen: String
+        let asked: Bool
+        let served: Bool
+        let echoWhileAsking: Bool?
+        let echoAfterwards: Bool
+    }
+
+    @Test("The passphrase is asked for with echo off, and ctrl-C stops the server afterwards")
+    func asks() async throws {
+        try await withImage("päss wörd") { disk, image in
+            let screen = try await type("päss wörd\\r", ["serve", image] + disk.socket)
+            #expect(screen.asked && screen.served)
+            #expect(screen.screen.contains("Passphrase for \(image): "))
+            #expect(!screen.screen.contains("wörd"), "the passphrase is not shown")
+            #expect(screen.echoWhileAsking == false)
+            #expect(screen.echoAfterwards)
+            #expect(screen.status == 0)
+            #expect(!File.exists(disk.directory.file("s")))
+        }
+    }
+
+    @Test("A wrong answer ends with 77")
+    func wrongAnswer() async throws {
+        try await withImage("right") { disk, image in
+            let screen = try await type("wrong\\r", ["serve", image] + disk.socket)
+            #expect(screen.status == 77)
+            #expect(screen.screen.contains("the passphrase from the terminal does not fit"))
+            #expect(screen.echoAfterwards && !screen.served)
+            #expect(!File.exists(disk.directory.file("s")))
+        }
+    }
+
+    @Test(
+        "Ctrl-C, ctrl-D and an empty line are no passphrase; the echo is on again and no socket is left",
+        arguments: ["\\x03", "\\x04", "\\r", "half\\x03"])
+    func noAnswer(_ answer: String) async throws {
+        try await withImage("right") { disk, image in
+            let screen = try await type(answer, ["serve", image] + disk.socket)
+            #expect(screen.status == 77)
+            #expect(screen.echoWhileAsking == false && screen.echoAfterwards && !screen.served)
+            #expect(screen.screen.contains("nbdecrypt: "))
+            #expect(!File.exists(disk.directory.file("s")))
+        }
+    }
+
+    @Test("No question is asked for an image that is not encrypted, nor when a file is named")
+    func asksNothing() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let disk = SmallDisk(directory)
+        let plain = try await type("x\\r", ["serve", try await disk.plain()] + disk.socket)
+        #expect(!plain.asked && plain.served && plain.status == 0)
+        let file = try directory.write("p", text: "abc")
+        let named = try await type(
+            "x\\r", ["serve", try await disk.encrypted("abc"), "--passphrase-file", file] + disk.socket)
+        #expect(!named.asked && named.served && named.status == 0)
+    }
+
+    @Test("Without a terminal it ends with 77 and names the options")
+    func noTerminal() async throws {
+        try await withImage("right") { disk, image in
+            let arguments = ["--wait", try Program.path, "serve", image] + disk.socket
+            // A session of its own has no terminal; standard input would be a pipe with the right passphrase.
+            let outcome = try await Tool.run("setsid", arguments, input: Array("right\n".utf8))
+            Program.expectRefusal(
+                outcome, status: 77,
+                saying: ["there is no terminal", "--passphrase-file FILE", "--passphrase-fd N"])
+            #expect(!File.exists(disk.directory.file("s")))
+        }
+    }
+
+    private func type(_ answer: String, _ arguments: [String]) async throws -> Screen {
+        let output = try await Tool.succeed(
+            "python3", [Program.helper("terminal.py"), answer, try Program.path] + arguments)
+        return try JSONDecoder().decode(Screen.self, from: Data(output.utf8))
+    }
+
+    private func withImage(
+        _ passphrase: String, _ body: (SmallDisk, _ image: String) async throws -> Void
+    ) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let disk = SmallDisk(directory)
+        try await body(disk, try await disk.encrypted(passphrase))
+    }
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Subprocess
+import Testing
+
+/// How the server ends, and what it leaves behind.
+@Suite("Shutdown", .fourAtATime)
+struct ShutdownTests {
+    @Test(
+        "SIGTERM, SIGINT and SIGHUP end it with status 0 and remove socket and pid file",
+        arguments: [15, 2, 1] as [Int32])
+    func signals(_ number: Int32) async throws {
+        try await withDisk { disk, image in
+            let pidFile = disk.directory.file("pid")
+            try await ServerUnderTest.run(
+                ["serve", image, "--pid-file", pidFile] + disk.socket, ending: .signal(Signal(rawValue: number)),
+                in: disk.directory
+            ) { server in
+                let text = try File.text(pidFile)
+                #expect(text == "\(server.processIdentifier)\n")
+                try server.expectContents(disk.contents)
+            }
+            #expect(!File.exists(pidFile))
+        }
+    }
+
+    @Test("A second signal does no harm and does not hold it up")
+    func secondSignal() async throws {
+        try await withDisk { disk, image in
+            let outcome = try await ServerUnderTest.run(
+                ["serve", image] + disk.socket, ending: .byItself, in: disk.directory
+            ) { server in
+                let client = try LibNBDClient(server.uri)
+                #expect(client.size == disk.contents.count)
+                try await Tool.succeed("kill", ["-TERM", "\(server.processIdentifier)"])
+                try await Tool.succeed("kill", ["-TERM", "\(server.processIdentifier)"])
+            }
+            #expect(outcome.code == 0 || outcome.code == 143)
+        }
+    }
+
+    @Test("The pid file of an earlier run is replaced")
+    func stalePidFile() async throws {
+        try await withDisk { disk, image in
+            let pidFile = try disk.directory.write("pid", text: "123456789 and more\n")
+            try await ServerUnderTest.run(
+                ["serve", image, "--pid-file", pidFile] + disk.socket, in: disk.directory
+            ) { server in
+                let text = try File.text(pidFile)
+                #expect(text == "\(server.processIdentifier)\n")
+            }
+            #expect(!File.exists(pidFile))
+        }
+    }
+
+    @Test("A pid file that cannot be written is refused with 66, and no socket stays")
+    func impossiblePidFile() async throws {
+        try await withDisk { disk, image in
+            try await Program.expectRefusal(
+                ["serve", image, "--pid-file", disk.directory.file("none/pid")] + disk.socket, status: 66,
+                saying: "pid file", "No such file")
+            #expect(!File.exists(disk.directory.file("s")))
+        }
+    }
+
+    @Test("A refused image leaves neither socket nor pid file, nor a private directory")
+    func refusedImage() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let image = try directory.write("image", text: "QFI\u{0}")
+        for place in [["--socket", directory.file("s")], []] {
+            let outcome = try await Program.run(
+                ["serve", image, "--pid-file", directory.file("pid")] + place,
+                environment: ["TMPDIR": directory.path, "XDG_RUNTIME_DIR": nil as String?])
+            #expect(outcome.code == 65)
+        }
+        let left = try FileManager.default.contentsOfDirectory(atPath: directory.path)
+        #expect(left == ["image"])
+    }
+
+    @Test("Idle clients do not hold up the end", arguments: [false, true])
+    func idleClients(isNegotiated: Bool) async throws {
+        try await withDisk { disk, image in
+            let script = """
+                import socket, struct, sys, time
+                client = socket.socket(socket.AF_UNIX)
+                client.connect("\(disk.directory.file("s"))")
+                client.recv(18)
+                if \(isNegotiated ? "True" : "False"):
+                    client.sendall(struct.pack(">IQII", 3, 0x49484156454F5054, 1, 0))
+                    client.recv(10)
+                open("\(disk.directory.file("ready"))", "w")
+                while client.recv(100): pass
+                """
+            var start = ContinuousClock.now
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                try await ServerUnderTest.run(["serve", image] + disk.socket, in: disk.directory) { _ in
+                    group.addTask { try await Tool.succeed("python3", ["-c", script]) }
+                    try await Deadline.wait(for: "a client") { File.exists(disk.directory.file("ready")) ? () : nil }
+                    start = ContinuousClock.now
+                }
+                // The client has seen the end, too.
+                try await group.waitForAll()
+            }
+            #expect(ContinuousClock.now - start < .seconds(2))
+        }
+    }
+
+    @Test("A client that has said good-bye, or has just gone, does not hold up the end")
+    func departedClients() async throws {
+        try await withDisk { disk, image in
+            var start = ContinuousClock.now
+            try await ServerUnderTest.run(["serve", image] + disk.socket, in: disk.directory) { server in
+                for _ in 0..<8 { try server.expectContents(disk.contents) }
+                for _ in 0..<4 {
+                    try await Tool.succeed("qemu-io", ["-r", "-f", "raw", server.uri, "-c", "read 0 512"])
+                }
+                start = ContinuousClock.now
+            }
+            #expect(ContinuousClock.now - start < .seconds(1))
+        }
+    }
+
+    @Test("A reply that is under way arrives whole after SIGTERM")
+    func drains() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let contents = DiskContents(mark: 2).bytes(at: 0, count: 24 << 20, .plain)
+        let image = try directory.write("disk.raw", contents)
+        let copy = directory.file("copy")
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            // The helper sends SIGTERM itself, in the middle of the reply.
+            let outcome = try await ServerUnderTest.run(
+                ["serve", "-f", "raw", image, "--socket", directory.file("s")], ending: .byItself, in: directory
+            ) { server in
+                let arguments = [
+                    Program.helper("slow_reader.py"), directory.file("s"), "\(contents.count)", copy,
+                    "\(server.processIdentifier)",
+                ]
+                group.addTask { try await Tool.succeed("python3", arguments) }
+                try await Deadline.wait(for: "the end of the helper") { File.exists(copy) ? () : nil }
+            }
+            try await group.waitForAll()
+            #expect(outcome.code == 0 && !File.exists(directory.file("s")), "\(outcome.errors)")
+        }
+        let found = try File.contents(copy)
+        #expect(Difference.describe(found, contents) == nil)
+    }
+
+    private func withDisk(_ body: (SmallDisk, _ image: String) async throws -> Void) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let disk = SmallDisk(directory)
+        try await body(disk, try await disk.plain())
+    }
+}

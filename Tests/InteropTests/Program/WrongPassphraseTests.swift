@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Testing
+
+/// What happens when the passphrase does not fit, and keys that QEMU cannot take.
+@Suite("Wrong passphrases", .fourAtATime)
+struct WrongPassphraseTests {
+    private static let latin1: [UInt8] = [0x70, 0xE4, 0x73, 0x73, 0x77, 0xF6, 0x72, 0x64]
+    private static let utf8 = "pässwörd"
+
+    @Test("A wrong passphrase ends with 77 and says how to go on")
+    func wrong() async throws {
+        try await withDirectory { disk in
+            let image = try await disk.encrypted("right")
+            let file = try disk.directory.write("p", text: "wrong")
+            try await Program.expectRefusal(
+                ["serve", image, "--passphrase-file", file] + disk.socket, status: 77, saying: "does not fit",
+                "noise", "check the spelling", "--key-file", "--no-passphrase-check")
+            #expect(!File.exists(disk.directory.file("s")), "no socket is left behind")
+        }
+    }
+
+    @Test("--no-passphrase-check serves what a wrong passphrase gives, which is what QEMU reads with it")
+    func unchecked() async throws {
+        try await withDirectory { disk in
+            var image = TestImage(path: try await disk.encrypted("right"))
+            image.passphrasePath = try disk.directory.write("p", text: "wrong")
+            let noise = try await image.oracle(in: disk.directory)
+            #expect(noise != disk.contents)
+            try await ServerUnderTest.run(
+                image.serveArguments + ["--no-passphrase-check"] + disk.socket, in: disk.directory
+            ) { server in try server.expectContents(noise) }
+        }
+    }
+
+    @Test("A passphrase whose image was made with a newline at its end is recognised, and the advice works")
+    func newline() async throws {
+        try await withDirectory { disk in
+            let image = try await disk.encrypted("secret\n")
+            let file = try disk.directory.write("p", text: "secret\n")
+            try await Program.expectRefusal(
+                ["serve", image, "--passphrase-file", file] + disk.socket, status: 77,
+                saying: "it fits with a line feed at its end", "--key-file")
+            try await ServerUnderTest.run(["serve", image, "--key-file", file] + disk.socket, in: disk.directory) {
+                server in
+                try server.expectContents(disk.contents)
+            }
+        }
+    }
+
+    @Test("A passphrase that was typed in Latin-1 is recognised, and the advice works")
+    func typedInLatin1() async throws {
+        try await withDirectory { disk in
+            let image = try await disk.encrypted(key: Self.latin1 + [UInt8](repeating: 0, count: 8))
+            let file = try disk.directory.write("p", text: Self.utf8)
+            try await Program.expectRefusal(
+                ["serve", image, "--passphrase-file", file] + disk.socket, status: 77,
+                saying: "it fits in Latin-1 instead of UTF-8", "--key-file")
+            let bytes = try disk.directory.write("k", Self.latin1)
+            for option in ["--key-file", "--passphrase-file"] {
+                try await ServerUnderTest.run(["serve", image, option, bytes] + disk.socket, in: disk.directory) {
+                    server in
+                    try server.expectContents(disk.contents)
+                }
+            }
+        }
+    }
+
+    @Test("A passphrase in Latin-1 for an image made in UTF-8 is recognised")
+    func typedInUTF8() async throws {
+        try await withDirectory { disk in
+            let image = try await disk.encrypted(Self.utf8)
+            let file = try disk.directory.write("p", Self.latin1)
+            try await Program.expectRefusal(
+                ["serve", image, "--passphrase-file", file] + disk.socket, status: 77,
+                saying: "it fits in UTF-8 instead of Latin-1")
+        }
+    }
+
+    @Test("An image with a key that is no text, which QEMU cannot open, is served with --raw-key-file")
+    func binaryKey() async throws {
+        try await withDirectory { disk in
+            let key: [UInt8] = [
+                0xFF, 0xFE, 0x00, 0x80, 0xC0, 0x0A, 0x0D, 0x00, 0x01, 0x7F, 0xF5, 0xFF, 0xED, 0xA0, 0x80, 0x0A,
+            ]
+            var image = TestImage(path: try await disk.encrypted(key: key))
+            let file = try disk.directory.write("k", key)
+            try await ServerUnderTest.run(
+                ["serve", image.path, "--raw-key-file", file] + disk.socket, in: disk.directory
+            ) { server in try server.expectContents(disk.contents) }
+            image.passphrasePath = file
+            let refused = try await Tool.run(
+                "qemu-io", ["-r"] + image.objectArguments + ["--image-opts", image.options, "-c", "read 0 512"])
+            #expect(refused.errors.contains("not valid UTF-8"), "QEMU: \(refused.errors)")
+            // As a passphrase the NUL would end it after two bytes.
+            try await Program.expectRefusal(
+                ["serve", image.path, "--key-file", file] + disk.socket, status: 77, saying: "does not fit")
+        }
+    }
+
+    @Test("The helper that encrypts for these tests does it as QEMU does")
+    func helper() async throws {
+        try await withDirectory { disk in
+            var image = TestImage(path: try await disk.encrypted(key: Array("0123456789abcdef".utf8)))
+            image.passphrasePath = try disk.directory.write("p", text: "0123456789abcdef")
+            let found = try await image.oracle(in: disk.directory)
+            #expect(found == disk.contents)
+        }
+    }
+
+    @Test("An image that stores too little to judge is served with a warning")
+    func tooLittle() async throws {
+        try await withDirectory { disk in
+            let maker = ImageMaker(directory: disk.directory)
+            let image = try await maker.empty(ImageRecipe(isEncrypted: true, size: 1 << 20))
+            let wrong = try disk.directory.write("p", text: "wrong")
+            let outcome = try await ServerUnderTest.run(
+                ["serve", image.path, "--passphrase-file", wrong] + disk.socket, in: disk.directory
+            ) { server in try server.expectContents(Data(count: 1 << 20)) }
+            #expect(outcome.errors.contains("warning: the passphrase cannot be checked"))
+        }
+    }
+
+    @Test("A file system is recognised by name")
+    func fileSystem() async throws {
+        try await withDirectory { disk in
+            let raw = disk.directory.file("ext4.raw")
+            try await Tool.shell("truncate -s 8M \(raw) && mkfs.ext4 -q -F \(raw)")
+            let contents = try File.contents(raw)
+            let maker = ImageMaker(directory: disk.directory)
+            let image = try await maker.image(of: contents, ImageRecipe(isEncrypted: true, size: 8 << 20))
+            let outcome = try await ServerUnderTest.run(image.serveArguments + disk.socket, in: disk.directory) {
+                server in
+                try server.expectContents(contents)
+            }
+            #expect(outcome.errors.contains("the passphrase fits: ext4"))
+        }
+    }
+
+    private func withDirectory(_ body: (SmallDisk) async throws -> Void) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        try await body(SmallDisk(directory))
+    }
+}
