@@ -83,6 +83,8 @@ final class Connection: @unchecked Sendable {
     private var isReading = false
     private var isWriting = false
     private var isBlocked = false
+    /// Something has been sent since the last bytes were received.
+    private var hasSent = false
     /// A complete message waits for its turn or for workers: nothing more is received before it is served.
     private var isPaused = false
     private var isClosed = false
@@ -147,13 +149,20 @@ final class Connection: @unchecked Sendable {
 
     // MARK: Events
 
+    /// Receives and serves until a reply has left, or nothing more is there.
+    ///
+    /// Dispatch tells of a client's hang-up once, together with what came before it, and then never again. So it is not
+    /// enough to receive once for each event, unless a reply could be sent, which would have failed after a hang-up.
     private func readable() {
-        guard !isClosed, isReading else { return }
-        switch loop.receive(from: socket, appendingTo: &input) {
-        case .wouldBlock: return
-        // A client that shuts down its sending side has gone: nobody waits for replies.
-        case .closed: close(nil)
-        case .bytes: pump()
+        while !isClosed, isReading {
+            hasSent = false
+            switch loop.receive(from: socket, appendingTo: &input) {
+            case .wouldBlock: return
+            // A client that shuts down its sending side has gone: nobody waits for replies.
+            case .closed: close(nil)
+            case .bytes: pump()
+            }
+            if hasSent { return }
         }
     }
 
@@ -402,8 +411,11 @@ final class Connection: @unchecked Sendable {
     /// Sends what is in the output buffer.
     /// - Returns: true when all of it has left.
     private func flush() -> Bool {
+        let isFilled = outbox.isFilling
         switch outbox.flush(to: socket) {
-        case .done: return true
+        case .done:
+            hasSent = hasSent || isFilled
+            return true
         case .blocked:
             isBlocked = true
             return false
@@ -431,7 +443,13 @@ final class Connection: @unchecked Sendable {
         let wantsToRead = !isBlocked && !isPaused && stream == nil && !isLeaving
         if wantsToRead != isReading {
             isReading = wantsToRead
-            if wantsToRead { readSource.resume() } else { readSource.suspend() }
+            if wantsToRead {
+                readSource.resume()
+                // A hang-up may have been told while nobody listened.
+                loop.queue.async { [self] in readable() }
+            } else {
+                readSource.suspend()
+            }
         }
         if isBlocked != isWriting {
             isWriting = isBlocked

@@ -57,6 +57,9 @@ public final class Server: Sendable {
     /// How many bytes all clients have read so far; of a connection that is still open nothing is counted.
     public var bytesRead: UInt64 { state.withLock { $0.bytesRead } }
 
+    /// How many clients are connected.
+    public var connectionCount: Int { state.withLock { $0.connections.count } }
+
     /// Accepts clients from now on. The server owns the socket.
     public func listen(on socket: ListeningSocket) {
         let listener = Listener(socket) { [weak self] descriptor in

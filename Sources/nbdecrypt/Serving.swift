@@ -80,10 +80,14 @@ struct Serving {
         case .other: break
         }
         let environment = Environment.inherit.updating(variables)
+        var options = PlatformOptions()
+        options.teardownSequence = [.send(signal: .terminate, allowedDurationToNextStep: .seconds(5))]
+        let platformOptions = options
         return Task {
             do {
                 let result = try await Subprocess.run(
                     .path("/bin/sh"), arguments: ["-c", line], environment: environment,
+                    platformOptions: platformOptions,
                     input: .currentStandardInput, output: .currentStandardOutput, error: .currentStandardError)
                 switch result.terminationStatus {
                 case .exited(let code): continuation.yield(.commandEnded(code))

@@ -175,6 +175,22 @@ import Testing
         #expect(try good.receive(1 << 20) == Array(Self.bytes[..<(1 << 20)]))
     }
 
+    @Test func `a hang-up is noticed whatever came just before it`() async throws {
+        let server = server()
+        let tails: [(WireClient) -> [UInt8]] = [
+            { $0.request(2, cookie: 1) }, { _ in [1, 2, 3] },
+            { $0.request(1, cookie: 1, length: 1 << 20) + [UInt8](repeating: 0, count: 150_000) },
+        ]
+        for round in 0..<60 {
+            let client = try WireClient(server)
+            try client.negotiate()
+            client.send(tails[round % tails.count](client))
+            client.close()
+        }
+        for _ in 0..<100 where server.connectionCount > 0 { try await Task.sleep(for: .milliseconds(20)) }
+        #expect(server.connectionCount == 0)
+    }
+
     @Test func `a client that does not negotiate is sent away in time`() throws {
         let server = server { $0.handshake = .milliseconds(50) }
         let client = try WireClient(server)

@@ -100,7 +100,9 @@ private func check(_ output: ArraySlice<UInt8>, _ requests: [Request]) {
 /// Sends all bytes, hangs up, and returns everything that the server said.
 private func converse(_ message: [UInt8]) -> [UInt8] {
     var pair: [Int32] = [-1, -1]
-    guard unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &pair) == 0 else { preconditionFailure("no socket") }
+    guard unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &pair) == 0 else {
+        preconditionFailure("no socket")
+    }
     defer { close(pair[0]) }
     for descriptor in pair { _ = fcntl(descriptor, F_SETFL, O_NONBLOCK) }
     server.admit(FileDescriptor(rawValue: pair[1]))

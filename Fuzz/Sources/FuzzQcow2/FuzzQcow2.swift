@@ -31,7 +31,8 @@ public func fuzzQcow2(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     let disk = AlignedDevice(image)
     checkExtents(disk)
     let size = disk.size
-    for (offset, length) in [(0, 9000), (511, 2), (1024, 512), (size / 2, 1025), (size &- 513, 513)] as [(UInt64, UInt64)]
+    for (offset, length) in [(0, 9000), (511, 2), (1024, 512), (size / 2, 1025), (size &- 513, 513)]
+        as [(UInt64, UInt64)]
     where offset < size {
         checkRead(disk, offset, Int(min(length, size - offset)))
     }

@@ -39,7 +39,7 @@ public struct ContentCheck: Sendable, Equatable {
     ///
     /// - Parameter device: the decrypted view; read with ``ReadMode/mayBlock``, so this may take a moment.
     public static func examine(_ device: any BlockDevice) -> ContentCheck {
-        // Structures take less than 1400 extents and 1 MiB, however many partitions there are; samples get the rest.
+        // Structures take less than 1400 extents and 1.5 MiB, however many partitions there are; samples get the rest.
         var reader = EvidenceReader(device, extentBudget: 4096, byteBudget: 4 << 20)
         let structures = DiskStructure.recognise(&reader)
         guard structures.isEmpty else {
@@ -72,13 +72,16 @@ public struct ContentCheck: Sendable, Equatable {
                 verdict: .implausible, recognised: [],
                 summary: "\(census.noise) of \(sampled) sampled sectors look like noise, "
                     + "and there is no partition table or file system")
-        } else if sampled == 0 {
-            self.init(
-                verdict: .cannotTell, recognised: [], summary: "the image stores no encrypted data that can be read")
         } else {
-            self.init(
-                verdict: .cannotTell, recognised: [],
-                summary: "only \(census.noise) of \(sampled) sampled sectors have ever been written")
+            let summary =
+                if sampled == 0 {
+                    "the image stores no encrypted data that can be read"
+                } else if census.noise == 0 {
+                    "none of \(sampled) sampled sectors has ever been written"
+                } else {
+                    "no more than \(census.noise) of \(sampled) sampled sectors say anything"
+                }
+            self.init(verdict: .cannotTell, recognised: [], summary: summary)
         }
     }
 

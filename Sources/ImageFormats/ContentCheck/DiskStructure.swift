@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
+
 /// Finds partition tables, and file systems and volume labels on the disk and in its partitions.
 ///
 /// A partition table that has not passed the cipher shows where partitions are, but is not listed.
@@ -39,6 +41,6 @@ private enum BootCode {
     /// Is there a sector that ends as boot sectors do, and is not noise?
     static func isPresent(_ reader: inout EvidenceReader) -> Bool {
         guard let sector = reader.bytes(at: 0, count: 512), sector.suffix(2) == [0x55, 0xAA] else { return false }
-        return SectorCharacter(sector[...]) == .structured && reader.isEvidence(at: 0, count: 512)
+        return sector.withBytes { SectorCharacter($0) } == .structured && reader.isEvidence(at: 0, count: 512)
     }
 }

@@ -30,8 +30,7 @@ struct EvidenceReader {
     mutating func extent(at offset: UInt64) -> Extent? {
         guard offset < size else { return nil }
         if let latest, latest.offset <= offset, offset - latest.offset < latest.length {
-            return Extent(
-                offset: offset, length: latest.length - (offset - latest.offset), kind: latest.kind)
+            return Extent(offset: offset, length: latest.length - (offset - latest.offset), kind: latest.kind)
         }
         guard extentBudget > 0 else { return nil }
         extentBudget -= 1
@@ -61,7 +60,7 @@ struct EvidenceReader {
             guard let extent = extent(at: sector), extent.kind == .data, extent.length >= Self.sectorSize,
                 let bytes = bytes(at: sector, count: Int(Self.sectorSize))
             else { return false }
-            return SectorCharacter(bytes[...]) != .repetitive
+            return bytes.withBytes { SectorCharacter($0) } != .repetitive
         }
     }
 }

@@ -3,7 +3,7 @@
 /// The superblock of Linux software RAID.
 ///
 /// Source: Linux, include/uapi/linux/raid/md_p.h. Versions 1.0, 1.1 and 1.2 differ in the place alone: 8 KiB before the end,
-/// the start, 4 KiB after the start. Version 0.90 stands in the last whole 64 KiB but one.
+/// the start, 4 KiB after the start. Version 0.90 begins the last whole 64 KiB.
 enum RAIDSuperblock {
     private static let magic: UInt32 = 0xA92B_4EFC
     private static let name = "Linux RAID member"
@@ -19,7 +19,7 @@ enum RAIDSuperblock {
     }
 
     /// Magic and version: 96 bits.
-    static func version090(_ block: SuperblockBytes) -> String? {
+    static func version090(_ block: SuperblockBytes, at place: UInt64) -> String? {
         block.little(0, UInt32.self) == magic && block.little(4, UInt32.self) == 0 && block.little(8, UInt32.self) == 90
             ? name : nil
     }

@@ -6,8 +6,11 @@ enum Superblock {
         value.nonzeroBitCount == 1 && range.contains(Int(clamping: value))
     }
 
+    /// What stands in the first sector.
+    static func atStart(_ block: SuperblockBytes) -> String? { xfs(block) ?? squashFS(block) ?? apfs(block) }
+
     /// Source: "XFS Algorithms and Data Structures", Superblocks. Big-endian.
-    static func xfs(_ block: SuperblockBytes) -> String? {
+    private static func xfs(_ block: SuperblockBytes) -> String? {
         let blockSize = block.big(4, UInt32.self)
         return block.has("XFSB", at: 0) && isPowerOfTwo(blockSize, 512...65536)
             && (1...5).contains(block.big(100, UInt16.self) & 0xF)
@@ -52,7 +55,7 @@ enum Superblock {
     }
 
     /// Source: "Apple File System Reference", nx_superblock_t.
-    static func apfs(_ block: SuperblockBytes) -> String? {
+    private static func apfs(_ block: SuperblockBytes) -> String? {
         block.has("NXSB", at: 32) && isPowerOfTwo(block.little(36, UInt32.self), 4096...65536) ? "APFS" : nil
     }
 
@@ -63,16 +66,18 @@ enum Superblock {
     }
 
     /// Source: Linux, fs/squashfs/squashfs_fs.h, version 4.
-    static func squashFS(_ block: SuperblockBytes) -> String? {
+    private static func squashFS(_ block: SuperblockBytes) -> String? {
         let blockSize = block.little(12, UInt32.self)
         return block.has("hsqs", at: 0) && block.little(28, UInt32.self) == 4
             && isPowerOfTwo(blockSize, 4096...1_048_576) ? "SquashFS" : nil
     }
 
-    /// The first volume descriptor. Source: ECMA-119 section 8, ECMA-167 part 2 section 9.
+    /// The first volume descriptor: identifier, version, and type 1 with its unused byte.
+    ///
+    /// Source: ECMA-119 section 8.4, ECMA-167 part 2 section 9.2.
     static func opticalDisc(_ block: SuperblockBytes) -> String? {
         guard block.byte(6) == 1 else { return nil }
-        if block.has("CD001", at: 1), block.byte(0) <= 3 || block.byte(0) == 255 { return "ISO 9660" }
+        if block.has("CD001", at: 1), block.byte(0) == 1, block.byte(7) == 0 { return "ISO 9660" }
         return block.has("BEA01", at: 1) && block.isZero(7, 505) ? "UDF" : nil
     }
 }
