@@ -55,7 +55,7 @@ let package = Package(
         .target(name: "TestSupport", dependencies: ["BlockIO"], swiftSettings: strict),
         .testTarget(name: "BlockIOTests", dependencies: ["BlockIO", "TestSupport", system], swiftSettings: strict),
         .testTarget(
-            name: "ImageFormatsTests", dependencies: ["BlockIO", "ImageFormats", "TestSupport"],
+            name: "ImageFormatsTests", dependencies: ["BlockIO", "ImageFormats", "TestSupport", system],
             swiftSettings: strict),
         .testTarget(name: "CryptoTests", dependencies: ["BlockIO", "Crypto", "COpenSSL"], swiftSettings: strict),
         .testTarget(

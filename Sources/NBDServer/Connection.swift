@@ -154,7 +154,8 @@ final class Connection: @unchecked Sendable {
     /// Dispatch tells of a client's hang-up once, together with what came before it, and then never again. So it is not
     /// enough to receive once for each event, unless a reply could be sent, which would have failed after a hang-up.
     private func readable() {
-        while !isClosed, isReading {
+        for _ in 0..<Self.receivesPerTurn {
+            guard !isClosed, isReading else { return }
             hasSent = false
             switch loop.receive(from: socket, appendingTo: &input) {
             case .wouldBlock: return
@@ -164,6 +165,8 @@ final class Connection: @unchecked Sendable {
             }
             if hasSent { return }
         }
+        // A client that only talks does not keep the others of the loop from being heard.
+        loop.queue.async { [self] in readable() }
     }
 
     private func writable() {
@@ -301,6 +304,8 @@ final class Connection: @unchecked Sendable {
     private static let batchPayload = 256 << 10
     /// The piece of a read that has no buffer of its own size, if there is room for that.
     private static let largestPiece = 1 << 20
+    /// Receives in a row without a reply before other clients of the loop have their turn.
+    private static let receivesPerTurn = 16
     /// Messages in a row before other clients of the loop have their turn.
     private static let turn = 128
 

@@ -55,6 +55,17 @@ import TestSupport
         #expect(try image.extent(at: 3072, limit: .max).kind == .unallocated)
     }
 
+    @Test func `the extent of a hole goes on over missing L2 tables`() throws {
+        var fixture = Qcow2Fixture(size: 64 * 512 * 60, entries: [Self.data], data: Self.cluster(1))
+        fixture.set(UInt32(60), at: 36)
+        fixture.set(UInt64(Qcow2Fixture.l2Offset), at: Qcow2Fixture.l1Offset + 59 * 8)
+        let image = try fixture.image()
+        let hole = try image.extent(at: 32768, limit: .max)
+        #expect(hole == Extent(offset: 32768, length: 58 * 32768, kind: .unallocated))
+        #expect(try image.extent(at: hole.offset + hole.length, limit: .max).kind == .data)
+        #expect(try image.read(count: 59 * 32768, at: 32768).count { $0 == 1 } == 512)
+    }
+
     @Test func `the end of the last cluster of the file may be missing and reads as zeros`() throws {
         var fixture = Qcow2Fixture(entries: [Self.data], data: Self.cluster(7))
         fixture.bytes.removeLast(100)

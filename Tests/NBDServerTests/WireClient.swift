@@ -6,7 +6,7 @@ import NBDServer
 import SystemPackage
 import Testing
 
-/// A client that says exactly what a test wants, over one end of a socket pair. Waits at most ten seconds.
+/// A client that says exactly what a test wants, over one end of a socket pair. Waits at most a minute.
 final class WireClient {
     private let descriptor: FileDescriptor
     private var isClosed = false
@@ -17,7 +17,7 @@ final class WireClient {
         try #require(unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &pair) == 0)
         descriptor = FileDescriptor(rawValue: pair[0])
         _ = fcntl(pair[1], F_SETFL, O_NONBLOCK)
-        var patience = timeval(tv_sec: 10, tv_usec: 0)
+        var patience = timeval(tv_sec: 60, tv_usec: 0)
         unsafe setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
         unsafe setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
         server.admit(FileDescriptor(rawValue: pair[1]))

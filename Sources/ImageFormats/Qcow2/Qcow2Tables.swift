@@ -30,11 +30,11 @@ final class Qcow2Tables: Sendable {
 
     /// L2 entries from that of `guest` on.
     struct Entries {
-        /// Nil when there is no L2 table: all clusters are unallocated.
+        /// Nil when there is no L2 table, nor any for the clusters that follow: all are unallocated.
         let slice: Slice?
         /// Index of the entry of `guest` in `slice`.
         let first: Int
-        /// How many entries are known: to the end of the slice, or of the missing table.
+        /// How many entries are known: to the end of the slice, or of the missing tables.
         let count: Int
         /// Where in the file the first entry is, for messages.
         let place: UInt64
@@ -45,10 +45,10 @@ final class Qcow2Tables: Sendable {
         let cluster = guest.bytes >> UInt64(header.clusterBits)
         let l1Index = Int(cluster >> UInt64(header.l2Bits))
         let l2Index = Int(cluster & ((1 << UInt64(header.l2Bits)) - 1))
-        let l1Entry = try l1Entry(l1Index, mode)
-        let tableLength = 1 << header.l2Bits
-        guard let table = Qcow2Entry.l2Table(l1Entry: l1Entry) else {
-            return Entries(slice: nil, first: 0, count: tableLength - l2Index, place: 0)
+        let l1 = try l1Entries(from: l1Index, mode)
+        guard let table = l1.first.flatMap(Qcow2Entry.l2Table) else {
+            let missing = l1.prefix { Qcow2Entry.l2Table(l1Entry: $0) == nil }.count
+            return Entries(slice: nil, first: 0, count: missing << header.l2Bits - l2Index, place: 0)
         }
         if let fault = tableFault(table) {
             throw .damaged("qcow2: guest offset \(guest.bytes): L1 entry \(l1Index) points to an L2 table \(fault)")
@@ -60,12 +60,12 @@ final class Qcow2Tables: Sendable {
         return Entries(slice: slice, first: first, count: perSlice - first, place: place + UInt64(first) * 8)
     }
 
-    /// The L1 entry with this index.
-    private func l1Entry(_ index: Int, _ mode: ReadMode) throws(BlockError) -> UInt64 {
+    /// The L1 entries from this index to the end of their slice.
+    private func l1Entries(from index: Int, _ mode: ReadMode) throws(BlockError) -> ArraySlice<UInt64> {
         let perSlice = sliceBytes / 8
         let start = index / perSlice * perSlice
         let place = header.l1TableOffset + UInt64(start) * 8
-        return try slice(at: place, count: min(perSlice, header.l1EntryCount - start), mode)[index - start]
+        return try slice(at: place, count: min(perSlice, header.l1EntryCount - start), mode)[(index - start)...]
     }
 
     /// Why a whole L2 table cannot be at this place; nil when it can.
