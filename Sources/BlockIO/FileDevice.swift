@@ -8,8 +8,6 @@ public import SystemPackage
 ///
 /// Any number of threads may read at the same time; the file position is never used.
 public final class FileDevice: BlockDevice {
-    /// The name it was opened by, for messages.
-    public let path: FilePath
     /// The length in bytes when the file was opened.
     public let size: UInt64
     /// Any offset and length is accepted.
@@ -17,18 +15,26 @@ public final class FileDevice: BlockDevice {
     private let descriptor: FileDescriptor
 
     /// Opens `path` for reading.
-    /// - Throws: ``FormatError`` with code `unreadable` when it cannot be opened or is not a file or a block device.
-    public init(path: FilePath) throws(FormatError) {
-        self.path = path
+    ///
+    /// - Parameter excludesWriters: take QEMU's image locks, so that no QEMU process writes to the image while this
+    ///   device exists; refuse an image that one writes to already.
+    /// - Throws: ``FormatError`` with code `unreadable` when it cannot be opened or is not a file or a block device, or
+    ///   `inUse`.
+    public init(path: FilePath, excludesWriters: Bool) throws(FormatError) {
         let descriptor: FileDescriptor
         do {
             // Opening a FIFO would wait for a writer without O_NONBLOCK, which means nothing to a file.
             descriptor = try FileDescriptor.open(path, .readOnly, options: [.nonBlocking, .closeOnExec])
         } catch {
-            throw Self.cannotOpen(path, error)
+            throw Self.cannotOpen(error)
         }
-        do {
-            self.size = try Self.size(of: descriptor, path)
+        do throws(FormatError) {
+            guard !excludesWriters || ImageLock.admitReader(descriptor) else {
+                throw FormatError.inUse(
+                    "another program writes to the image, a running virtual machine perhaps; stop it, "
+                        + "or add --force-share to read an image that changes meanwhile")
+            }
+            self.size = try Self.size(of: descriptor)
         } catch {
             try? descriptor.close()
             throw error
@@ -38,20 +44,20 @@ public final class FileDevice: BlockDevice {
 
     deinit { try? descriptor.close() }
 
-    private static func cannotOpen(_ path: FilePath, _ error: any Error) -> FormatError {
+    private static func cannotOpen(_ error: any Error) -> FormatError {
         let advice =
             switch error as? Errno {
             case .noSuchFileOrDirectory: "; check the name"
             case .permissionDenied: "; run this as a user who may read the file"
             default: ""
             }
-        return .unreadable("cannot open \(path): \(error)\(advice)")
+        return .unreadable("it cannot be opened: \(error)\(advice)")
     }
 
-    private static func size(of descriptor: FileDescriptor, _ path: FilePath) throws(FormatError) -> UInt64 {
+    private static func size(of descriptor: FileDescriptor) throws(FormatError) -> UInt64 {
         var status = stat()
         guard unsafe fstat(descriptor.rawValue, &status) == 0 else {
-            throw .unreadable("cannot examine \(path): \(Errno(rawValue: errno))")
+            throw .unreadable("it cannot be examined: \(Errno(rawValue: errno))")
         }
         switch status.st_mode & S_IFMT {
         case S_IFREG:
@@ -59,13 +65,13 @@ public final class FileDevice: BlockDevice {
         case S_IFBLK:
             var size: UInt64 = 0
             guard unsafe linux_block_device_size(descriptor.rawValue, &size) == 0 else {
-                throw .unreadable("cannot ask \(path) for its size: \(Errno(rawValue: errno))")
+                throw .unreadable("it does not tell its size: \(Errno(rawValue: errno))")
             }
             return size
         case S_IFDIR:
-            throw .unreadable("\(path) is a directory; name an image file in it")
+            throw .unreadable("it is a directory; name an image file in it")
         default:
-            throw .unreadable("\(path) is neither a file nor a block device; name an image file")
+            throw .unreadable("it is neither a file nor a block device; name an image file")
         }
     }
 

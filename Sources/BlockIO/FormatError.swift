@@ -12,6 +12,8 @@ public struct FormatError: Error, Equatable, Sendable, CustomStringConvertible {
         case notRecognised
         /// The file cannot be opened or read at all.
         case unreadable
+        /// Another program writes to the file.
+        case inUse
     }
 
     /// Decides the exit status of the program.
@@ -45,4 +47,7 @@ public struct FormatError: Error, Equatable, Sendable, CustomStringConvertible {
 
     /// The system refused; the sentence has its reason.
     public static func unreadable(_ description: String) -> FormatError { FormatError(.unreadable, description) }
+
+    /// Another program has the file; the sentence says what to do.
+    public static func inUse(_ description: String) -> FormatError { FormatError(.inUse, description) }
 }

@@ -21,13 +21,19 @@ struct DeviceStack {
         let secret: SecretSource
         let checksPassphrase: Bool
         let allowsDamage: Bool
+        /// Read an image that another program may be writing to.
+        let sharesWithWriters: Bool
     }
 
     /// Opens the image and everything in it.
     /// - Throws: ``Failure``.
     init(_ options: Options, log: Logger) throws {
         do {
-            let file = try FileDevice(path: FilePath(options.path))
+            let file = try FileDevice(
+                path: FilePath(options.path), excludesWriters: !options.sharesWithWriters)
+            if options.sharesWithWriters {
+                log.warning("without locks: if another program writes to the image, what is read makes no sense")
+            }
             let format = try options.format ?? ImageProbe.detect(file)
             if options.format == nil { log.info("found format \(format.rawValue)") }
             switch format {

@@ -31,6 +31,11 @@ struct Failure: Error, CustomStringConvertible {
 
     /// An image cannot be opened.
     init(_ error: FormatError, image: String) {
-        self.init(error.code == .unreadable ? .cannotOpen : .badImage, "\(image): \(error)")
+        let status: ExitStatus =
+            switch error.code {
+            case .unreadable, .inUse: .cannotOpen
+            case .damaged, .unsupported, .notRecognised: .badImage
+            }
+        self.init(status, "\(image): \(error)")
     }
 }

@@ -24,7 +24,7 @@ struct InfoCommand: ParsableCommand {
     func run() throws {
         let report: InfoReport
         do {
-            let file = try FileDevice(path: FilePath(image.image))
+            let file = try FileDevice(path: FilePath(image.image), excludesWriters: false)
             report = try InfoReport(file, path: image.image, format: image.format)
         } catch let error as FormatError {
             throw Failure(error, image: image.image)

@@ -27,6 +27,9 @@ struct ServeCommand: AsyncParsableCommand {
     @Flag(name: .long, help: "Serve what is left of an image that has lost a part.")
     var allowDamaged = false
 
+    @Flag(name: .long, help: "Serve even if another program writes to the image, and do not keep others from it.")
+    var forceShare = false
+
     @Option(
         name: [.customShort("x"), .long],
         help: ArgumentHelp(
@@ -73,7 +76,7 @@ struct ServeCommand: AsyncParsableCommand {
         let stack = try DeviceStack(
             DeviceStack.Options(
                 path: image.image, format: image.format, secret: secret.source,
-                checksPassphrase: !noPassphraseCheck, allowsDamage: allowDamaged),
+                checksPassphrase: !noPassphraseCheck, allowsDamage: allowDamaged, sharesWithWriters: forceShare),
             log: log)
         let status = try await Serving(command: self, stack: stack, place: place, log: log).run()
         if status != 0 { throw ExitCode(status) }

@@ -13,7 +13,7 @@ struct ContentCheckFixture {
 
     init(_ name: String) throws {
         let path = FilePath("\(#filePath)").removingLastComponent().appending("../Fixtures/content/\(name).hex")
-        let file = try FileDevice(path: path)
+        let file = try FileDevice(path: path, excludesWriters: false)
         let text = String(decoding: try file.read(count: Int(file.size), at: 0), as: UTF8.self)
         var (size, sector): (UInt64, UInt64) = (0, 0)
         var sectors: [UInt64: [UInt8]] = [:]

@@ -31,4 +31,10 @@ void linux_wipe(void *start, size_t length);
 off_t linux_seek_data(int fd, off_t offset);
 off_t linux_seek_hole(int fd, off_t offset);
 
+/// Takes a shared open-file-description lock on one byte (F_OFD_SETLK, F_RDLCK); 0, or -1 with errno.
+int linux_lock_byte(int fd, off_t offset);
+
+/// Does another open file description hold a lock on the byte? 1, 0, or -1 with errno.
+int linux_is_byte_locked(int fd, off_t offset);
+
 #endif

@@ -36,15 +36,17 @@ enum Tool {
     }
 
     /// Runs a program, which may fail.
-    /// - Throws: when it cannot be started, or takes longer than a minute.
+    /// - Throws: when it cannot be started, or takes longer than `seconds`.
     static func run(
-        _ name: String, _ arguments: [String], input: [UInt8] = [], environment: [String: String?] = [:]
+        _ name: String, _ arguments: [String], input: [UInt8] = [], environment: [String: String?] = [:],
+        seconds: Int = 60
     ) async throws -> Outcome {
-        try await run(name.contains("/") ? .path(FilePath(name)) : .name(name), arguments, input, environment)
+        try await run(name.contains("/") ? .path(FilePath(name)) : .name(name), arguments, input, environment, seconds)
     }
 
     private static func run(
-        _ executable: Executable, _ arguments: [String], _ input: [UInt8], _ environment: [String: String?]
+        _ executable: Executable, _ arguments: [String], _ input: [UInt8], _ environment: [String: String?],
+        _ seconds: Int
     ) async throws -> Outcome {
         let command = ([executable.description] + arguments).joined(separator: " ")
         var variables: [Environment.Key: String?] = ["LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1"]
@@ -52,7 +54,7 @@ enum Tool {
             if let key = Environment.Key(rawValue: name) { variables[key] = value }
         }
         let inherited = Environment.inherit.updating(variables)
-        return try await Deadline.seconds(60, for: command) {
+        return try await Deadline.seconds(seconds, for: command) {
             let result = try await Subprocess.run(
                 executable, arguments: Arguments(arguments), environment: inherited,
                 input: .array(input), output: .string(limit: 64 << 20), error: .string(limit: 64 << 20))
@@ -67,9 +69,10 @@ enum Tool {
     /// - Throws: ``Failed`` with all that it said when it does not.
     @discardableResult
     static func succeed(
-        _ name: String, _ arguments: [String], input: [UInt8] = [], environment: [String: String?] = [:]
+        _ name: String, _ arguments: [String], input: [UInt8] = [], environment: [String: String?] = [:],
+        seconds: Int = 60
     ) async throws -> String {
-        let outcome = try await run(name, arguments, input: input, environment: environment)
+        let outcome = try await run(name, arguments, input: input, environment: environment, seconds: seconds)
         guard outcome.status == .exited(0) else { throw Failed(outcome) }
         return outcome.output
     }

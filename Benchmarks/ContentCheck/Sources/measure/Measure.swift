@@ -47,7 +47,7 @@ enum Measure {
     }
 
     static func examine(_ path: FilePath, _ passphrase: String) throws -> ContentCheck {
-        let file = try FileDevice(path: path)
+        let file = try FileDevice(path: path, excludesWriters: false)
         guard let header = try Qcow2Header(device: file) else { throw FormatError.notRecognised("not qcow2") }
         let bytes = Array(passphrase.utf8)
         let secret = bytes.withBytes { bytes in Secret(count: bytes.byteCount) { $0.copy(from: bytes) } }

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Testing
+
+/// The scripts in examples/ do what their first lines say.
+@Suite("Examples", .fourAtATime)
+struct ExamplesTests {
+    @Test("An old image becomes a LUKS image that opens with the new passphrase")
+    func convertToLUKS() async throws {
+        try await withImage { old in
+            let new = old.directory.file("new, with a comma.qcow2")
+            let newPassphrase = try old.directory.write("new-passphrase.txt", text: "new passphrase\n")
+            let advice = try await example("convert-old-image.sh", old, [new, newPassphrase]).output
+            #expect(advice.contains("shred -u \(old.image.path)"))
+
+            let key = try old.directory.write("key", text: "new passphrase")
+            let copy = old.directory.file("copy.raw")
+            try await Tool.succeed(
+                "qemu-img",
+                [
+                    "convert", "--object", "secret,id=s,file=\(key)", "--image-opts",
+                    "driver=qcow2,file.filename=\(new.replacing(",", with: ",,")),encrypt.format=luks,encrypt.key-secret=s",
+                    "-O", "raw", copy,
+                ], seconds: 300)
+            try await Tool.succeed("cmp", [old.rawPath, copy])
+        }
+    }
+
+    @Test("An old image becomes a plain image, and is not changed")
+    func convertToPlain() async throws {
+        try await withImage { old in
+            let before = try await Tool.succeed("sha256sum", [old.image.path])
+            let new = old.directory.file("new.qcow2")
+            try await example("convert-old-image.sh", old, [new])
+            try await Tool.succeed("qemu-img", ["compare", "-f", "qcow2", "-F", "raw", new, old.rawPath])
+            let after = try await Tool.succeed("sha256sum", [old.image.path])
+            #expect(before == after)
+        }
+    }
+
+    @Test("With a wrong passphrase nothing is converted and nothing is left behind")
+    func convertWithWrongPassphrase() async throws {
+        try await withImage { old in
+            let new = old.directory.file("new.qcow2")
+            let wrong = try old.directory.write("wrong.txt", text: "wrong\n")
+            let outcome = try await Tool.run(
+                script("convert-old-image.sh"), [old.image.path, wrong, new], environment: environment)
+            #expect(outcome.code == 77)
+            #expect(outcome.errors.contains("does not fit"))
+            #expect(!File.exists(new))
+        }
+    }
+
+    @Test("A file that exists is not overwritten by a conversion")
+    func convertOverFile() async throws {
+        try await withImage { old in
+            let new = try old.directory.write("new.qcow2", text: "precious")
+            let outcome = try await Tool.run(
+                script("convert-old-image.sh"), [old.image.path, old.passphrasePath, new], environment: environment)
+            #expect(outcome.code == 1)
+            #expect(outcome.errors.contains("\(new) exists already"))
+            let text = try File.text(new)
+            #expect(text == "precious")
+        }
+    }
+
+    @Test("QEMU boots an encrypted disk from every kind of NBD URL", arguments: ["nbd+unix", "nbd:unix", "nbd:tcp"])
+    func boot(_ kind: String) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let maker = ImageMaker(directory: directory)
+        let disk = BootSector.disk
+        let image = try await maker.image(of: disk, ImageRecipe(isEncrypted: true, size: disk.count))
+        let outcome = try await Tool.run(
+            script("boot-with-qemu.sh"),
+            [
+                "--url", kind, image.path, try #require(image.passphrasePath), "-m", "32M", "-nographic", "-net", "none",
+                "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-name", "it's a test",
+            ], environment: environment)
+        #expect(outcome.code == BootSector.exitStatus, "\(outcome.errors)")
+        #expect(outcome.output.contains(BootSector.message))
+        #expect(outcome.errors.contains("the passphrase fits: boot code"))
+    }
+
+    /// Runs in a virtual machine that has neither Swift nor the libraries of this machine: what `scripts/vm bundle`
+    /// copies is all that the release binary needs.
+    @Test("The kernel's NBD client attaches and mounts encrypted disks, on a machine without Swift")
+    func attach() async throws {
+        try await withImage { whole in
+            try await withImage(isPartitioned: true) { partitioned in
+                let share = whole.directory.file("share")
+                try FileManager.default.createDirectory(atPath: share, withIntermediateDirectories: true)
+                try FileManager.default.copyItem(atPath: whole.image.path, toPath: "\(share)/whole.qcow2")
+                try FileManager.default.copyItem(atPath: partitioned.image.path, toPath: "\(share)/partitioned.qcow2")
+                try FileManager.default.copyItem(atPath: whole.passphrasePath, toPath: "\(share)/passphrase.txt")
+                let vm = "\(Program.root)/scripts/vm"
+                try await Tool.succeed(
+                    vm, ["bundle", share, try Program.path, script("attach-with-nbd-client.sh")])
+                let guest = try whole.directory.write("guest.sh", text: Self.guestScript)
+                let outcome = try await Tool.run(vm, ["run", "--share", share, guest], seconds: 300)
+                #expect(outcome.code == 0, "\(outcome.errors)\(outcome.output)")
+                #expect(outcome.output.contains("whole: \(ExamplesImage.letter)"), "\(outcome.output)")
+                #expect(outcome.output.contains("partition: \(ExamplesImage.letter)"), "\(outcome.output)")
+                #expect(outcome.output.contains("the disk has no partition 7"), "\(outcome.output)")
+                #expect(outcome.output.contains("with 77"), "\(outcome.output)")
+                #expect(outcome.output.hasSuffix("nothing is left\n"), "\(outcome.output)")
+            }
+        }
+    }
+
+    /// Mounts a disk and a partition, fails to mount a partition that is not there and with a wrong passphrase, and looks
+    /// for what is left.
+    private static let guestScript = """
+        set -e
+        cp /in/*.qcow2 /in/passphrase.txt /tmp
+        export NBDECRYPT=/in/bin/nbdecrypt
+        attach() { attach-with-nbd-client.sh "$@"; }
+        attach /tmp/whole.qcow2 /tmp/passphrase.txt sh -c 'echo "whole: $(cat letter.txt)"; ! touch x'
+        attach /tmp/partitioned.qcow2 /tmp/passphrase.txt sh -c 'echo "partition: $(cat letter.txt)"'
+        PARTITION=7 attach /tmp/partitioned.qcow2 /tmp/passphrase.txt true || echo "no such partition"
+        echo wrong > /tmp/wrong.txt
+        attach /tmp/whole.qcow2 /tmp/wrong.txt true || echo "with $?"
+        for path in /sys/block/nbd*/pid /tmp/tmp.*; do [ ! -e "$path" ] || { echo "left: $path"; exit 1; }; done
+        ! grep nbd /proc/mounts
+        ! pidof nbdecrypt
+        echo "nothing is left"
+
+        """
+
+    private let environment: [String: String?] = ["NBDECRYPT": try? Program.path]
+
+    private func script(_ name: String) -> String { "\(Program.root)/examples/\(name)" }
+
+    /// Runs an example, which must succeed.
+    @discardableResult
+    private func example(_ name: String, _ image: ExamplesImage, _ arguments: [String]) async throws -> Tool.Outcome {
+        let outcome = try await Tool.run(
+            script(name), [image.image.path, image.passphrasePath] + arguments, environment: environment, seconds: 300)
+        guard outcome.code == 0 else { throw Tool.Failed(outcome) }
+        return outcome
+    }
+
+    private func withImage(
+        isPartitioned: Bool = false, _ body: (ExamplesImage) async throws -> Void
+    ) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        try await body(try await ExamplesImage(directory, isPartitioned: isPartitioned))
+    }
+}
+
+/// A disk that a PC boots to say something and to end QEMU.
+private enum BootSector {
+    static let message = "nbdecrypt boots"
+    /// isa-debug-exit ends QEMU with 2n+1 for the byte n that is written to it.
+    static let exitStatus: Int32 = 2 * 0x10 + 1
+
+    /// Large enough for the BIOS to take it for a disk.
+    static var disk: Data {
+        let code: [UInt8] = [
+            0xFA,  // cli
+            0x31, 0xC0,  // xor ax, ax
+            0x8E, 0xD8,  // mov ds, ax
+            0xBE, 0x19, 0x7C,  // mov si, 0x7C19: the message
+            0xBA, 0xF8, 0x03,  // mov dx, 0x3F8: the first serial port
+            0xAC,  // next: lodsb
+            0x84, 0xC0,  // test al, al
+            0x74, 0x03,  // jz done
+            0xEE,  // out dx, al
+            0xEB, 0xF8,  // jmp next
+            0xB0, 0x10,  // done: mov al, 0x10
+            0xE6, 0xF4,  // out 0xF4, al: the port of isa-debug-exit
+            0xF4,  // hlt
+            0x90,  // nop
+        ]
+        var disk = Data(code + Array(message.utf8) + [0x0D, 0x0A, 0x00])
+        disk.append(Data(count: 510 - disk.count))
+        disk.append(contentsOf: [0x55, 0xAA])
+        disk.append(Data(count: (1 << 20) - disk.count))
+        return disk
+    }
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Testing
+
+/// The units in systemd/, and sockets that a service manager opens.
+@Suite("systemd", .fourAtATime)
+struct SystemdTests {
+    @Test("systemd finds no fault with the units")
+    func verify() async throws {
+        try await withUnits { socket, service in
+            let outcome = try await Tool.run("systemd-analyze", ["verify", "--man=no", socket, service])
+            #expect(outcome.code == 0)
+            #expect(outcome.output.isEmpty && outcome.errors.isEmpty, "\(outcome.errors)\(outcome.output)")
+        }
+    }
+
+    @Test("systemd rates the service's confinement as safe")
+    func confinement() async throws {
+        try await withUnits { _, service in
+            // Tenths of its scale, on which 10 is no confinement at all.
+            let outcome = try await Tool.run(
+                "systemd-analyze", ["security", "--offline=true", "--no-pager", "--threshold=20", service])
+            #expect(outcome.code == 0, "\(outcome.output)")
+        }
+    }
+
+    @Test("A server that a socket starts reads from the socket, once, and leaves it to its owner")
+    func socketActivation() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let image = try await ExamplesImage(directory)
+        let socket = directory.file("activated.sock")
+        let uri = "nbd+unix:///?socket=\(socket)"
+        let output = try await Tool.shell(
+            """
+            systemd-socket-activate --listen=\(socket) \(try Program.path) serve \(image.image.path) \
+                --passphrase-file \(image.passphrasePath) --once > \(directory.file("instructions")) &
+            until [ -S \(socket) ]; do sleep 0.05; done
+            nbdinfo --size '\(uri)'
+            nbdcopy '\(uri)' \(directory.file("copy.raw"))
+            wait $!
+            """)
+        #expect(output == "\(64 << 20)\n")
+        try await Tool.succeed("cmp", [image.rawPath, directory.file("copy.raw")])
+        let instructions = try File.text(directory.file("instructions"))
+        #expect(instructions.contains("  \(uri)\n"))
+        #expect(File.exists(socket))
+    }
+
+    @Test("All sockets of a service manager are served")
+    func severalSockets() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let image = try await ExamplesImage(directory)
+        let sockets = ["first.sock", "second.sock"].map { directory.file($0) }
+        try await Tool.shell(
+            """
+            systemd-socket-activate --listen=\(sockets[0]) --listen=\(sockets[1]) \
+                \(try Program.path) serve \(image.image.path) --passphrase-file \(image.passphrasePath) > /dev/null &
+            server=$!
+            until [ -S \(sockets[0]) ] && [ -S \(sockets[1]) ]; do sleep 0.05; done
+            nbdcopy 'nbd+unix:///?socket=\(sockets[1])' \(directory.file("second.raw"))
+            nbdcopy 'nbd+unix:///?socket=\(sockets[0])' \(directory.file("first.raw"))
+            kill -TERM $server
+            wait $server
+            """)
+        try await Tool.succeed("cmp", [image.rawPath, directory.file("first.raw")])
+        try await Tool.succeed("cmp", [image.rawPath, directory.file("second.raw")])
+    }
+
+    @Test("A place to listen and a service manager's socket contradict each other")
+    func contradiction() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let image = try await ExamplesImage(directory)
+        let socket = directory.file("activated.sock")
+        let outcome = try await Tool.run(
+            "/bin/bash",
+            [
+                "-c",
+                """
+                systemd-socket-activate --listen=\(socket) \(try Program.path) serve \(image.image.path) --port 0 &
+                until [ -S \(socket) ]; do sleep 0.05; done
+                nbdinfo 'nbd+unix:///?socket=\(socket)' > /dev/null 2>&1
+                wait $!
+                """,
+            ])
+        #expect(outcome.code == 64)
+        #expect(outcome.errors.contains("LISTEN_FDS"))
+    }
+
+    /// Gives `body` copies of the units that name the program under test: systemd looks whether it is there.
+    private func withUnits(_ body: (_ socket: String, _ service: String) async throws -> Void) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let source = "\(Program.root)/systemd"
+        let socket = try directory.write(
+            "nbdecrypt@.socket", text: try File.text("\(source)/nbdecrypt@.socket"))
+        let service = try File.text("\(source)/nbdecrypt@.service")
+        try #require(service.contains("ExecStart=/usr/bin/nbdecrypt "))
+        let changed = service.replacing("ExecStart=/usr/bin/nbdecrypt ", with: "ExecStart=\(try Program.path) ")
+        try await body(socket, try directory.write("nbdecrypt@.service", text: changed))
+    }
+}
