@@ -61,7 +61,11 @@ struct Handshake {
         guard length <= Self.maximumSkippedLength else {
             return .close(reason: "sent an option of \(length) bytes")
         }
+        guard optionCount < Self.maximumOptionCount else {
+            return .close(reason: "sent more than \(Self.maximumOptionCount) options")
+        }
         if length > Self.maximumOptionLength {
+            optionCount += 1
             input.removeFirst(NBDOptionHeader.encodedLength)
             skipping = length
             return answer(header.type, .tooBig, "option data is limited to \(Self.maximumOptionLength) bytes", &output)
@@ -70,9 +74,6 @@ struct Handshake {
         let data = input.dropFirst(NBDOptionHeader.encodedLength).prefix(length)
         input.removeFirst(NBDOptionHeader.encodedLength + length)
         optionCount += 1
-        guard optionCount <= Self.maximumOptionCount else {
-            return .close(reason: "sent more than \(Self.maximumOptionCount) options")
-        }
         return handle(header.type, data, clientFlags, &output)
     }
 

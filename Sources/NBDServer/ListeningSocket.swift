@@ -96,7 +96,8 @@ public struct ListeningSocket: Sendable {
     }
 
     private init(listenOn descriptor: FileDescriptor, address: SocketAddress?) throws(ListenError) {
-        guard listen(descriptor.rawValue, 128) == 0 else {
+        // The longest queue there can be: a client that does not wait fails when it is full.
+        guard listen(descriptor.rawValue, Int32(SOMAXCONN)) == 0 else {
             let error = Errno(rawValue: errno)
             try? descriptor.close()
             throw ListenError("cannot listen: \(error)")

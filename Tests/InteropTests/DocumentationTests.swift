@@ -77,7 +77,9 @@ struct DocumentationTests {
     func exitStatuses() async throws {
         let help = try await Tool.succeed(try Program.path, ["--help"])
         let sentence = try #require(help.firstRange(of: "Exit status:"))
-        let statuses = help[sentence.upperBound...].prefix { $0 != "." }.matches(of: /\b(\d+)\b/).compactMap { Int($0.1) }
+        let statuses = help[sentence.upperBound...].prefix { $0 != "." }.matches(of: /\b(\d+)\b/).compactMap {
+            Int($0.1)
+        }
         #expect(try DocumentationText("README.md").tableNumbers(under: "## Exit status") == statuses)
         #expect(try DocumentationText("docs/nbdecrypt.1").manualNumbers(under: "EXIT STATUS") == statuses)
     }

@@ -75,7 +75,8 @@ struct ExamplesTests {
         let outcome = try await Tool.run(
             script("boot-with-qemu.sh"),
             [
-                "--url", kind, image.path, try #require(image.passphrasePath), "-m", "32M", "-nographic", "-net", "none",
+                "--url", kind, image.path, try #require(image.passphrasePath), "-m", "32M", "-nographic", "-net",
+                "none",
                 "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-name", "it's a test",
             ], environment: environment)
         #expect(outcome.code == BootSector.exitStatus, "\(outcome.errors)")

@@ -194,6 +194,21 @@ import Testing
         }
     }
 
+    @Test func `options that are skipped count as well`() throws {
+        var handshake = handshake()
+        for _ in 0..<Handshake.maximumOptionCount {
+            guard case .incomplete = send(option(99, length: 5000), to: &handshake).outcome else {
+                throw Problem.unexpected
+            }
+            guard case .incomplete = send([UInt8](repeating: 0, count: 5000), to: &handshake).outcome else {
+                throw Problem.unexpected
+            }
+        }
+        guard
+            case .close(reason: "sent more than 256 options"?) = send(option(99, length: 5000), to: &handshake).outcome
+        else { throw Problem.unexpected }
+    }
+
     @Test func `unknown client flags and a wrong magic number end the connection`() throws {
         var handshake = Handshake(exports: ExportTable([Self.disk]))
         guard case .close = send([0, 0, 0, 4], to: &handshake).outcome else { throw Problem.unexpected }

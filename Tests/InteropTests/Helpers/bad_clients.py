@@ -121,10 +121,12 @@ def option_flood():
     for number, data in [(nbd.LIST, b""), (77, bytes(1000)), (77, bytes(60_000))]:
         client = greeted()
         flood = struct.pack(">QII", nbd.IHAVEOPT, number, len(data)) + data
+        # It may listen for some seconds more, but then it has gone.
+        end = time.monotonic() + 14
         try:
-            for _ in range(200_000_000 // len(flood)):
+            while time.monotonic() < end:
                 client.send(flood)
-            raise AssertionError("the server took 200 MB of options")
+            raise AssertionError("the server takes options for ever")
         except OSError:
             pass
         client.close()
@@ -269,11 +271,11 @@ def hang_ups():
 def good_byes():
     """All replies arrive before the server hangs up after a disconnect."""
     client = negotiated()
-    for cookie in range(200):
-        client.request(nbd.READ, cookie * 512, 70_000, cookie)
-    client.request(nbd.DISCONNECT, 0, 0)
-    # What comes after it is not looked at.
-    client.send(b"garbage")
+    requests = [struct.pack(">IHHQQI", nbd.REQUEST_MAGIC, 0, nbd.READ, cookie, cookie * 512, 70_000)
+                for cookie in range(200)]
+    requests.append(struct.pack(">IHHQQI", nbd.REQUEST_MAGIC, 0, nbd.DISCONNECT, 0, 0, 0))
+    # What comes after the disconnect is not looked at. All in one piece: many small ones could fill the socket.
+    client.send(b"".join(requests) + b"garbage")
     seen = set()
     for _ in range(200):
         _, error, cookie = struct.unpack(">IIQ", client.receive(16))

@@ -18,8 +18,9 @@ class Client:
     def __init__(self, place, timeout=20):
         if place.startswith("/"):
             self.socket = socket.socket(socket.AF_UNIX)
-            self.socket.settimeout(timeout)
+            # Before there is a timeout: connect would not wait for a place in the queue of a busy server.
             self.socket.connect(place)
+            self.socket.settimeout(timeout)
         else:
             host, port = place.rsplit(":", 1)
             self.socket = socket.create_connection((host.strip("[]"), int(port)), timeout)
