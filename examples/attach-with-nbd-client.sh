@@ -6,7 +6,7 @@
 #   sudo examples/attach-with-nbd-client.sh IMAGE PASSPHRASE-FILE [COMMAND [ARGUMENT]...]
 #
 # COMMAND is run in the mounted directory (default: a shell). PARTITION=N chooses a partition (default: the first, or
-# the whole disk when it has none). NBDECRYPT names the program.
+# the whole disk when it has none). NBDECRYPT names the program (default: the one on PATH, else the release build).
 set -eu
 
 die() {
@@ -17,6 +17,7 @@ die() {
 [ $# -ge 2 ] || die "usage: $0 IMAGE PASSPHRASE-FILE [COMMAND [ARGUMENT]...]"
 [ "$(id -u)" = 0 ] || die "only root can attach and mount: use sudo."
 image=$1 passphrase_file=$2
+nbdecrypt=${NBDECRYPT:-$(command -v nbdecrypt || echo "$(dirname "$0")/../.build/release/nbdecrypt")}
 shift 2
 [ $# -gt 0 ] || set -- "${SHELL:-/bin/sh}"
 PATH=$PATH:/usr/sbin:/sbin
@@ -33,7 +34,7 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM HUP
 
-"${NBDECRYPT:-nbdecrypt}" serve "$image" --passphrase-file "$passphrase_file" \
+"$nbdecrypt" serve "$image" --passphrase-file "$passphrase_file" \
     --socket "$work/nbd.sock" --pid-file "$work/pid" > /dev/null &
 server=$!
 until [ -s "$work/pid" ]; do

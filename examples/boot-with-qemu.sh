@@ -6,7 +6,8 @@
 #   examples/boot-with-qemu.sh [--url nbd+unix|nbd:unix|nbd:tcp] IMAGE PASSPHRASE-FILE [QEMU-OPTION]...
 #
 # What the guest writes goes, unencrypted, to a temporary file in $TMPDIR and is gone when QEMU ends. Ends with QEMU's
-# status. Good options: -m 4G, -accel kvm, -nographic. NBDECRYPT names the program.
+# status. Good options: -m 4G, -accel kvm, -nographic. NBDECRYPT names the program (default: the one on
+# PATH, else the release build).
 set -euo pipefail
 
 usage() {
@@ -21,6 +22,7 @@ if [ "${1:-}" = --url ]; then
 fi
 [ $# -ge 2 ] || usage
 image=$1 passphrase_file=$2
+nbdecrypt=${NBDECRYPT:-$(command -v nbdecrypt || echo "$(dirname "$0")/../.build/release/nbdecrypt")}
 shift 2
 
 # nbdecrypt sets the variables $uri and $unixsocket or $port for the command that it runs.
@@ -35,5 +37,5 @@ esac
 # The shell that nbdecrypt starts gets QEMU's options back in one piece each.
 options=
 [ $# = 0 ] || options=${*@Q}
-exec "${NBDECRYPT:-nbdecrypt}" serve "$image" --passphrase-file "$passphrase_file" "${listen[@]}" \
+exec "$nbdecrypt" serve "$image" --passphrase-file "$passphrase_file" "${listen[@]}" \
     --run "exec qemu-system-x86_64 -m 2G -drive file=$url,format=raw,if=virtio,snapshot=on $options"

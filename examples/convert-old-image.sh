@@ -5,7 +5,8 @@
 #
 #   examples/convert-old-image.sh IMAGE PASSPHRASE-FILE NEW-IMAGE [NEW-PASSPHRASE-FILE]
 #
-# Without NEW-PASSPHRASE-FILE the new image is not encrypted. The old image is only read. NBDECRYPT names the program.
+# Without NEW-PASSPHRASE-FILE the new image is not encrypted. The old image is only read. NBDECRYPT names the program
+# (default: the one on PATH, else the release build).
 set -euo pipefail
 
 die() {
@@ -15,7 +16,7 @@ die() {
 
 [ $# = 3 ] || [ $# = 4 ] || die "usage: $0 IMAGE PASSPHRASE-FILE NEW-IMAGE [NEW-PASSPHRASE-FILE]"
 image=$1 passphrase_file=$2 new_image=$3 new_passphrase_file=${4:-}
-nbdecrypt=${NBDECRYPT:-nbdecrypt}
+nbdecrypt=${NBDECRYPT:-$(command -v nbdecrypt || echo "$(dirname "$0")/../.build/release/nbdecrypt")}
 [ ! -e "$new_image" ] || die "$new_image exists already: remove it or choose another name."
 
 work=$(mktemp -d)

@@ -8,8 +8,8 @@ import SystemPackage
 /// One client, from the greeting to the end.
 ///
 /// All state belongs to the queue of the connection's loop; workers get a reply buffer, fill it and hand it back there.
-/// A readiness event receives once; every complete request is served, and the replies leave together. The client is not
-/// read from while replies wait to be sent, so that memory stays bounded and the socket holds it back.
+/// What a readiness event brings is received, every complete request is served, and the replies leave together. The client
+/// is not read from while replies wait to be sent, so that memory stays bounded and the socket holds it back.
 final class Connection: @unchecked Sendable {
     /// What the server wants to know.
     enum Event: Equatable {
@@ -74,6 +74,7 @@ final class Connection: @unchecked Sendable {
     private var bytesRead: UInt64 = 0
     /// From how many bytes on the client counts as more than a probe.
     private var transferThreshold = probeLimit + 1
+    private var hasTransferred = false
     private var failuresLogged = 0
 
     /// Ends the connection when the client takes too long.
@@ -263,6 +264,8 @@ final class Connection: @unchecked Sendable {
             deadline = nil
             transferThreshold = min(export.device.size, transferThreshold)
             context.observe(.negotiated(id: id))
+            // Of an empty disk there is nothing more to transfer.
+            if export.device.size == 0 { count(0) }
             return .handled()
         case .close(let reason):
             if let reason { log.info("\(reason)") }
@@ -316,14 +319,12 @@ final class Connection: @unchecked Sendable {
         guard let buffer = outbox.room(for: total, payload: max(length, Self.batchPayload)) else {
             return startStream(request, device)
         }
-        let error = RequestHandler.read(request, from: device, into: buffer, .cachedOnly)
-        if error?.code == .wouldBlock { return offload(request, device) }
-        if let error {
-            report(error)
-            RequestHandler.reply(error, to: request, in: buffer)
-        } else {
-            count(length)
+        guard let error = RequestHandler.read(request, from: device, into: buffer, .cachedOnly) else {
+            return .handled()
         }
+        if error.code == .wouldBlock { return offload(request, device) }
+        report(error)
+        RequestHandler.reply(error, to: request, in: buffer)
         return .handled()
     }
 
@@ -337,7 +338,7 @@ final class Connection: @unchecked Sendable {
             let error = RequestHandler.read(request, from: device, into: buffer, .mayBlock)
             if let error { RequestHandler.reply(error, to: request, in: buffer) }
             loop.queue.async { [self] in
-                if let error { report(error) } else { count(Int(request.length)) }
+                if let error { report(error) }
                 workerFinished(buffer)
             }
         }
@@ -346,9 +347,9 @@ final class Connection: @unchecked Sendable {
 
     /// Serves a request for which there is no buffer of its size, once the replies before it have left.
     private func startStream(_ request: NBDRequest, _ device: any BlockDevice) -> Step {
+        guard !outbox.isFilling else { return .flushFirst }
         // Nothing may come between the pieces.
         guard workersBusy == 0 else { return .waitForWorkers }
-        guard !outbox.isFilling else { return .flushFirst }
         outbox.release()
         stream = Stream(request: request, device: device)
         return .handled()
@@ -380,8 +381,6 @@ final class Connection: @unchecked Sendable {
                 return close("has got half a reply that cannot be completed")
             }
             RequestHandler.reply(error, to: request, in: buffer)
-        } else {
-            count(part.count)
         }
         stream?.isWaiting = false
         stream?.done = part.upperBound
@@ -389,11 +388,14 @@ final class Connection: @unchecked Sendable {
         workerFinished(buffer)
     }
 
+    /// Counts data that has been sent.
     private func count(_ length: Int) {
-        let before = bytesRead
+        if bytesRead == 0 { context.observe(.started(id: id)) }
         bytesRead += UInt64(length)
-        if before == 0 { context.observe(.started(id: id)) }
-        if before < transferThreshold, bytesRead >= transferThreshold { context.observe(.transferred(id: id)) }
+        if !hasTransferred, bytesRead >= transferThreshold {
+            hasTransferred = true
+            context.observe(.transferred(id: id))
+        }
     }
 
     /// Logs a failed read; a client that goes on over a damaged image does not fill the disk with the log.
@@ -407,9 +409,10 @@ final class Connection: @unchecked Sendable {
 
     /// Sends negotiation bytes, which are few: a client that does not read them is sent away.
     private func send(_ bytes: [UInt8]) {
-        guard let buffer = outbox.room(for: bytes.count, payload: ReplyBufferPool.smallestPayload) else {
-            return close("does not read the replies to its options")
-        }
+        let payload = ReplyBufferPool.smallestPayload
+        var buffer = outbox.room(for: bytes.count, payload: payload)
+        if buffer == nil, flush() { buffer = outbox.room(for: bytes.count, payload: payload) }
+        guard let buffer else { return close("does not read the replies to its options") }
         buffer.append(bytes[...])
     }
 
@@ -418,8 +421,9 @@ final class Connection: @unchecked Sendable {
     private func flush() -> Bool {
         let isFilled = outbox.isFilling
         switch outbox.flush(to: socket) {
-        case .done:
+        case .done(let dataCount):
             hasSent = hasSent || isFilled
+            if dataCount > 0 { count(dataCount) }
             return true
         case .blocked:
             isBlocked = true

@@ -25,8 +25,7 @@ public struct Export: Sendable {
         return Flags.hasFlags | Flags.readOnly | Flags.sendFlush | Flags.canMultiConn
     }
 
-    /// What a client should keep to, for `NBD_INFO_BLOCK_SIZE`, in bytes. Reads of any size are answered; the maximum is
-    /// what is asked for as a whole in one reply buffer.
+    /// What a client should keep to, for `NBD_INFO_BLOCK_SIZE`, in bytes. Twice the maximum is answered as well.
     static let blockSizes = (minimum: UInt32(1), preferred: UInt32(4096), maximum: UInt32(32 << 20))
 }
 

@@ -65,6 +65,10 @@ struct Handshake {
             return .close(reason: "sent more than \(Self.maximumOptionCount) options")
         }
         if length > Self.maximumOptionLength {
+            guard header.type != NBDProtocol.Option.exportName.rawValue, clientFlags.contains(.fixedNewstyle) else {
+                // These allow no error reply.
+                return .close(reason: "sent an option of \(length) bytes")
+            }
             optionCount += 1
             input.removeFirst(NBDOptionHeader.encodedLength)
             skipping = length

@@ -30,7 +30,8 @@ public struct ListeningSocket: Sendable {
         }
         if let outcome {
             try? descriptor.close()
-            throw ListenError("cannot listen on \(path): \(outcome)")
+            let advice = outcome == .noSuchFileOrDirectory ? "; make its directory first" : ""
+            throw ListenError("cannot listen on \(path): \(outcome)\(advice)")
         }
         try self.init(listenOn: descriptor, address: .unix(path: path))
     }
@@ -48,12 +49,16 @@ public struct ListeningSocket: Sendable {
         var list: UnsafeMutablePointer<addrinfo>?
         let result = unsafe getaddrinfo(host, String(port), &hints, &list)
         guard result == 0 else {
-            throw ListenError("cannot find the address \(host): \(unsafe String(cString: gai_strerror(result)))")
+            throw ListenError(
+                "cannot find the address \(host): \(unsafe String(cString: gai_strerror(result))); "
+                    + "give a numeric address of this machine with --bind")
         }
         defer { unsafe freeaddrinfo(list) }
         var sockets: [ListeningSocket] = []
         var entry = unsafe list
         while let info = unsafe entry {
+            // A port that the system chooses is the same for all addresses.
+            let port = if case .tcp(_, let chosen, _)? = sockets.first?.address { chosen } else { port }
             do { sockets.append(try unsafe ListeningSocket(info.pointee, host, port)) } catch {
                 for socket in sockets { socket.close() }
                 throw error
@@ -167,7 +172,11 @@ public struct ListeningSocket: Sendable {
                 unsafe connect(probe.rawValue, address, socklen_t(MemoryLayout<sockaddr_un>.size))
             }
         }
-        guard result != 0, Errno(rawValue: errno) == .connectionRefused else {
+        let error = Errno(rawValue: errno)
+        if result != 0, error == .permissionDenied {
+            throw ListenError("\(path) exists and belongs to another user; choose another path with --socket")
+        }
+        guard result != 0, error == .connectionRefused else {
             throw ListenError(
                 "\(path) is in use by a running server; stop that one or choose another path with --socket")
         }
@@ -180,5 +189,6 @@ public struct ListenError: Error, Equatable, CustomStringConvertible {
     /// Says what to do, where something can be done.
     public let description: String
 
-    init(_ description: String) { self.description = description }
+    /// - Parameter description: one sentence, with what to do.
+    public init(_ description: String) { self.description = description }
 }

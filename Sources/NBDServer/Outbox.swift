@@ -6,8 +6,8 @@
 struct Outbox {
     /// What became of an attempt to send.
     enum Flush {
-        /// Everything has left, and the memory has been given back.
-        case done
+        /// Everything has left, with so many bytes of data, and the memory has been given back.
+        case done(dataCount: Int)
         /// The client does not take more for now.
         case blocked
         /// The client has gone.
@@ -30,6 +30,7 @@ struct Outbox {
     ///
     /// - Parameter payload: how large a new buffer should be when there is none.
     mutating func room(for count: Int, payload: Int) -> ReplyBuffer? {
+        if let buffer, buffer.isEmpty, buffer.room < count { release() }
         if buffer == nil {
             buffer = pool.take(payload: payload)
             if buffer == nil, count <= ReplyBufferPool.smallestPayload + ReplyBufferPool.headRoom {
@@ -51,8 +52,9 @@ struct Outbox {
             case .closed: return .closed
             }
         }
+        let dataCount = buffer?.dataCount ?? 0
         release()
-        return .done
+        return .done(dataCount: dataCount)
     }
 
     /// Makes the next finished reply the current one, which has left.

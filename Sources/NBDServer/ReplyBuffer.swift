@@ -15,6 +15,8 @@ final class ReplyBuffer: @unchecked Sendable {
     private(set) var count = 0
     /// How many of those have been sent.
     private(set) var sent = 0
+    /// How many of the filled bytes are data that clients have asked for.
+    private(set) var dataCount = 0
     private let memory: UnsafeMutableRawPointer
 
     fileprivate init?(capacity: Int) {
@@ -32,13 +34,15 @@ final class ReplyBuffer: @unchecked Sendable {
     var isSent: Bool { sent == count }
 
     /// Fills the next `length` bytes, which must fit; when `fill` throws, nothing has been added.
+    /// - Parameter dataCount: how many of them are data.
     func append<Failure: Error>(
-        _ length: Int, _ fill: (inout MutableRawSpan) throws(Failure) -> Void
+        _ length: Int, dataCount: Int = 0, _ fill: (inout MutableRawSpan) throws(Failure) -> Void
     ) throws(Failure) {
         precondition(length >= 0 && length <= room)
         var span = unsafe MutableRawSpan(_unsafeStart: memory + count, byteCount: length)
         try fill(&span)
         count += length
+        self.dataCount += dataCount
     }
 
     /// Adds bytes, which must fit.
@@ -63,6 +67,7 @@ final class ReplyBuffer: @unchecked Sendable {
     func reset() {
         count = 0
         sent = 0
+        dataCount = 0
     }
 }
 
@@ -95,6 +100,7 @@ final class ReplyBufferPool: Sendable {
     /// A buffer for a payload of this many bytes and some heads; nil when the limit is reached.
     func take(payload: Int) -> ReplyBuffer? {
         let capacity = Self.capacity(for: payload)
+        guard capacity <= maximumBytes else { return nil }
         return state.withLock { state in
             if let buffer = state.free[capacity]?.popLast() { return buffer }
             if state.mappedBytes + capacity > maximumBytes { dropFree(&state, until: maximumBytes - capacity) }

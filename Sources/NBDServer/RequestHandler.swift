@@ -38,7 +38,7 @@ enum RequestHandler {
     ) -> BlockError? {
         let head = part.lowerBound == 0 ? NBDSimpleReply.encodedLength : 0
         do throws(BlockError) {
-            try buffer.append(head + part.count) { (bytes) throws(BlockError) in
+            try buffer.append(head + part.count, dataCount: part.count) { (bytes) throws(BlockError) in
                 if head > 0 { NBDSimpleReply(error: .none, cookie: request.cookie).encode(into: &bytes) }
                 try bytes.withSlice(head..<bytes.byteCount) { (data) throws(BlockError) in
                     try device.read(into: &data, at: request.offset + UInt64(part.lowerBound), mode)

@@ -71,13 +71,13 @@ public final class Server: Sendable {
     /// Serves one connected stream socket, which the server owns from now on.
     public func admit(_ descriptor: FileDescriptor) {
         let socket = Socket(accepted: descriptor)
-        let (connection, evicted): (Connection?, Connection?) = state.withLock { state in
-            guard !state.isStopping else { return (nil, nil) }
+        let (isAdmitted, evicted): (Bool, Connection?) = state.withLock { state in
+            guard !state.isStopping else { return (false, nil) }
             var evicted: Connection?
             if state.connections.count >= limits.connections {
                 // Clients that have chosen an export come first: the oldest that has not makes room for the new one.
                 guard let oldest = state.connections.filter({ !$0.value.isNegotiated }).keys.min() else {
-                    return (nil, nil)
+                    return (false, nil)
                 }
                 evicted = state.connections.removeValue(forKey: oldest)?.connection
             }
@@ -86,14 +86,15 @@ public final class Server: Sendable {
             let connection = Connection(
                 id: id, socket: socket, loop: loops[Int(id % UInt64(loops.count))], context: context)
             state.connections[id] = Client(connection: connection)
-            return (connection, evicted)
+            // Only queues its start; before anybody else can find it and queue its end.
+            connection.start()
+            return (true, evicted)
         }
         evicted?.abort()
-        guard let connection else {
-            log.info("a client was turned away: \(limits.connections) are connected")
+        guard isAdmitted else {
+            log.info("a client was turned away: the server stops, or \(limits.connections) have chosen an export")
             return socket.close()
         }
-        connection.start()
     }
 
     private var context: ServerContext {

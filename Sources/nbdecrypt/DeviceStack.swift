@@ -27,7 +27,7 @@ struct DeviceStack {
 
     /// Opens the image and everything in it.
     /// - Throws: ``Failure``.
-    init(_ options: Options, log: Logger) throws {
+    init(_ options: Options, log: Logger, termination: Termination) throws {
         do {
             let file = try FileDevice(
                 path: FilePath(options.path), excludesWriters: !options.sharesWithWriters)
@@ -49,9 +49,10 @@ struct DeviceStack {
                 description = "raw"
             case .qcow2:
                 guard let header = try Qcow2Header(device: file) else {
-                    throw FormatError.notRecognised("the file is not qcow2; without -f its format is found out")
+                    throw FormatError.notRecognised(
+                        "the file is not qcow2; leave -f out, or say -f raw if it is a plain disk image")
                 }
-                (disk, description) = try Self.openQcow2(file, header, options, log)
+                (disk, description) = try Self.openQcow2(file, header, options, log, termination)
             }
         } catch let error as FormatError {
             throw Failure(error, image: options.path)
@@ -59,7 +60,8 @@ struct DeviceStack {
     }
 
     private static func openQcow2(
-        _ file: FileDevice, _ header: Qcow2Header, _ options: Options, _ log: Logger
+        _ file: FileDevice, _ header: Qcow2Header, _ options: Options, _ log: Logger,
+        _ termination: Termination
     ) throws -> (disk: any BlockDevice, description: String) {
         try Qcow2Support.check(header)
         do { try Qcow2Census.checkL1(file: file, header: header) } catch {
@@ -78,7 +80,7 @@ struct DeviceStack {
             }
             return (Qcow2Image(file: file, header: header, cipher: nil), "qcow2, not encrypted")
         }
-        let disk = try LegacyAESOpener(file: file, header: header, options: options, log: log).open()
+        let disk = try LegacyAESOpener(file: file, header: header, options: options, log: log).open(termination)
         return (AlignedDevice(disk), "qcow2, AES-128, decrypted")
     }
 }

@@ -14,6 +14,10 @@ struct ImageOptions: ParsableArguments {
             "The format: raw or qcow2. Without it the format is found out, but raw is never guessed.",
             valueName: "format"))
     var format: ImageFormat?
+
+    func validate() throws {
+        guard !image.isEmpty else { throw ValidationError("The name of the image is empty.") }
+    }
 }
 
 extension ImageFormat: ExpressibleByArgument {}

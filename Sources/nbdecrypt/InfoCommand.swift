@@ -22,6 +22,8 @@ struct InfoCommand: ParsableCommand {
     var json = false
 
     func run() throws {
+        // Counting the clusters of a large image takes a moment.
+        _ = Termination()
         let report: InfoReport
         do {
             let file = try FileDevice(path: FilePath(image.image), excludesWriters: false)

@@ -66,7 +66,8 @@ struct InfoReport: Encodable {
             return
         }
         guard let header = try Qcow2Header(device: file) else {
-            throw FormatError.notRecognised("the file is not qcow2; without -f its format is found out")
+            throw FormatError.notRecognised(
+                "the file is not qcow2; leave -f out, or say -f raw if it is a plain disk image")
         }
         virtualSize = header.virtualSize
         version = header.version
@@ -104,7 +105,8 @@ struct InfoReport: Encodable {
                     "QEMU no longer runs guests from such images",
                 ],
                 nextSteps: [
-                    "nbdecrypt serve \(Instructions.quoted(path)) --run 'qemu-img convert -p -f raw -O qcow2 "
+                    // A name that looks like an option is none behind its directory.
+                    "nbdecrypt serve \(Instructions.quoted(path.hasPrefix("-") ? "./\(path)" : path)) --run 'qemu-img convert -p -f raw -O qcow2 "
                         + "--object secret,id=new,file=new-passphrase "
                         + "-o encrypt.format=luks,encrypt.key-secret=new \"$uri\" new.qcow2'"
                 ])

@@ -14,7 +14,7 @@ struct Instructions {
         let name = Self.percentEncoded(export.name, allowing: "/")
         return switch address {
         case .unix(let path): "nbd+unix:///\(name)?socket=\(Self.percentEncoded(path, allowing: "/"))"
-        case .tcp(let host, let port, _): "nbd://\(host.contains(":") ? "[\(host)]" : host):\(port)/\(name)"
+        case .tcp(let host, let port, _): "nbd://\(Self.uriHost(host)):\(port)/\(name)"
         case .other: "nbd://unknown-address/\(name)"
         }
     }
@@ -39,15 +39,22 @@ struct Instructions {
         let name = export.name.isEmpty ? "" : " -name \(Self.quoted(export.name))"
         return switch address {
         case .unix(let path): "-unix \(Self.quoted(path))\(name)"
-        case .tcp(let host, let port, _): "\(host) \(port)\(name)"
+        case .tcp(let host, let port, _): "\(host == "0.0.0.0" || host == "::" ? "HOST" : host) \(port)\(name)"
         case .other: "HOST\(name)"
         }
+    }
+
+    /// A host for a URI. Clients need a name or address of this machine where the server listens on all of them.
+    private static func uriHost(_ host: String) -> String {
+        if host == "0.0.0.0" || host == "::" { return "HOST" }
+        // RFC 6874: the % before an interface is encoded.
+        return host.contains(":") ? "[\(host.replacing("%", with: "%25"))]" : host
     }
 
     /// For the shell.
     static func quoted(_ text: String) -> String {
         let plain = text.utf8.allSatisfy { byte in
-            isUnreserved(byte) || "/:=,+@%".utf8.contains(byte)
+            byte != UInt8(ascii: "~") && (isUnreserved(byte) || "/:=,+@%".utf8.contains(byte))
         }
         return plain && !text.isEmpty ? text : "'\(text.replacing("'", with: "'\\''"))'"
     }

@@ -14,8 +14,8 @@ struct LegacyAESOpener {
 
     /// The decrypted disk.
     /// - Throws: ``Failure`` with status 77 when the passphrase does not fit.
-    func open() throws -> Qcow2Image {
-        let secret = try options.secret.read(image: options.path)
+    func open(_ termination: Termination) throws -> Qcow2Image {
+        let secret = try options.secret.read(image: options.path, termination)
         if !secret.isLocked {
             log.warning("the passphrase cannot be locked into memory and may reach the swap; raise RLIMIT_MEMLOCK")
         }
@@ -31,9 +31,9 @@ struct LegacyAESOpener {
         } else {
             let used = LegacyAESKey.bytesUsed(of: secret)
             if used < min(secret.count, LegacyAESKey.count) {
-                log.warning(
-                    "the passphrase has a NUL byte, which ends the key after \(used) bytes; --raw-key-file takes such keys"
-                )
+                let hint =
+                    secret.count == LegacyAESKey.count ? "; if these 16 bytes are the key, use --raw-key-file" : ""
+                log.warning("the passphrase has a NUL byte, which ends the key after \(used) bytes\(hint)")
             }
             image = self.image(key: LegacyAESKey.derive(from: secret))
         }

@@ -29,6 +29,7 @@ struct ListenOptions: ParsableArguments {
     var insecurePlaintext = false
 
     func validate() throws {
+        guard socket?.isEmpty != true else { throw ValidationError("--socket takes the path of the socket to make.") }
         guard socket == nil || (bind == nil && port == nil) else {
             throw ValidationError("--socket cannot be combined with --bind and --port.")
         }

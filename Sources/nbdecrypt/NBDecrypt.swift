@@ -25,6 +25,7 @@ struct NBDecrypt: AsyncParsableCommand {
         // Before any other thread exists, so that all of them inherit it.
         Process.blockTerminationSignals()
         Process.forbidDumps()
+        Process.openStandardDescriptors()
         Task.detached { await execute() }
         Process.parkMainThread()
     }

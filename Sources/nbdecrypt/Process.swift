@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import CLinux
-import Dispatch
 import Glibc
 import SystemPackage
 
@@ -14,30 +13,25 @@ enum Process {
         return body(&signals)
     }
 
-    /// Keeps SIGINT, SIGTERM and SIGHUP pending until ``onTermination(_:)`` takes them.
+    /// Keeps SIGINT, SIGTERM and SIGHUP pending until ``waitForTerminationSignal()`` takes them.
     static func blockTerminationSignals() {
         _ = withTerminationSignals { unsafe pthread_sigmask(SIG_BLOCK, &$0, nil) }
         signal(SIGPIPE, SIG_IGN)
     }
 
-    /// Lets those signals end the program while `body` waits for a person.
-    static func withTerminationSignalsAllowed<Result>(_ body: () throws -> Result) rethrows -> Result {
-        _ = withTerminationSignals { unsafe pthread_sigmask(SIG_UNBLOCK, &$0, nil) }
-        defer { _ = withTerminationSignals { unsafe pthread_sigmask(SIG_BLOCK, &$0, nil) } }
-        return try body()
+    /// Waits for one of those signals and takes it.
+    static func waitForTerminationSignal() -> Int32 {
+        while true {
+            var number: Int32 = 0
+            if withTerminationSignals({ unsafe sigwait(&$0, &number) }) == 0 { return number }
+        }
     }
 
-    /// Calls `handler` for each of those signals, on a thread of its own, and says whether it is the first.
-    static func onTermination(_ handler: @escaping @Sendable (_ signal: Int32, _ isFirst: Bool) -> Void) {
-        DispatchQueue(label: "nbdecrypt.signals").async {
-            var isFirst = true
-            while true {
-                var number: Int32 = 0
-                if withTerminationSignals({ unsafe sigwait(&$0, &number) }) == 0 {
-                    handler(number, isFirst)
-                    isFirst = false
-                }
-            }
+    /// Opens standard input, output and error if the caller has closed them: what is opened next must not take their place
+    /// and be written to.
+    static func openStandardDescriptors() {
+        for number in 0...2 as ClosedRange<Int32> where fcntl(number, F_GETFD) < 0 {
+            _ = try? FileDescriptor.open(FilePath("/dev/null"), .readWrite)
         }
     }
 
@@ -97,6 +91,14 @@ enum Process {
         guard let directory = unsafe getcwd(nil, 0) else { return path }
         defer { unsafe free(directory) }
         return FilePath(unsafe String(cString: directory)).pushing(FilePath(path)).lexicallyNormalized().string
+    }
+
+    /// The first bytes of a regular file; nil for anything else.
+    static func read(_ file: FileDescriptor, atMost count: Int) -> [UInt8]? {
+        var bytes = [UInt8](repeating: 0, count: count)
+        // What is no regular file cannot be read at an offset.
+        let got = unsafe pread(file.rawValue, &bytes, count, 0)
+        return got >= 0 ? Array(bytes[..<got]) : nil
     }
 
     static func removeFile(_ path: String) { unsafe unlink(path) }

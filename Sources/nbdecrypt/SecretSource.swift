@@ -31,19 +31,19 @@ enum SecretSource {
 
     /// Reads the secret.
     /// - Throws: ``Failure``.
-    func read(image: String) throws -> Secret {
+    func read(image: String, _ termination: Termination) throws -> Secret {
         switch self {
         case .passphraseFile("-"): try Self.read(.standardInput, name).droppingTrailingNewline()
         case .passphraseFile(let path): try Self.read(path: path, name).droppingTrailingNewline()
         case .passphraseDescriptor(let number):
             try Self.read(FileDescriptor(rawValue: number), name).droppingTrailingNewline()
         case .keyFile(let path), .rawKeyFile(let path): try Self.read(path: path, name)
-        case .prompt: try Self.ask(image)
+        case .prompt: try Self.ask(image, termination)
         }
     }
 
-    private static func ask(_ image: String) throws -> Secret {
-        guard let passphrase = try Terminal.askPassphrase("Passphrase for \(image): ") else {
+    private static func ask(_ image: String, _ termination: Termination) throws -> Secret {
+        guard let passphrase = try Terminal.askPassphrase("Passphrase for \(image): ", termination) else {
             throw Failure(
                 .wrongPassphrase,
                 "\(image) is encrypted and there is no terminal to ask for its passphrase; "
@@ -55,7 +55,7 @@ enum SecretSource {
     private static func read(path: String, _ name: String) throws -> Secret {
         let descriptor: FileDescriptor
         do { descriptor = try FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec) } catch {
-            throw Failure(.cannotOpen, "cannot open \(name): \(error)")
+            throw Failure(.cannotOpen, "cannot open \(name): \(error); check the name")
         }
         defer { try? descriptor.close() }
         return try read(descriptor, name)
@@ -64,7 +64,8 @@ enum SecretSource {
     private static func read(_ descriptor: FileDescriptor, _ name: String) throws -> Secret {
         let secret: Secret?
         do { secret = try Secret.read(from: descriptor) } catch {
-            throw Failure(.cannotOpen, "cannot read \(name): \(error)")
+            throw Failure(
+                .cannotOpen, "cannot read \(name): \(error); open a descriptor in the shell with N<FILE")
         }
         guard let secret else {
             throw Failure(
@@ -101,6 +102,10 @@ struct SecretOptions: ParsableArguments {
             "For AES images: use the 16 bytes of a file as the key itself.", valueName: "path"))
     var rawKeyFile: String?
 
+    /// Only there to say why it is not.
+    @Option(name: .customLong("passphrase"), help: .hidden)
+    var passphraseOnCommandLine: String?
+
     /// All sources that were named.
     private var sources: [SecretSource] {
         [
@@ -113,6 +118,11 @@ struct SecretOptions: ParsableArguments {
     var source: SecretSource { sources.first ?? .prompt }
 
     func validate() throws {
+        guard passphraseOnCommandLine == nil else {
+            throw ValidationError(
+                "A passphrase on the command line can be seen by everybody; write it to a file and give "
+                    + "--passphrase-file FILE, or leave it out to be asked.")
+        }
         guard sources.count <= 1 else {
             throw ValidationError(
                 "Only one of --passphrase-file, --passphrase-fd, --key-file and --raw-key-file can be given.")

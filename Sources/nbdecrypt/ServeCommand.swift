@@ -64,6 +64,10 @@ struct ServeCommand: AsyncParsableCommand {
         guard exportName.utf8.count <= Server.maximumNameLength else {
             throw ValidationError("The export name is longer than \(Server.maximumNameLength) bytes.")
         }
+        guard shellCommand?.isEmpty != true else { throw ValidationError("--run takes a shell command.") }
+        guard shellCommand == nil || !once else {
+            throw ValidationError("--run and --once both say when to end; give one of them.")
+        }
         guard maxConnections > 0 else { throw ValidationError("--max-connections takes a number above 0.") }
     }
 
@@ -71,14 +75,18 @@ struct ServeCommand: AsyncParsableCommand {
         let log = StandardErrorLog.make(verbosity: verbose)
         Process.raiseDescriptorLimit()
         // First the sockets, so that a wrong address is told before anybody types a passphrase.
+        let termination = Termination()
         let place = try listening.open(log)
-        defer { place.remove() }
+        let cleanUp = termination.begin { place.remove() }
+        defer { termination.end(cleanUp) }
         let stack = try DeviceStack(
             DeviceStack.Options(
                 path: image.image, format: image.format, secret: secret.source,
                 checksPassphrase: !noPassphraseCheck, allowsDamage: allowDamaged, sharesWithWriters: forceShare),
-            log: log)
-        let status = try await Serving(command: self, stack: stack, place: place, log: log).run()
+            log: log, termination: termination)
+        let status = try await Serving(
+            command: self, stack: stack, place: place, log: log, termination: termination
+        ).run()
         if status != 0 { throw ExitCode(status) }
     }
 }

@@ -13,6 +13,7 @@ struct Serving {
     let stack: DeviceStack
     let place: ListeningPlace
     let log: Logger
+    let termination: Termination
 
     /// Why the server stops.
     private enum End: Sendable {
@@ -36,13 +37,10 @@ struct Serving {
         ) {
             if command.once { continuation.yield(.transfersEnded) }
         }
-        Process.onTermination { signal, isFirst in
-            // Who asks twice does not want to wait.
-            if !isFirst { Process.exitNow(128 + signal) }
-            continuation.yield(.signal(signal))
-        }
-        if let pidFile = command.pidFile { try writePidFile(pidFile) }
-        defer { command.pidFile.map(Process.removeFile) }
+        termination.handleFirst { continuation.yield(.signal($0)) }
+        if let pidFile = command.pidFile { try PidFile.write(pidFile) }
+        let pidFile = command.pidFile.map { path in termination.begin { PidFile.remove(path) } }
+        defer { pidFile.map(termination.end) }
 
         for socket in place.sockets { server.listen(on: socket) }
         let instructions = Instructions(address: place.address, export: export, image: command.image.image)
@@ -97,17 +95,6 @@ struct Serving {
                 log.error("cannot run the command: \(error)")
                 continuation.yield(.commandEnded(ExitStatus.internalError.rawValue))
             }
-        }
-    }
-
-    private func writePidFile(_ path: String) throws {
-        do {
-            let file = try FileDescriptor.open(
-                FilePath(path), .writeOnly, options: [.create, .truncate, .closeOnExec],
-                permissions: [.ownerReadWrite, .groupRead, .otherRead])
-            try file.closeAfter { _ = try file.writeAll(Array("\(Process.identifier)\n".utf8)) }
-        } catch {
-            throw Failure(.cannotOpen, "cannot write the pid file \(path): \(error)")
         }
     }
 }

@@ -9,9 +9,9 @@ import SystemPackage
 enum Terminal {
     /// Shows `prompt` on the controlling terminal and reads a line with echo off.
     ///
-    /// - Returns: nil when there is no terminal, or nothing but the end of input came.
-    /// - Throws: ``Failure`` when the person pressed ctrl-C.
-    static func askPassphrase(_ prompt: String) throws -> Secret? {
+    /// - Returns: nil when there is no terminal.
+    /// - Throws: ``Failure`` when the person typed nothing or pressed ctrl-C.
+    static func askPassphrase(_ prompt: String, _ termination: Termination) throws -> Secret? {
         guard let terminal = try? FileDescriptor.open(FilePath("/dev/tty"), .readWrite, options: .closeOnExec) else {
             return nil
         }
@@ -24,15 +24,20 @@ enum Terminal {
         let interrupt: UInt8 = 3
         unsafe withUnsafeMutableBytes(of: &quiet.c_cc) { unsafe $0[Int(VEOL)] = interrupt }
         guard unsafe tcsetattr(terminal.rawValue, TCSAFLUSH, &quiet) == 0 else { return nil }
-        defer {
-            unsafe tcsetattr(terminal.rawValue, TCSAFLUSH, &saved)
+        let restored = saved
+        let cleanUp = termination.begin {
+            var restored = restored
+            unsafe tcsetattr(terminal.rawValue, TCSAFLUSH, &restored)
             _ = try? terminal.writeAll(Array("\n".utf8))
         }
+        defer { termination.end(cleanUp) }
         _ = try? terminal.writeAll(Array(prompt.utf8))
-        let line = try Process.withTerminationSignalsAllowed { try Secret.readLine(from: terminal) }
+        let line = try Secret.readLine(from: terminal)
         if line.withBytes({ $0.byteCount > 0 && $0.byte(at: $0.byteCount - 1) == interrupt }) {
             throw Failure(.wrongPassphrase, "no passphrase: interrupted")
         }
-        return line.count == 0 ? nil : line.droppingTrailingNewline()
+        let passphrase = line.droppingTrailingNewline()
+        guard passphrase.count > 0 else { throw Failure(.wrongPassphrase, "no passphrase was typed") }
+        return passphrase
     }
 }

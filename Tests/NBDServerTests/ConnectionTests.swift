@@ -175,6 +175,39 @@ import Testing
         #expect(try good.receive(1 << 20) == Array(Self.bytes[..<(1 << 20)]))
     }
 
+    @Test func `a client that vanished before it had anything has transferred nothing`() async throws {
+        let ends = Mutex(0)
+        let server = server(ended: { ends.withLock { $0 += 1 } })
+        for cookie: UInt64 in 0..<30 {
+            let client = try WireClient(server)
+            try client.negotiate()
+            client.send(client.request(0, cookie: cookie, offset: 0, length: 2 << 20))
+            client.close()
+        }
+        for _ in 0..<200 where server.connectionCount > 0 { try await Task.sleep(for: .milliseconds(20)) }
+        try await Task.sleep(for: .milliseconds(200))
+        let before = ends.withLock { $0 }
+        let probe = try WireClient(server)
+        try probe.negotiate()
+        probe.send(probe.request(0, cookie: 1, offset: 0, length: 512))
+        #expect(try probe.reply() == (0, 1))
+        probe.close()
+        for _ in 0..<200 where server.connectionCount > 0 { try await Task.sleep(for: .milliseconds(20)) }
+        #expect(ends.withLock { $0 } == before)
+    }
+
+    @Test func `of an empty disk a good-bye is the whole transfer`() async throws {
+        let ends = Mutex(0)
+        let server = server(MemoryDevice([]), ended: { ends.withLock { $0 += 1 } })
+        let client = try WireClient(server)
+        try client.negotiate()
+        client.send(client.request(2, cookie: 1))
+        #expect(try client.isEnded())
+        client.close()
+        for _ in 0..<200 where ends.withLock({ $0 }) == 0 { try await Task.sleep(for: .milliseconds(20)) }
+        #expect(ends.withLock { $0 } == 1)
+    }
+
     @Test func `a hang-up is noticed whatever came just before it`() async throws {
         let server = server()
         let tails: [(WireClient) -> [UInt8]] = [

@@ -184,6 +184,17 @@ import Testing
         else { throw Problem.unexpected }
     }
 
+    @Test func `what allows no error reply ends the connection without one`() throws {
+        for (flags, type) in [(3, 1), (0, 3)] as [(UInt32, UInt32)] {
+            var handshake = handshake(flags)
+            let result = send(option(type, length: 5000), to: &handshake)
+            guard case .close(reason: "sent an option of 5000 bytes"?) = result.outcome else {
+                throw Problem.unexpected
+            }
+            #expect(result.output.isEmpty)
+        }
+    }
+
     @Test func `a flood of options ends the connection`() throws {
         var handshake = handshake()
         for _ in 0..<Handshake.maximumOptionCount {

@@ -111,7 +111,10 @@ private func converse(_ message: [UInt8]) -> [UInt8] {
     var buffer = [UInt8](repeating: 0, count: 64 << 10)
     while true {
         var event = pollfd(fd: pair[0], events: Int16(POLLIN) | (unsent.isEmpty ? 0 : Int16(POLLOUT)), revents: 0)
-        guard unsafe poll(&event, 1, 5000) > 0 else { preconditionFailure("the server hangs") }
+        let count = unsafe poll(&event, 1, 30_000)
+        // libFuzzer's own timer interrupts.
+        if count < 0, errno == EINTR { continue }
+        guard count > 0 else { preconditionFailure("the server hangs") }
         if event.revents & Int16(POLLOUT) != 0, !unsent.isEmpty {
             let count = unsafe unsent.withUnsafeBytes { bytes in
                 unsafe send(pair[0], bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))

@@ -99,7 +99,6 @@ public struct Qcow2Census: Equatable, Sendable {
             let pieceCount = min(Self.pieceEntries, entryCount - start)
             let entries = try Qcow2Tables.read(file, at: place, count: pieceCount, .mayBlock)
             for (index, raw) in entries.enumerated() where raw != 0 {
-                let name = "the L2 entry at byte \(place + UInt64(index) * 8)"
                 switch Qcow2Entry(l2Entry: raw, clusterBits: header.clusterBits, version: header.version) {
                 case .unallocated: break
                 case .zero(let isReserved):
@@ -107,14 +106,20 @@ public struct Qcow2Census: Equatable, Sendable {
                     if isReserved { allocatedCount += 1 }
                 case .data(let host):
                     allocatedCount += 1
-                    if host.bytes >= dataEnd { note("\(name) points to byte \(host.bytes), outside the file") }
+                    if host.bytes >= dataEnd {
+                        note(
+                            "the L2 entry at byte \(place + UInt64(index) * 8) points to byte \(host.bytes), outside the file"
+                        )
+                    }
                 case .compressed(let cluster):
                     allocatedCount += 1
                     compressedCount += 1
                     if cluster.offset.bytes >= dataEnd {
-                        note("\(name) points to byte \(cluster.offset.bytes), outside the file")
+                        note(
+                            "the L2 entry at byte \(place + UInt64(index) * 8) points to byte \(cluster.offset.bytes), outside the file"
+                        )
                     }
-                case .invalid(let reason): note("\(name) \(reason)")
+                case .invalid(let reason): note("the L2 entry at byte \(place + UInt64(index) * 8) \(reason)")
                 }
             }
         }

@@ -5,7 +5,7 @@
     terminal.py ANSWER COMMAND...
 
 ANSWER is typed once the word "Passphrase" appears; then ctrl-C is typed once "Stop with" appears. Escapes like \\r and
-\\x03 in ANSWER are understood. Prints JSON: the exit status, all that was on the screen, and whether the terminal
+\\x03 in ANSWER are understood; the answer SIGTERM is not typed but sent to the command. Prints JSON: the exit status, all that was on the screen, and whether the terminal
 echoed while the question was open and after it.
 """
 import codecs
@@ -45,7 +45,10 @@ def main():
             asked = True
             time.sleep(0.1)
             echo_while_asking = echoes(settings)
-            os.write(terminal, answer)
+            if answer == b"SIGTERM":
+                os.kill(child, 15)
+            else:
+                os.write(terminal, answer)
         if not served and b"Stop with" in screen:
             served = True
             os.write(terminal, b"\x03")

@@ -54,6 +54,16 @@ struct PromptTests {
         }
     }
 
+    @Test("SIGTERM while it waits for an answer ends it; the echo is on again and no socket is left")
+    func terminated() async throws {
+        try await withImage("right") { disk, image in
+            let screen = try await type("SIGTERM", ["serve", image] + disk.socket)
+            #expect(screen.status == 143)
+            #expect(screen.echoWhileAsking == false && screen.echoAfterwards)
+            #expect(!File.exists(disk.directory.file("s")))
+        }
+    }
+
     @Test("No question is asked for an image that is not encrypted, nor when a file is named")
     func asksNothing() async throws {
         let directory = try TemporaryDirectory()

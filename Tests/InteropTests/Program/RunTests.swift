@@ -72,6 +72,17 @@ struct RunTests {
         }
     }
 
+    @Test("The command cannot read the passphrase from the descriptor that it came from")
+    func passphraseDescriptor() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let disk = SmallDisk(directory)
+        let image = try await disk.encrypted("abc")
+        let line = "exec \(try Program.path) serve \(image) --passphrase-fd 7 --run 'ls /proc/$$/fd' 7< <(echo abc)"
+        let outcome = try await Tool.run("/bin/bash", ["-c", line])
+        #expect(outcome.code == 0 && outcome.output == "0\n1\n2\n", "\(outcome.output)\(outcome.errors)")
+    }
+
     @Test("SIGTERM ends the command, and its status is the program's", arguments: ["TERM", "INT"])
     func terminated(_ signal: String) async throws {
         try await withDisk { disk, image in

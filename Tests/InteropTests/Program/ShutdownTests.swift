@@ -43,7 +43,7 @@ struct ShutdownTests {
     @Test("The pid file of an earlier run is replaced")
     func stalePidFile() async throws {
         try await withDisk { disk, image in
-            let pidFile = try disk.directory.write("pid", text: "123456789 and more\n")
+            let pidFile = try disk.directory.write("pid", text: "123456789\n")
             try await ServerUnderTest.run(
                 ["serve", image, "--pid-file", pidFile] + disk.socket, in: disk.directory
             ) { server in
@@ -51,6 +51,36 @@ struct ShutdownTests {
                 #expect(text == "\(server.processIdentifier)\n")
             }
             #expect(!File.exists(pidFile))
+        }
+    }
+
+    @Test("A pid file is never written over anything else, the image least of all")
+    func foreignPidFile() async throws {
+        try await withDisk { disk, image in
+            let other = try disk.directory.write("notes", text: "123 green bottles\n")
+            for file in [image, other, disk.directory.file("."), "/dev/null"] {
+                let before = try? File.contents(file)
+                let outcome = try await Program.run(["serve", image, "--pid-file", file] + disk.socket)
+                #expect(outcome.code == 64 || outcome.code == 66, "\(outcome.errors)")
+                #expect(before == (try? File.contents(file)))
+            }
+            #expect(!File.exists(disk.directory.file("s")))
+        }
+    }
+
+    @Test("SIGTERM and SIGINT while a passphrase is awaited from a pipe end it and leave nothing", arguments: [15, 2])
+    func waitingForPassphrase(_ signal: Int) async throws {
+        try await withDisk { disk, _ in
+            let image = try await disk.encrypted()
+            let script = """
+                cd "$1" && mkfifo fifo && exec 9<>fifo
+                "$2" serve "$3" --passphrase-file fifo --socket s & child=$!
+                until [ -S s ]; do sleep 0.05; done
+                kill -\(signal) $child; wait $child; echo $?; ls s 2>/dev/null || echo gone
+                """
+            let output = try await Tool.succeed(
+                "bash", ["-c", script, "bash", disk.directory.path, Program.path, image])
+            #expect(output == "\(128 + signal)\ngone\n")
         }
     }
 
@@ -103,7 +133,7 @@ struct ShutdownTests {
                 // The client has seen the end, too.
                 try await group.waitForAll()
             }
-            #expect(ContinuousClock.now - start < .seconds(2))
+            #expect(ContinuousClock.now - start < .seconds(3))
         }
     }
 
@@ -118,7 +148,7 @@ struct ShutdownTests {
                 }
                 start = ContinuousClock.now
             }
-            #expect(ContinuousClock.now - start < .seconds(1))
+            #expect(ContinuousClock.now - start < .seconds(3))
         }
     }
 

@@ -43,15 +43,13 @@ struct ServerUnderTest: Sendable {
         return try #require(kibibytes) * 1024
     }
 
-    /// How many clients are connected: its sockets but for those that listen.
+    /// How many clients are connected, or were and have not been let go.
     var connectionCount: Int {
         get throws {
-            let path = "/proc/\(processIdentifier)/fd"
-            let names = try FileManager.default.contentsOfDirectory(atPath: path)
-            let targets = names.compactMap {
-                try? FileManager.default.destinationOfSymbolicLink(atPath: "\(path)/\($0)")
+            if let socketPath {
+                return try SocketTable.unix(path: socketPath).count { $0.state == SocketTable.unixConnected }
             }
-            return targets.count { $0.hasPrefix("socket:") } - 1
+            return try SocketTable.tcp(port: try #require(port)).count { SocketTable.tcpOpen.contains($0.state) }
         }
     }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Foundation
 import Subprocess
 import SystemPackage
 
@@ -49,7 +50,9 @@ enum Tool {
         _ seconds: Int
     ) async throws -> Outcome {
         let command = ([executable.description] + arguments).joined(separator: " ")
-        var variables: [Environment.Key: String?] = ["LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1"]
+        // Not every user has the directories of nbd-client and mkfs in the path.
+        let path = (ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin") + ":/usr/sbin:/sbin"
+        var variables: [Environment.Key: String?] = ["LC_ALL": "C", "PATH": path, "PYTHONDONTWRITEBYTECODE": "1"]
         for (name, value) in environment {
             if let key = Environment.Key(rawValue: name) { variables[key] = value }
         }

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Dispatch
+import Synchronization
+
+/// What happens at SIGINT, SIGTERM and SIGHUP, from the start of a command to its end.
+///
+/// The first signal goes to the handler, if there is one by then. Without a handler, and at a second signal, the program
+/// cleans up and ends at once.
+final class Termination: Sendable {
+    private typealias Action = @Sendable () -> Void
+
+    private struct State {
+        var cleanUps: [Int: Action] = [:]
+        var nextID = 0
+        var handler: (@Sendable (Int32) -> Void)?
+    }
+
+    private let state = Mutex(State())
+
+    /// Takes the signals from now on. One for each process, which has blocked them in all threads.
+    init() {
+        DispatchQueue(label: "nbdecrypt.signals").async { [self] in
+            while true { take(Process.waitForTerminationSignal()) }
+        }
+    }
+
+    private func take(_ signal: Int32) {
+        let handler = state.withLock { state in
+            defer { state.handler = nil }
+            return state.handler
+        }
+        if let handler { return handler(signal) }
+        let cleanUps = state.withLock { $0.cleanUps.sorted { $0.key > $1.key }.map(\.value) }
+        for cleanUp in cleanUps { cleanUp() }
+        Process.exitNow(128 + signal)
+    }
+
+    /// Gives the first signal to `handler`, on a thread of its own.
+    func handleFirst(_ handler: @escaping @Sendable (Int32) -> Void) {
+        state.withLock { $0.handler = handler }
+    }
+
+    /// Does `cleanUp` if the program is ended before ``end(_:)`` has done it.
+    func begin(_ cleanUp: @escaping @Sendable () -> Void) -> Int {
+        state.withLock { state in
+            state.nextID += 1
+            state.cleanUps[state.nextID] = cleanUp
+            return state.nextID
+        }
+    }
+
+    /// Does what ``begin(_:)`` was given, once.
+    func end(_ id: Int) {
+        state.withLock { $0.cleanUps.removeValue(forKey: id) }?()
+    }
+}
