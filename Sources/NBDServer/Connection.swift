@@ -77,12 +77,9 @@ final class Connection: @unchecked Sendable {
     private var hasTransferred = false
     private var failuresLogged = 0
 
-    /// Ends the connection when the client takes too long.
-    private var deadline: (any DispatchSourceTimer)?
-    private let readSource: any DispatchSourceRead
-    private let writeSource: any DispatchSourceWrite
-    private var isReading = false
-    private var isWriting = false
+    /// Nil before the start.
+    private var watch: SocketWatch?
+    /// The client does not take what is to be sent.
     private var isBlocked = false
     /// Something has been sent since the last bytes were received.
     private var hasSent = false
@@ -99,25 +96,15 @@ final class Connection: @unchecked Sendable {
         self.log[metadataKey: "client"] = "\(id)"
         self.phase = .handshake(Handshake(exports: context.exports))
         self.outbox = Outbox(pool: context.buffers)
-        self.readSource = DispatchSource.makeReadSource(
-            fileDescriptor: socket.descriptor.rawValue, queue: loop.queue)
-        self.writeSource = DispatchSource.makeWriteSource(
-            fileDescriptor: socket.descriptor.rawValue, queue: loop.queue)
     }
 
     /// Greets the client. Called once, on any queue.
     func start() {
         loop.queue.async { [self] in
-            readSource.setEventHandler { [self] in readable() }
-            writeSource.setEventHandler { [self] in writable() }
-            // The descriptor may be closed when neither source watches it any more.
-            let group = DispatchGroup()
-            group.enter()
-            group.enter()
-            readSource.setCancelHandler { group.leave() }
-            writeSource.setCancelHandler { group.leave() }
-            group.notify(queue: loop.queue) { [socket] in socket.close() }
-            setDeadline(context.limits.handshake) { $0.close("did not finish the negotiation in time") }
+            let watch = SocketWatch(
+                socket, queue: loop.queue, readable: { [self] in readable() }, writable: { [self] in writable() })
+            watch.setDeadline(context.limits.handshake) { [self] in close("did not finish the negotiation in time") }
+            self.watch = watch
             send(Handshake.greeting)
             pump()
         }
@@ -138,16 +125,6 @@ final class Connection: @unchecked Sendable {
         loop.queue.async { [self] in close(nil) }
     }
 
-    /// Does `action` after a while, in place of what was to be done before.
-    private func setDeadline(_ interval: DispatchTimeInterval, _ action: @escaping @Sendable (Connection) -> Void) {
-        deadline?.cancel()
-        let timer = DispatchSource.makeTimerSource(queue: loop.queue)
-        timer.setEventHandler { [self] in action(self) }
-        timer.schedule(deadline: .now() + interval)
-        timer.resume()
-        deadline = timer
-    }
-
     // MARK: Events
 
     /// Receives and serves until a reply has left, or nothing more is there.
@@ -156,7 +133,7 @@ final class Connection: @unchecked Sendable {
     /// enough to receive once for each event, unless a reply could be sent, which would have failed after a hang-up.
     private func readable() {
         for _ in 0..<Self.receivesPerTurn {
-            guard !isClosed, isReading else { return }
+            guard !isClosed, watch?.isReading == true else { return }
             hasSent = false
             switch loop.receive(from: socket, appendingTo: &input) {
             case .wouldBlock: return
@@ -260,8 +237,7 @@ final class Connection: @unchecked Sendable {
         case .transmission(let export):
             log.debug("chose export '\(export.name)'")
             phase = .transmission(export)
-            deadline?.cancel()
-            deadline = nil
+            watch?.setDeadline(.never, nil)
             transferThreshold = min(export.device.size, transferThreshold)
             context.observe(.negotiated(id: id))
             // Of an empty disk there is nothing more to transfer.
@@ -443,26 +419,15 @@ final class Connection: @unchecked Sendable {
     private func finish() {
         phase = .drained
         socket.endSending()
-        setDeadline(Self.farewell) { $0.close(nil) }
+        watch?.setDeadline(Self.farewell) { [self] in close(nil) }
     }
 
     private func updateInterest() {
         guard !isClosed else { return }
         let isLeaving = if case .leaving = phase { true } else { false }
         let wantsToRead = !isBlocked && !isPaused && stream == nil && !isLeaving
-        if wantsToRead != isReading {
-            isReading = wantsToRead
-            if wantsToRead {
-                readSource.resume()
-                // A hang-up may have been told while nobody listened.
-                loop.queue.async { [self] in readable() }
-            } else {
-                readSource.suspend()
-            }
-        }
-        if isBlocked != isWriting {
-            isWriting = isBlocked
-            if isBlocked { writeSource.resume() } else { writeSource.suspend() }
+        if watch?.watch(reading: wantsToRead, writing: isBlocked) == true {
+            loop.queue.async { [self] in readable() }
         }
     }
 
@@ -471,16 +436,10 @@ final class Connection: @unchecked Sendable {
         isClosed = true
         if let reason { log.info("\(reason); connection closed") }
         phase = .drained
-        deadline?.cancel()
-        deadline = nil
         input = ReceivedBytes()
         stream = nil
         outbox.releaseAll()
-        // A suspended source would never be cancelled.
-        if !isReading { readSource.resume() }
-        if !isWriting { writeSource.resume() }
-        readSource.cancel()
-        writeSource.cancel()
+        watch?.cancel()
         context.observe(.ended(id: id, bytesRead: bytesRead))
     }
 }
