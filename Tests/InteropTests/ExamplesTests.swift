@@ -145,7 +145,7 @@ struct ExamplesTests {
                 seconds: 300)
             attempts += 1
             if outcome.code == 0 { return outcome }
-            guard attempts < 5, outcome.errors.contains("Unable to get accurate CPU usage") else {
+            guard attempts < 6, outcome.errors.contains("Unable to get accurate CPU usage") else {
                 throw Tool.Failed(outcome)
             }
         }
