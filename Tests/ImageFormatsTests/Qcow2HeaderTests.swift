@@ -192,6 +192,17 @@ import TestSupport
         #expect { try Qcow2Support.check(header) } throws: { "\($0)".contains("does not know: time\u{FFFD}travel;") }
     }
 
+    @Test func `a text from the image that is too long is cut`() throws {
+        var fixture = Qcow2Fixture()
+        fixture.set(UInt32(11), at: 20)
+        fixture.bytes += [UInt8](repeating: 0, count: 32768)
+        fixture.set(UInt64(4096), at: 40)
+        fixture.set(UInt64(2048), at: 48)
+        fixture.addExtension(0x4441_5441, [UInt8](repeating: 0x61, count: 1800))
+        let name = try #require(try fixture.header()?.extensions.dataFileName)
+        #expect(name == String(repeating: "a", count: 1023) + "…")
+    }
+
     @Test func `dirty and corrupt images are read`() throws {
         var fixture = Qcow2Fixture()
         fixture.set(UInt64(3), at: 72)

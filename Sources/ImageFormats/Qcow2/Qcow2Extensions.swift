@@ -82,9 +82,14 @@ public struct Qcow2Extensions: Equatable, Sendable {
         }
     }
 
-    /// Text from an image for a person's terminal: control characters and what is not UTF-8 are replaced.
+    /// The longest text that is shown; backing file names have this limit anyway.
+    private static let maximumTextLength = 1023
+
+    /// Text from an image for a person's terminal: control characters and what is not UTF-8 are replaced, and what is
+    /// too long is cut.
     static func printable(_ bytes: [UInt8]) -> String {
-        String(
+        guard bytes.count <= maximumTextLength else { return printable(Array(bytes.prefix(maximumTextLength))) + "…" }
+        return String(
             String.UnicodeScalarView(
                 String(decoding: bytes, as: UTF8.self).unicodeScalars.map { scalar in
                     switch scalar.properties.generalCategory {
