@@ -11,6 +11,8 @@ public final class MemoryDevice: BlockDevice {
         public var nothingIsCached = false
         /// Reads that touch this byte fail.
         public var unreadableByte: UInt64?
+        /// Called by every read that may block, before it reads: where a test makes it wait.
+        public var gate: (@Sendable () -> Void)?
 
         /// No faults.
         public init() {}
@@ -47,6 +49,7 @@ public final class MemoryDevice: BlockDevice {
         }
         try checkBounds(buffer.byteCount, at: offset, layer: "memory")
         if faults.nothingIsCached, mode == .cachedOnly { throw .wouldBlock }
+        if mode == .mayBlock { faults.gate?() }
         let range = Int(offset)..<(Int(offset) + buffer.byteCount)
         if let byte = faults.unreadableByte, range.contains(Int(byte)) {
             throw .inputOutput("memory: byte \(byte) cannot be read")
