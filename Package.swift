@@ -35,13 +35,17 @@ let package = Package(
     ],
     targets: [
         .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CGcrypt", pkgConfig: "libgcrypt", providers: [.apt(["libgcrypt20-dev"])]),
+        .systemLibrary(name: "CArgon2", pkgConfig: "libargon2", providers: [.apt(["libargon2-dev"])]),
         .systemLibrary(name: "CDeflate", pkgConfig: "libdeflate", providers: [.apt(["libdeflate-dev"])]),
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .systemLibrary(name: "CLibNBD", pkgConfig: "libnbd", providers: [.apt(["libnbd-dev"])]),
         .target(name: "CLinux", cSettings: [.treatAllWarnings(as: .error)]),
         .target(name: "BlockIO", dependencies: ["CLinux", system], swiftSettings: strict),
         .target(name: "ImageFormats", dependencies: ["BlockIO", "CDeflate", "CZstd"], swiftSettings: strict),
-        .target(name: "Crypto", dependencies: ["BlockIO", "CLinux", "COpenSSL", system], swiftSettings: strict),
+        .target(
+            name: "Crypto", dependencies: ["BlockIO", "CLinux", "COpenSSL", "CGcrypt", "CArgon2", system],
+            swiftSettings: strict),
         .target(name: "NBDServer", dependencies: ["BlockIO", "CLinux", logging, system], swiftSettings: strict),
         .executableTarget(
             name: "nbdecrypt",
@@ -57,7 +61,8 @@ let package = Package(
         .testTarget(
             name: "ImageFormatsTests", dependencies: ["BlockIO", "ImageFormats", "TestSupport", system],
             swiftSettings: strict),
-        .testTarget(name: "CryptoTests", dependencies: ["BlockIO", "Crypto", "COpenSSL"], swiftSettings: strict),
+        .testTarget(
+            name: "CryptoTests", dependencies: ["BlockIO", "Crypto", "COpenSSL", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "NBDServerTests", dependencies: ["BlockIO", "NBDServer", "TestSupport", logging, system],
             swiftSettings: strict),

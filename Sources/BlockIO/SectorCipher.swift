@@ -11,7 +11,8 @@ public protocol SectorCipher: Sendable {
     ///
     /// - Parameters:
     ///   - sectors: a multiple of `sectorSize` bytes of ciphertext; plaintext afterwards.
-    ///   - firstSector: the number of the first sector, counted in units of `sectorSize`.
+    ///   - firstSector: the number of the first sector, counted in units of 512 bytes whatever `sectorSize` is, as
+    ///     dm-crypt does for LUKS.
     /// - Throws: ``BlockError`` when the cryptographic library fails.
     func decrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError)
 }
