@@ -44,7 +44,11 @@ let package = Package(
         .target(name: "BlockIO", dependencies: ["CLinux", system], swiftSettings: strict),
         .target(name: "ImageFormats", dependencies: ["BlockIO", "CDeflate", "CZstd"], swiftSettings: strict),
         .target(
-            name: "Crypto", dependencies: ["BlockIO", "CLinux", "COpenSSL", "CGcrypt", "CArgon2", system],
+            name: "CSecureHeap", dependencies: ["COpenSSL", "CGcrypt", "CArgon2"],
+            cSettings: [.treatAllWarnings(as: .error)]),
+        .target(
+            name: "Crypto",
+            dependencies: ["BlockIO", "CLinux", "COpenSSL", "CGcrypt", "CArgon2", "CSecureHeap", system],
             swiftSettings: strict),
         .target(name: "NBDServer", dependencies: ["BlockIO", "CLinux", logging, system], swiftSettings: strict),
         .executableTarget(
@@ -62,7 +66,9 @@ let package = Package(
             name: "ImageFormatsTests", dependencies: ["BlockIO", "ImageFormats", "TestSupport", system],
             swiftSettings: strict),
         .testTarget(
-            name: "CryptoTests", dependencies: ["BlockIO", "Crypto", "COpenSSL", "TestSupport"], swiftSettings: strict),
+            name: "CryptoTests",
+            dependencies: ["BlockIO", "Crypto", "COpenSSL", "CGcrypt", "CSecureHeap", "TestSupport"],
+            swiftSettings: strict),
         .testTarget(
             name: "NBDServerTests", dependencies: ["BlockIO", "NBDServer", "TestSupport", logging, system],
             swiftSettings: strict),

@@ -7,9 +7,17 @@ public struct ByteRange: Equatable, Sendable {
     /// How many bytes.
     public let length: UInt64
 
+    /// Nothing, at the start.
+    public static let empty = ByteRange(unchecked: 0, length: 0)
+
     /// Nil when the end does not fit 64 bits.
     public init?(offset: UInt64, length: UInt64) {
         guard !offset.addingReportingOverflow(length).overflow else { return nil }
+        self.offset = offset
+        self.length = length
+    }
+
+    private init(unchecked offset: UInt64, length: UInt64) {
         self.offset = offset
         self.length = length
     }

@@ -4,33 +4,43 @@ internal import BlockIO
 import COpenSSL
 import Synchronization
 
-/// A block cipher of OpenSSL with its key, for decryption; any number of threads may use it at the same time.
+/// A block cipher of OpenSSL in a mode, with its key; any number of threads may use it at the same time.
 ///
 /// Setting a key costs more than decrypting a sector, so each thread borrows a context that has it already.
 @safe
-final class OpenSSLCipher: Sendable {
+final class OpenSSLCipher: LibraryCipher {
     private let pool = Mutex<[Context]>([])
-    private let algorithm: Algorithm
+    private let name: String
+    private let direction: CipherDirection
     private let key: Secret
 
-    /// The algorithms in use. Data is a whole number of blocks: nothing is padded.
-    enum Algorithm {
-        /// AES with a key of 16 bytes in CBC mode.
-        case aes128CBC
-    }
-
-    init(_ algorithm: Algorithm, key: Secret) {
-        self.algorithm = algorithm
+    /// - Parameter name: as OpenSSL has it, e.g. "AES-128-CBC".
+    /// - Returns: nil when OpenSSL does not have it for a key of this length.
+    init?(_ name: String, _ direction: CipherDirection, key: Secret) {
+        guard let first = Context(name, direction, key) else { return nil }
+        self.name = name
+        self.direction = direction
         self.key = key
+        pool.withLock { $0.append(first) }
     }
 
-    /// Decrypts `bytes`, a whole number of cipher blocks, in place.
-    /// - Parameter iv: the 16 bytes of the initialization vector, as two little-endian words.
-    func decrypt(_ bytes: inout MutableRawSpan, iv: (UInt64, UInt64)) throws(BlockError) {
-        let context = pool.withLock { $0.popLast() } ?? Context(algorithm, key)
+    /// Whether OpenSSL has a cipher with this name for keys of `keySize` bytes.
+    static func offers(_ name: String, keySize: Int) -> Bool {
+        guard let cipher = unsafe EVP_CIPHER_fetch(nil, name, nil) else {
+            ERR_clear_error()
+            return false
+        }
+        defer { unsafe EVP_CIPHER_free(cipher) }
+        return unsafe Int(EVP_CIPHER_get_key_length(cipher)) == keySize
+    }
+
+    func transform(_ bytes: inout MutableRawSpan, unit: Int, vectors: VectorBatch?) throws(BlockError) {
+        guard let context = pool.withLock({ $0.popLast() }) ?? Context(name, direction, key) else {
+            throw .inputOutput("cipher \(name): OpenSSL has no memory for a context")
+        }
         defer { pool.withLock { $0.append(context) } }
-        guard context.decrypt(&bytes, iv: iv) else {
-            throw .inputOutput("cipher: OpenSSL refused to decrypt \(bytes.byteCount) bytes")
+        guard context.transform(&bytes, unit: unit, vectors: vectors) else {
+            throw .inputOutput("cipher \(name): OpenSSL refused \(bytes.byteCount) bytes")
         }
     }
 
@@ -39,37 +49,53 @@ final class OpenSSLCipher: Sendable {
     private final class Context: @unchecked Sendable {
         private let context: OpaquePointer
 
-        init(_ algorithm: Algorithm, _ key: Secret) {
-            guard let context = unsafe EVP_CIPHER_CTX_new() else { fatalError("no memory for a cipher context") }
-            unsafe self.context = unsafe context
-            let cipher =
-                switch algorithm {
-                case .aes128CBC: unsafe EVP_aes_128_cbc()
+        init?(_ name: String, _ direction: CipherDirection, _ key: Secret) {
+            guard OpenSSLCipher.offers(name, keySize: key.count) else { return nil }
+            let made: OpaquePointer? = unsafe SecureHeap.use {
+                guard let context = unsafe EVP_CIPHER_CTX_new() else { return nil }
+                let cipher = unsafe EVP_CIPHER_fetch(nil, name, nil)
+                defer { unsafe EVP_CIPHER_free(cipher) }
+                let done = key.withBytes { key in
+                    unsafe key.withUnsafeBytes { key in
+                        unsafe EVP_CipherInit_ex(
+                            context, cipher, nil, key.baseAddress?.assumingMemoryBound(to: UInt8.self), nil,
+                            direction == .encrypt ? 1 : 0)
+                    }
                 }
-            unsafe precondition(key.count == Int(EVP_CIPHER_get_key_length(cipher)))
-            let done = key.withBytes { key in
-                unsafe key.withUnsafeBytes { key in
-                    unsafe EVP_DecryptInit_ex(
-                        context, cipher, nil, key.baseAddress?.assumingMemoryBound(to: UInt8.self), nil)
+                guard unsafe done == 1 && EVP_CIPHER_CTX_set_padding(context, 0) == 1 else {
+                    unsafe EVP_CIPHER_CTX_free(context)
+                    return nil
                 }
+                return unsafe context
             }
-            unsafe precondition(done == 1 && EVP_CIPHER_CTX_set_padding(context, 0) == 1, "OpenSSL offers no AES")
+            guard let made = unsafe made else { return nil }
+            unsafe self.context = unsafe made
         }
 
         // Frees and wipes the key schedule.
         deinit { unsafe EVP_CIPHER_CTX_free(context) }
 
-        func decrypt(_ bytes: inout MutableRawSpan, iv: (UInt64, UInt64)) -> Bool {
-            var iv = (iv.0.littleEndian, iv.1.littleEndian)
-            let started = unsafe withUnsafeBytes(of: &iv) { iv in
-                unsafe EVP_DecryptInit_ex(
-                    context, nil, nil, nil, iv.baseAddress?.assumingMemoryBound(to: UInt8.self))
-            }
-            guard started == 1, let count = Int32(exactly: bytes.byteCount) else { return false }
+        func transform(_ bytes: inout MutableRawSpan, unit: Int, vectors: VectorBatch?) -> Bool {
+            guard let unitCount = Int32(exactly: unit) else { return false }
             return unsafe bytes.withUnsafeMutableBytes { bytes in
-                let start = unsafe bytes.baseAddress?.assumingMemoryBound(to: UInt8.self)
-                var written: Int32 = 0
-                return unsafe EVP_DecryptUpdate(context, start, &written, start, count) == 1 && written == count
+                for (index, start) in stride(from: 0, to: bytes.count, by: unit).enumerated() {
+                    guard setVector(vectors, index) else { return false }
+                    let place = unsafe bytes.baseAddress?.advanced(by: start).assumingMemoryBound(to: UInt8.self)
+                    var written: Int32 = 0
+                    guard unsafe EVP_CipherUpdate(context, place, &written, place, unitCount) == 1,
+                        written == unitCount
+                    else { return false }
+                }
+                return true
+            }
+        }
+
+        private func setVector(_ vectors: VectorBatch?, _ index: Int) -> Bool {
+            guard let vectors else { return true }
+            return unsafe vectors.withUnsafeBytes { bytes in
+                let vector = unsafe bytes.baseAddress?.advanced(by: index * vectors.size)
+                return unsafe EVP_CipherInit_ex(
+                    context, nil, nil, nil, vector?.assumingMemoryBound(to: UInt8.self), -1) == 1
             }
         }
     }

@@ -48,8 +48,11 @@ public final class Secret: @unchecked Sendable {
     }
 
     /// The first `count` bytes as a secret of their own.
-    public func prefix(_ count: Int) -> Secret {
-        withBytes { bytes in Secret(count: count) { $0.copy(from: bytes.extracting(first: count)) } }
+    public func prefix(_ count: Int) -> Secret { part(0..<count) }
+
+    /// Some of the bytes as a secret of their own.
+    public func part(_ range: Range<Int>) -> Secret {
+        withBytes { bytes in Secret(count: range.count) { $0.copy(from: bytes.extracting(range)) } }
     }
 
     /// The secret without one trailing newline, LF or CR LF, as an editor or `echo` leaves it.

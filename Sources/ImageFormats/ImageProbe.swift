@@ -7,6 +7,8 @@ public enum ImageFormat: String, Sendable, CaseIterable {
     /// The file is the disk.
     case raw
     case qcow2
+    /// LUKS1 or LUKS2.
+    case luks
 }
 
 /// Finds out which format a file has, once, before anybody can change it.
@@ -19,24 +21,43 @@ public enum ImageProbe {
     /// - Throws: ``FormatError`` with code `notRecognised` when no format fits, or `unsupported` for one that is known by
     ///   name only.
     public static func detect(_ device: any BlockDevice) throws(FormatError) -> ImageFormat {
-        let start: [UInt8]
-        do { start = try device.read(count: Int(min(device.size, 128)), at: 0) } catch {
-            throw .unreadable(error.description)
-        }
+        let start = try read(device, at: 0, count: 128)
         guard !start.isEmpty else { throw .notRecognised("the file is empty; name an image file") }
         if start.starts(with: Qcow2Header.magic) { return .qcow2 }
-        // Not text: the last two bytes are 0xBA 0xBE.
-        if start.starts(with: Array("LUKS".utf8) + [0xBA, 0xBE]) {
-            throw .unsupported(
-                "the file holds a LUKS container, which this version of nbdecrypt does not read; "
-                    + "open it with cryptsetup open --readonly")
-        }
+        if try holdsLUKS(device) { return .luks }
         if let other = others.first(where: { start.dropFirst($0.offset).starts(with: $0.magic.utf8) }) {
             throw .unsupported(
                 "the file holds \(other.name), which this version of nbdecrypt does not read; \(other.advice)")
         }
         throw .notRecognised(
             "the contents are of no format that nbdecrypt knows; if the file is a plain disk image, say so with -f raw")
+    }
+
+    /// Does `device` start with a LUKS header, or hold the second copy of one whose first is lost?
+    public static func holdsLUKS(_ device: any BlockDevice) throws(FormatError) -> Bool {
+        // Not text: the last two bytes are 0xBA 0xBE.
+        let magic: [UInt8] = [0xBA, 0xBE]
+        let start = try read(device, at: 0, count: 8)
+        if start.starts(with: Array("LUKS".utf8) + magic) { return true }
+        // LUKS1 while it is being reencrypted.
+        if start == Array("LUKS".utf8) + [0xDE, 0xAD, 0, 1] { return true }
+        for offset in secondLUKS2Headers where try read(device, at: offset, count: 6) == Array("SKUL".utf8) + magic {
+            // hdr_offset: its own place. A header somewhere else belongs to something else.
+            var field = ByteReader(try read(device, at: offset + 256, count: 8))
+            if field.integer(UInt64.self) == offset { return true }
+        }
+        return false
+    }
+
+    /// Where the second copy of a LUKS2 header may lie. Source: LUKS2 On-Disk Format Specification, "Binary Header".
+    private static let secondLUKS2Headers = (14...22).map { 1 << UInt64($0) as UInt64 }
+
+    /// What there is of `count` bytes.
+    private static func read(_ device: any BlockDevice, at offset: UInt64, count: Int) throws(FormatError) -> [UInt8] {
+        guard offset < device.size else { return [] }
+        do { return try device.read(count: Int(min(device.size - offset, UInt64(count))), at: offset) } catch {
+            throw .unreadable(error.description)
+        }
     }
 
     private static let useQEMU = "qemu-nbd serves it"

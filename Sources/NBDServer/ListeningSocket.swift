@@ -11,14 +11,33 @@ public struct ListeningSocket: Sendable {
     /// Where clients find it.
     public let address: SocketAddress
 
+    /// Could ``init(unixPath:)`` make a socket there? Removes a socket that a dead server left behind.
+    ///
+    /// - Throws: ``ListenError`` when it could not, as far as can be told without making one.
+    public static func check(unixPath path: String) throws(ListenError) {
+        guard let address = unixAddress(path) else { throw tooLong(path) }
+        try removeStaleSocket(path, address)
+        let directory = FilePath(path).removingLastComponent().string
+        guard unsafe access(directory.isEmpty ? "." : directory, W_OK | X_OK) == 0 else {
+            throw cannotListen(path, Errno(rawValue: errno))
+        }
+    }
+
+    private static func tooLong(_ path: String) -> ListenError {
+        ListenError("the socket path \(path) is longer than 107 bytes; choose a shorter one with --socket")
+    }
+
+    private static func cannotListen(_ path: String, _ error: Errno) -> ListenError {
+        let advice = error == .noSuchFileOrDirectory ? "; make its directory first" : ""
+        return ListenError("cannot listen on \(path): \(error)\(advice)")
+    }
+
     /// Listens on a Unix socket that only this user may connect to.
     ///
     /// A socket that a dead server left behind is replaced; one that answers is not.
     /// - Throws: ``ListenError``.
     public init(unixPath path: String) throws(ListenError) {
-        guard var address = Self.unixAddress(path) else {
-            throw ListenError("the socket path \(path) is longer than 107 bytes; choose a shorter one with --socket")
-        }
+        guard var address = Self.unixAddress(path) else { throw Self.tooLong(path) }
         let descriptor = try Self.open(AF_UNIX)
         var outcome = Self.bind(descriptor, &address)
         if outcome == .addressInUse {
@@ -30,13 +49,13 @@ public struct ListeningSocket: Sendable {
         }
         if let outcome {
             try? descriptor.close()
-            let advice = outcome == .noSuchFileOrDirectory ? "; make its directory first" : ""
-            throw ListenError("cannot listen on \(path): \(outcome)\(advice)")
+            throw Self.cannotListen(path, outcome)
         }
-        try self.init(listenOn: descriptor, address: .unix(path: path))
+        self.init(bound: descriptor, address: .unix(path: path))
+        try listen()
     }
 
-    /// Listens on every address that `host` stands for.
+    /// Takes every address that `host` stands for; ``listen()`` lets clients come.
     ///
     /// - Parameters:
     ///   - host: a numeric address or a name.
@@ -82,7 +101,7 @@ public struct ListeningSocket: Sendable {
             let advice = error == .addressInUse ? "; choose another port with --port" : ""
             throw ListenError("cannot listen on \(host) port \(port): \(error)\(advice)")
         }
-        try self.init(listenOn: descriptor, address: nil)
+        self.init(bound: descriptor, address: SocketAddress(of: descriptor))
     }
 
     /// Takes over a descriptor that a service manager has opened and bound.
@@ -100,15 +119,20 @@ public struct ListeningSocket: Sendable {
         self.address = SocketAddress(of: descriptor)
     }
 
-    private init(listenOn descriptor: FileDescriptor, address: SocketAddress?) throws(ListenError) {
+    private init(bound descriptor: FileDescriptor, address: SocketAddress) {
+        self.descriptor = descriptor
+        self.address = address
+    }
+
+    /// Lets clients come; before, they are refused. Does nothing to a socket that listens already.
+    /// - Throws: ``ListenError``; the socket is closed then.
+    public func listen() throws(ListenError) {
         // The longest queue there can be: a client that does not wait fails when it is full.
-        guard listen(descriptor.rawValue, Int32(SOMAXCONN)) == 0 else {
+        guard Glibc.listen(descriptor.rawValue, Int32(SOMAXCONN)) == 0 else {
             let error = Errno(rawValue: errno)
-            try? descriptor.close()
+            close()
             throw ListenError("cannot listen: \(error)")
         }
-        self.descriptor = descriptor
-        self.address = address ?? SocketAddress(of: descriptor)
     }
 
     /// The next waiting client.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import BlockIO
+import Crypto
 import NBDServer
 
 /// How the program ends; the numbers are those of sysexits.h.
@@ -35,6 +36,16 @@ struct Failure: Error, CustomStringConvertible {
             switch error.code {
             case .unreadable, .inUse: .cannotOpen
             case .damaged, .unsupported, .notRecognised: .badImage
+            }
+        self.init(status, "\(image): \(error)")
+    }
+
+    /// A container cannot be unlocked.
+    init(_ error: UnlockError, image: String) {
+        let status: ExitStatus =
+            switch error.code {
+            case .wrongSecret: .wrongPassphrase
+            case .refused: .badImage
             }
         self.init(status, "\(image): \(error)")
     }

@@ -3,6 +3,7 @@
 import ArgumentParser
 import BlockIO
 import ImageFormats
+import Logging
 import SystemPackage
 
 /// `nbdecrypt info`
@@ -11,7 +12,8 @@ struct InfoCommand: ParsableCommand {
         commandName: "info",
         abstract: "Show what an image is and how it is encrypted.",
         discussion: """
-            Needs no passphrase, changes nothing, and opens no other file that the image names.
+            Needs no passphrase, changes nothing, and opens no other file that the image names. A LUKS header gets a \
+            verdict: what is strong, what is weak, and the commands that improve it.
 
             \(ExitStatus.explanation)
             """)
@@ -21,13 +23,34 @@ struct InfoCommand: ParsableCommand {
     @Flag(name: .long, help: "Print JSON.")
     var json = false
 
+    @Flag(
+        name: .long,
+        help: "Try the given passphrases, or one that you type, and say which keyslots they open; nothing is served.")
+    var checkPassphrase = false
+
+    @OptionGroup(title: "Passphrase") var secret: SecretOptions
+    @OptionGroup(title: "LUKS") var unlock: UnlockOptions
+
+    func validate() throws {
+        let isNamed = !secret.sources.isEmpty || secret.rawKeyFile != nil || secret.volumeKeyFile != nil
+        guard checkPassphrase || !isNamed else {
+            throw ValidationError("info needs no passphrase; to try one, add --check-passphrase.")
+        }
+    }
+
     func run() throws {
         // Counting the clusters of a large image takes a moment.
-        _ = Termination()
+        let termination = Termination()
+        let log = StandardErrorLog.make(verbosity: 0)
         let report: InfoReport
         do {
             let file = try FileDevice(path: FilePath(image.image), excludesWriters: false)
-            report = try InfoReport(file, path: image.image, format: image.format)
+            var found = try InfoReport(file, path: image.image, format: image.format, luksHeader: unlock.header)
+            if checkPassphrase {
+                let ring = SecretRing(secret, termination: termination, log: log)
+                found.passphraseCheck = try check(found.container, file, ring, log)
+            }
+            report = found
         } catch let error as FormatError {
             throw Failure(error, image: image.image)
         } catch let error as BlockError {
@@ -36,6 +59,21 @@ struct InfoCommand: ParsableCommand {
         Process.printLine(json ? try report.json : report.text)
         if let fault = report.clusters?.firstFault {
             throw Failure(.badImage, "\(image.image): \(fault); the image is damaged or not complete")
+        }
+        if let check = report.passphraseCheck, !check.mayFit {
+            throw Failure(.wrongPassphrase, "\(image.image): none of these opens it")
+        }
+    }
+
+    private func check(
+        _ container: EncryptedContainer, _ file: FileDevice, _ ring: SecretRing, _ log: Logger
+    ) throws -> PassphraseCheck {
+        switch container {
+        case .none: throw Failure(.usage, "\(image.image) is not encrypted: there is no passphrase to check")
+        case .legacyAES(let header):
+            try PassphraseCheck(legacyAES: header, file: file, ring: ring, path: image.image)
+        case .luks(let luks):
+            try PassphraseCheck(luks: luks, ring: ring, options: unlock.unlock, path: image.image, log: log)
         }
     }
 }

@@ -38,8 +38,8 @@ struct InfoReport: Encodable {
     let format: String
     /// In bytes.
     let fileSize: UInt64
-    /// In bytes.
-    let virtualSize: UInt64
+    /// In bytes; nil when the image is not complete enough to tell.
+    private(set) var virtualSize: UInt64?
     private(set) var version: UInt32?
     /// In bytes.
     private(set) var clusterSize: UInt64?
@@ -50,21 +50,45 @@ struct InfoReport: Encodable {
     private(set) var dataFile: String?
     private(set) var snapshots: UInt32?
     private(set) var encryption: Encryption
+    /// The LUKS container of the image, or the one that a guest made on its disk.
+    private(set) var luks: LUKSReport?
     private(set) var clusters: Clusters?
     /// Why `serve` refuses the image; nil when it does not.
     private(set) var refusal: String?
+    /// What the given secrets open.
+    var passphraseCheck: PassphraseCheck?
+    /// For the passphrase check.
+    private(set) var container = EncryptedContainer.none
 
-    /// Examines the tables of `file`, which no data is read from.
-    init(_ file: FileDevice, path: String, format: ImageFormat?) throws {
-        let found = try format ?? ImageProbe.detect(file)
+    private enum CodingKeys: String, CodingKey {
+        case image, format, fileSize, virtualSize, version, clusterSize, compression, refcountBits, features,
+            backingFile
+        case dataFile, snapshots, encryption, luks, clusters, refusal, passphraseCheck
+    }
+
+    /// Examines the tables of `file`, which no data is read from, but for the place where a guest's LUKS header would be.
+    ///
+    /// - Parameter luksHeader: the file with a detached LUKS header.
+    init(_ file: FileDevice, path: String, format: ImageFormat?, luksHeader: String?) throws {
+        let found =
+            if let format { format } else if luksHeader == nil { try ImageProbe.detect(file) } else {
+                (try? ImageProbe.detect(file)) == .qcow2 ? ImageFormat.qcow2 : .luks
+            }
         image = path
         self.format = found.rawValue
         fileSize = file.size
         encryption = Self.encryption(.none, path)
-        guard found == .qcow2 else {
-            virtualSize = file.size
-            return
+        switch found {
+        case .raw: virtualSize = file.size
+        case .luks:
+            let container =
+                try luksHeader.map { try LUKSContainer(data: file, header: $0) } ?? LUKSContainer(file: file)
+            take(container)
+        case .qcow2: try examineQcow2(file, luksHeader)
         }
+    }
+
+    private mutating func examineQcow2(_ file: FileDevice, _ luksHeader: String?) throws {
         guard let header = try Qcow2Header(device: file) else {
             throw FormatError.notRecognised(
                 "the file is not qcow2; leave -f out, or say -f raw if it is a plain disk image")
@@ -80,8 +104,21 @@ struct InfoReport: Encodable {
         backingFile = header.backingFileName
         dataFile = header.extensions.dataFileName
         snapshots = header.snapshotCount
-        encryption = Self.encryption(header.encryption, path)
+        encryption = Self.encryption(header.encryption, image)
         do { try Qcow2Support.check(header) } catch { refusal = error.description }
+        switch header.encryption {
+        case .none:
+            // An image that is refused may need other files to be read.
+            guard refusal == nil else { break }
+            let disk = Qcow2Image(file: file, header: header, cipher: nil)
+            if let luksHeader {
+                take(try LUKSContainer(data: disk, header: luksHeader))
+            } else if let inside = try LUKSContainer(guestDisk: disk) {
+                take(inside)
+            }
+        case .legacyAES: container = .legacyAES(header)
+        case .luks: take(try LUKSContainer(qcow2: header, file: file))
+        }
         // Subclusters change what a table looks like.
         guard !header.features.contains(.extendedL2), header.features.unknownIncompatibleBits.isEmpty else { return }
         let census = try Qcow2Census(file: file, header: header)
@@ -89,6 +126,16 @@ struct InfoReport: Encodable {
             total: census.clusterCount, allocated: census.allocatedCount, compressed: census.compressedCount,
             zero: census.zeroCount, isComplete: census.isComplete, faults: census.faultCount,
             firstFault: census.firstFault)
+    }
+
+    private mutating func take(_ container: LUKSContainer) {
+        self.container = .luks(container)
+        let report = LUKSReport(container, path: image)
+        luks = report
+        virtualSize = report.virtualSize
+        refusal = refusal ?? report.refusal
+        encryption = Encryption(
+            method: "luks", description: "LUKS\(report.version), \(report.cipher), in the \(report.place)")
     }
 
     private static func encryption(_ method: Qcow2Header.Encryption, _ path: String) -> Encryption {
@@ -105,8 +152,7 @@ struct InfoReport: Encodable {
                     "QEMU no longer runs guests from such images",
                 ],
                 nextSteps: [
-                    // A name that looks like an option is none behind its directory.
-                    "nbdecrypt serve \(Instructions.quoted(path.hasPrefix("-") ? "./\(path)" : path)) --run 'qemu-img convert -p -f raw -O qcow2 "
+                    "nbdecrypt serve \(Instructions.fileArgument(path)) --run 'qemu-img convert -p -f raw -O qcow2 "
                         + "--object secret,id=new,file=new-passphrase "
                         + "-o encrypt.format=luks,encrypt.key-secret=new \"$uri\" new.qcow2'"
                 ])
@@ -128,7 +174,7 @@ struct InfoReport: Encodable {
     var text: String {
         var lines: [(String, String)] = [("image", image)]
         lines.append(("format", version.map { "\(format) version \($0)" } ?? format))
-        lines.append(("virtual size", "\(virtualSize) bytes\(Self.rounded(virtualSize))"))
+        lines.append(("virtual size", virtualSize.map { "\($0) bytes\(Self.rounded($0))" } ?? "unknown"))
         lines.append(("file size", "\(fileSize) bytes\(Self.rounded(fileSize))"))
         if let clusterSize { lines.append(("cluster size", "\(clusterSize) bytes")) }
         if let features {
@@ -153,11 +199,17 @@ struct InfoReport: Encodable {
             if clusters.faults > 0 { lines.append(("damage", "\(clusters.faults) entries of the tables are wrong")) }
         }
         lines.append(("encryption", encryption.description))
+        lines += luks?.lines ?? []
         lines += encryption.weaknesses.map { ("weak", $0) }
         if let refusal { lines.append(("serve", "refused: \(refusal)")) }
+        lines += (passphraseCheck?.lines ?? []).map { ("secret", $0) }
         let width = lines.map(\.0.count).max() ?? 0
         let table = lines.map { name, value in
             "\(name):\(String(repeating: " ", count: width - name.count + 1))\(value)"
+        }
+        if let luks, !luks.verdict.commands.isEmpty {
+            return (table + ["To improve it, with a backup at hand, type:"] + luks.verdict.commands.map { "  \($0)" })
+                .joined(separator: "\n")
         }
         guard let step = encryption.nextSteps.first else { return table.joined(separator: "\n") }
         return table.joined(separator: "\n")

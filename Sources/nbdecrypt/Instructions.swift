@@ -51,6 +51,9 @@ struct Instructions {
         return host.contains(":") ? "[\(host.replacing("%", with: "%25"))]" : host
     }
 
+    /// A file name for a shell line; one that looks like an option is none behind its directory.
+    static func fileArgument(_ path: String) -> String { quoted(path.hasPrefix("-") ? "./\(path)" : path) }
+
     /// For the shell.
     static func quoted(_ text: String) -> String {
         let plain = text.utf8.allSatisfy { byte in

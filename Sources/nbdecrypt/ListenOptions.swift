@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
-import Logging
 import NBDServer
-import SystemPackage
 
 /// The options that say where to listen.
 struct ListenOptions: ParsableArguments {
@@ -35,9 +33,10 @@ struct ListenOptions: ParsableArguments {
         }
     }
 
-    /// Opens the sockets.
+    /// Checks the addresses, and takes those that can be taken without letting clients in: what is wrong with them is
+    /// told before anybody types a passphrase.
     /// - Throws: ``Failure``.
-    func open(_ log: Logger) throws -> ListeningPlace {
+    func prepare() throws -> ListeningPlace.Plan {
         do {
             let inherited = try SocketActivation.sockets()
             if !inherited.isEmpty {
@@ -46,53 +45,31 @@ struct ListenOptions: ParsableArguments {
                         .usage,
                         "the service manager passes sockets (LISTEN_FDS): --socket, --bind and --port are of no use")
                 }
-                let place = ListeningPlace(sockets: inherited, privateDirectory: nil, ownsPaths: false)
-                try checkReach(place)
-                return place
+                return .inherited(try withinReach(inherited))
             }
             if let socket {
-                return ListeningPlace(
-                    sockets: [try ListeningSocket(unixPath: Process.absolutePath(socket))], privateDirectory: nil,
-                    ownsPaths: true)
+                let path = Process.absolutePath(socket)
+                try ListeningSocket.check(unixPath: path)
+                return .unix(path: path)
             }
-            if bind != nil || port != nil {
-                let sockets = try ListeningSocket.tcp(host: bind ?? "127.0.0.1", port: port ?? 10809)
-                let place = ListeningPlace(sockets: sockets, privateDirectory: nil, ownsPaths: true)
-                try checkReach(place)
-                return place
-            }
-            return try openPrivate()
+            guard bind != nil || port != nil else { return .privateDirectory }
+            return .tcp(try withinReach(ListeningSocket.tcp(host: bind ?? "127.0.0.1", port: port ?? 10809)))
         } catch let error as ListenError {
             throw Failure(.cannotOpen, error.description)
         }
     }
 
-    private func openPrivate() throws -> ListeningPlace {
-        let parent = Process.environment("XDG_RUNTIME_DIR") ?? Process.environment("TMPDIR") ?? "/tmp"
-        let directory: String
-        do { directory = try Process.makePrivateDirectory(in: parent) } catch {
-            throw Failure(.cannotOpen, "cannot make a directory in \(parent): \(error); choose a place with --socket")
-        }
-        do {
-            let socket = try ListeningSocket(unixPath: Process.absolutePath("\(directory)/nbd.sock"))
-            return ListeningPlace(sockets: [socket], privateDirectory: directory, ownsPaths: true)
-        } catch {
-            Process.removeDirectory(directory)
-            throw error
-        }
-    }
-
     /// The plaintext of an encrypted disk does not cross a network by accident.
-    private func checkReach(_ place: ListeningPlace) throws {
-        guard !insecurePlaintext else { return }
-        for socket in place.sockets {
+    private func withinReach(_ sockets: [ListeningSocket]) throws -> [ListeningSocket] {
+        guard !insecurePlaintext else { return sockets }
+        for socket in sockets {
             if case .tcp(let host, _, isLoopback: false) = socket.address {
-                place.close()
                 throw Failure(
                     .usage,
                     "\(host) can be reached from other machines, and the decrypted disk would cross the network in the "
                         + "clear; use --socket or 127.0.0.1 with an ssh tunnel, or add --insecure-plaintext")
             }
         }
+        return sockets
     }
 }

@@ -10,6 +10,55 @@ struct ListeningPlace {
     /// False when a service manager made the sockets and keeps them.
     let ownsPaths: Bool
 
+    /// Where to listen, once the image is open.
+    enum Plan {
+        /// Sockets of a service manager; their clients wait.
+        case inherited([ListeningSocket])
+        /// Made when it is needed, so that whoever finds it can connect.
+        case unix(path: String)
+        /// The ports are taken, but refuse clients.
+        case tcp([ListeningSocket])
+        /// A Unix socket in a directory of its own.
+        case privateDirectory
+    }
+
+    private init(sockets: [ListeningSocket], privateDirectory: String? = nil, ownsPaths: Bool = true) {
+        self.sockets = sockets
+        self.privateDirectory = privateDirectory
+        self.ownsPaths = ownsPaths
+    }
+
+    /// Lets clients in.
+    /// - Throws: ``Failure``.
+    init(_ plan: Plan) throws {
+        do {
+            switch plan {
+            case .inherited(let sockets): self.init(sockets: sockets, ownsPaths: false)
+            case .unix(let path): self.init(sockets: [try ListeningSocket(unixPath: path)])
+            case .tcp(let sockets):
+                for socket in sockets { try socket.listen() }
+                self.init(sockets: sockets)
+            case .privateDirectory: try self.init(privateDirectoryIn: Process.runtimeDirectory)
+            }
+        } catch let error as ListenError {
+            throw Failure(.cannotOpen, error.description)
+        }
+    }
+
+    private init(privateDirectoryIn parent: String) throws {
+        let directory: String
+        do { directory = try Process.makePrivateDirectory(in: parent) } catch {
+            throw Failure(.cannotOpen, "cannot make a directory in \(parent): \(error); choose a place with --socket")
+        }
+        do {
+            let socket = try ListeningSocket(unixPath: Process.absolutePath("\(directory)/nbd.sock"))
+            self.init(sockets: [socket], privateDirectory: directory)
+        } catch {
+            Process.removeDirectory(directory)
+            throw error
+        }
+    }
+
     /// Where to tell clients to go.
     var address: SocketAddress { sockets[0].address }
 
@@ -18,10 +67,5 @@ struct ListeningPlace {
         guard ownsPaths else { return }
         for socket in sockets { socket.unlink() }
         if let privateDirectory { Process.removeDirectory(privateDirectory) }
-    }
-
-    /// Gives up the sockets before a server has them.
-    func close() {
-        for socket in sockets { socket.close() }
     }
 }

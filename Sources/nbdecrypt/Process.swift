@@ -74,6 +74,9 @@ enum Process {
         _ = try? descriptor.writeAll(Array("\(text)\n".utf8))
     }
 
+    /// Where sockets of this user belong.
+    static var runtimeDirectory: String { environment("XDG_RUNTIME_DIR") ?? environment("TMPDIR") ?? "/tmp" }
+
     /// Makes a directory that only this user can enter, and returns its path.
     static func makePrivateDirectory(in parent: String) throws(Errno) -> String {
         var template = Array("\(parent)/nbdecrypt-XXXXXX".utf8CString)

@@ -20,6 +20,7 @@ struct ServeCommand: AsyncParsableCommand {
     @OptionGroup var image: ImageOptions
     @OptionGroup(title: "Where to listen") var listening: ListenOptions
     @OptionGroup(title: "Passphrase") var secret: SecretOptions
+    @OptionGroup(title: "LUKS") var unlock: UnlockOptions
 
     @Flag(name: .long, help: "Serve even if the passphrase of an AES image does not seem to fit.")
     var noPassphraseCheck = false
@@ -74,16 +75,18 @@ struct ServeCommand: AsyncParsableCommand {
     func run() async throws {
         let log = StandardErrorLog.make(verbosity: verbose)
         Process.raiseDescriptorLimit()
-        // First the sockets, so that a wrong address is told before anybody types a passphrase.
+        // First the addresses, so that a wrong one is told before anybody types a passphrase. Clients come when the keys
+        // are there: none of them waits for a key derivation.
         let termination = Termination()
-        let place = try listening.open(log)
-        let cleanUp = termination.begin { place.remove() }
-        defer { termination.end(cleanUp) }
+        let plan = try listening.prepare()
         let stack = try DeviceStack(
             DeviceStack.Options(
-                path: image.image, format: image.format, secret: secret.source,
+                path: image.image, format: image.format, luksHeader: unlock.header, unlock: unlock.unlock,
                 checksPassphrase: !noPassphraseCheck, allowsDamage: allowDamaged, sharesWithWriters: forceShare),
-            log: log, termination: termination)
+            ring: SecretRing(secret, termination: termination, log: log), log: log)
+        let place = try ListeningPlace(plan)
+        let cleanUp = termination.begin { place.remove() }
+        defer { termination.end(cleanUp) }
         let status = try await Serving(
             command: self, stack: stack, place: place, log: log, termination: termination
         ).run()

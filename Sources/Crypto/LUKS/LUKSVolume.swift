@@ -19,6 +19,8 @@ public struct LUKSVolume: Sendable {
     public let subsystem: String
     /// By rising number. LUKS1: the active ones.
     public let keyslots: [LUKSKeyslot]
+    /// Keyslots of types other than "luks2", e.g. that of a reencryption; by rising number.
+    public let otherKeyslots: [LUKSOtherKeyslot]
     /// By rising number.
     public let digests: [LUKSDigest]
     /// By rising number, which is the order of their data. LUKS1 has one.
@@ -35,7 +37,7 @@ public struct LUKSVolume: Sendable {
     /// Which copy of a LUKS2 header this is; nil for LUKS1.
     public let copy: HeaderCopy?
     /// Sentences for the owner: a damaged copy, what was found in it, and what mends it.
-    public let warnings: [String]
+    public internal(set) var warnings: [String]
 
     /// One of the two copies of a LUKS2 header.
     public struct HeaderCopy: Sendable {
@@ -77,6 +79,20 @@ public struct LUKSKeyslot: Sendable {
         /// Tried before the others.
         case prefer = 2
     }
+}
+
+/// A keyslot that no secret opens: it holds something else than a volume key, or in a way that is not known here.
+public struct LUKSOtherKeyslot: Sendable {
+    /// 0…31.
+    public let number: Int
+    /// E.g. "reencrypt".
+    public let type: String
+    /// What a reencryption does: "encrypt", "reencrypt" or "decrypt"; nil for other types.
+    public let mode: String?
+    /// Where a reencryption goes: "forward" or "backward"; nil for other types.
+    public let direction: String?
+    /// How a reencryption survives a crash, e.g. "checksum"; nil for other types.
+    public let resilience: String?
 }
 
 /// The proof of a volume key.

@@ -54,6 +54,13 @@ public struct Qcow2Header: Equatable, Sendable {
     /// Entries of one L2 table: log2.
     public var l2Bits: Int { clusterBits - 3 }
 
+    /// The area of `file` that holds the LUKS header; empty when there is none.
+    public func luksWindow(in file: any BlockDevice) -> WindowDevice {
+        let place = extensions.luksHeader ?? Qcow2Extensions.LUKSHeader(offset: 0, length: 0)
+        let range = ByteRange(offset: place.offset, length: place.length)
+        return WindowDevice(file, range.flatMap { $0.fits(file.size) ? $0 : nil } ?? .empty)
+    }
+
     static let magic: [UInt8] = [0x51, 0x46, 0x49, 0xFB]  // "QFI\xfb"
     static let version2Length = 72
     static let version3Length = 104
@@ -159,6 +166,15 @@ public struct Qcow2Header: Equatable, Sendable {
             throw .damaged(
                 "qcow2 header: crypt_method", at: 32, found: "2 (LUKS) without the header extension 0x0537be77",
                 allowed: "2 with that extension")
+        }
+        if let header = extensions.luksHeader {
+            let range = ByteRange(offset: header.offset, length: header.length)
+            guard header.offset > 0, header.offset % clusterSize == 0, let range, range.fits(device.size) else {
+                throw .damaged(
+                    "qcow2 header extension 0x0537be77 (LUKS header)", at: UInt64(headerLength),
+                    found: "\(header.length) bytes at byte \(header.offset)",
+                    allowed: "a multiple of \(clusterSize) within the file's \(device.size) bytes")
+            }
         }
     }
 

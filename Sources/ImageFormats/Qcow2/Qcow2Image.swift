@@ -5,7 +5,8 @@ import Synchronization
 
 /// The guest disk of a qcow2 image, decrypted when the image is encrypted.
 ///
-/// Sectors of a legacy AES image are numbered by guest offset. Compressed, zero and unallocated clusters never pass the
+/// Sectors of a legacy AES image are numbered by guest offset, those of a LUKS image by host offset, counted from the first
+/// byte of the file. Compressed, zero and unallocated clusters never pass the
 /// cipher: no program that writes qcow2 encrypts them.
 public final class Qcow2Image: BlockDevice {
     /// The guest disk's length in bytes, whole sectors of 512.
@@ -21,7 +22,7 @@ public final class Qcow2Image: BlockDevice {
 
     /// - Parameters:
     ///   - header: of `file`, and accepted by ``Qcow2Support``.
-    ///   - cipher: decrypts by guest sector; nil exactly when the image is not encrypted.
+    ///   - cipher: of the data; nil exactly when the image is not encrypted.
     public init(file: any BlockDevice, header: Qcow2Header, cipher: (any SectorCipher)?) {
         precondition((cipher != nil) == (header.encryption != .none))
         self.file = file
@@ -121,7 +122,8 @@ public final class Qcow2Image: BlockDevice {
     ) throws(BlockError) {
         try readHost(&part, guest, host, mode)
         guard let cipher else { return }
-        try cipher.decrypt(&part, firstSector: guest.bytes / UInt64(cipher.sectorSize))
+        let numbered = header.encryption == .luks ? host.bytes : guest.bytes
+        try cipher.decrypt(&part, firstSector: numbered / 512)
     }
 
     /// Reads whole or partial clusters from the file.

@@ -25,11 +25,6 @@ public enum Qcow2Support {
         if header.features.contains(.extendedL2) {
             throw refused("has extended L2 entries (subclusters)")
         }
-        if header.encryption == .luks {
-            throw .unsupported(
-                "the image is encrypted with LUKS (crypt_method 2), which this version of nbdecrypt does not read; "
-                    + "use qemu-nbd --image-opts driver=qcow2,encrypt.key-secret=… for it")
-        }
         if header.snapshotCount > 0 {
             throw .unsupported(
                 "the image holds internal snapshots (\(header.snapshotCount)), which this version of nbdecrypt does "

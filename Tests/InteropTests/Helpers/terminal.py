@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a command on a pseudo-terminal and answers its question, as a person would.
+"""Runs a command on a pseudo-terminal and answers its questions, as a person would.
 
-    terminal.py ANSWER COMMAND...
+    terminal.py ANSWERS COMMAND...
 
-ANSWER is typed once the word "Passphrase" appears; then ctrl-C is typed once "Stop with" appears. Escapes like \\r and
-\\x03 in ANSWER are understood; the answer SIGTERM is not typed but sent to the command. Prints JSON: the exit status, all that was on the screen, and whether the terminal
-echoed while the question was open and after it.
+An answer is typed each time the words "Passphrase for" appear; then ctrl-C is typed once "Stop with" appears. ANSWERS are
+separated by "|", and the last one is repeated. Escapes like \\r and \\x03 are understood; the answer SIGTERM is not typed
+but sent to the command. Prints JSON: the exit status, all that was on the screen, how often the question was asked, and
+whether the terminal echoed while it was open and after it.
 """
 import codecs
 import fcntl
@@ -24,7 +25,7 @@ def echoes(terminal):
 
 
 def main():
-    answer = codecs.escape_decode(sys.argv[1].encode())[0]
+    answers = codecs.escape_decode(sys.argv[1].encode())[0].split(b"|")
     # The parent keeps the child's side open too, to ask for the settings even after the child has gone.
     terminal, settings = pty.openpty()
     child = os.fork()
@@ -35,14 +36,16 @@ def main():
             os.dup2(settings, descriptor)
         os.execv(sys.argv[2], sys.argv[2:])
     screen = b""
-    asked = served = False
+    asked = 0
+    served = False
     echo_while_asking = None
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         if select.select([terminal], [], [], 0.05)[0]:
             screen += os.read(terminal, 4096)
-        if not asked and b"Passphrase" in screen:
-            asked = True
+        if screen.count(b"Passphrase for") > asked:
+            answer = answers[min(asked, len(answers) - 1)]
+            asked += 1
             time.sleep(0.1)
             echo_while_asking = echoes(settings)
             if answer == b"SIGTERM":

@@ -43,6 +43,14 @@ struct ServerUnderTest: Sendable {
         return try #require(kibibytes) * 1024
     }
 
+    /// Processor time that it has used so far, in clock ticks.
+    func processorTicks() throws -> Int {
+        let text = try File.text("/proc/\(processIdentifier)/stat")
+        // The name before it may hold anything.
+        let fields = text[(text.lastIndex(of: ")") ?? text.startIndex)...].split(separator: " ")
+        return try #require(Int(fields[12])) + #require(Int(fields[13]))
+    }
+
     /// How many clients are connected, or were and have not been let go.
     var connectionCount: Int {
         get throws {

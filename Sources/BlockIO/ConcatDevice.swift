@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Devices one behind the other, as one device: the segments of a volume.
+public final class ConcatDevice: BlockDevice {
+    private struct Part {
+        let start: UInt64
+        let device: any BlockDevice
+        var end: UInt64 { start + device.size }
+    }
+
+    /// The sum of the parts, in bytes.
+    public let size: UInt64
+    /// Any offset and length is accepted.
+    public let alignment = 1
+    private let parts: [Part]
+
+    /// - Returns: nil when the sum of the sizes does not fit 64 bits.
+    public init?(_ devices: [any BlockDevice]) {
+        var parts: [Part] = []
+        var end: UInt64 = 0
+        for device in devices where device.size > 0 {
+            guard let range = ByteRange(offset: end, length: device.size) else { return nil }
+            parts.append(Part(start: end, device: device.alignment > 1 ? AlignedDevice(device) : device))
+            end = range.end
+        }
+        self.parts = parts
+        self.size = end
+    }
+
+    /// One read of each part that the range touches.
+    public func read(into buffer: inout MutableRawSpan, at offset: UInt64, _ mode: ReadMode) throws(BlockError) {
+        try checkBounds(buffer.byteCount, at: offset, layer: "segments")
+        let end = offset + UInt64(buffer.byteCount)
+        for part in parts where part.start < end && part.end > offset {
+            let first = max(offset, part.start)
+            let range = Int(first - offset)..<Int(min(end, part.end) - offset)
+            try buffer.withSlice(range) { (slice) throws(BlockError) in
+                try part.device.read(into: &slice, at: first - part.start, mode)
+            }
+        }
+    }
+
+    /// What the part says; an extent does not reach into the next one.
+    public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
+        guard limit > 0, let part = parts.first(where: { $0.start <= offset && offset < $0.end }) else {
+            throw .outOfRange("segments: there is no byte \(offset)")
+        }
+        let inside = offset - part.start
+        let extent = try part.device.extent(at: inside, limit: min(limit, part.device.size - inside))
+        return Extent(offset: offset, length: extent.length, kind: extent.kind)
+    }
+}

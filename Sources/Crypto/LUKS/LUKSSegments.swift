@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import BlockIO
+
+/// The segments of a volume as devices.
+///
+/// All of them are used, in the order of their numbers, as the on-disk specification has it.
+public struct LUKSSegments {
+    private let volume: LUKSVolume
+
+    /// - Parameter volume: accepted by ``LUKSSupport``.
+    public init(_ volume: LUKSVolume) { self.volume = volume }
+
+    /// Can every segment be decrypted here, with the key that its digest proves?
+    /// - Throws: ``FormatError`` with code `unsupported`, before anybody types a passphrase.
+    public func check() throws(FormatError) {
+        for segment in volume.segments {
+            guard case .crypt(let encryption, _, _) = segment.kind else { continue }
+            guard let digest = volume.digests.first(where: { $0.segments.contains(segment.number) }) else {
+                throw .unsupported("segment \(segment.number) is encrypted, but no digest proves its key")
+            }
+            let spec = try CipherSpec(encryption)
+            guard let keyslot = volume.keyslots.first(where: { digest.keyslots.contains($0.number) }) else { continue }
+            try spec.check(keySize: keyslot.keySize)
+        }
+    }
+
+    /// A decrypted device for each segment.
+    ///
+    /// - Parameters:
+    ///   - data: holds the segments.
+    ///   - key: the volume key of the segment with a number.
+    public func devices(
+        over data: any BlockDevice, key: (_ segment: Int) -> Secret?
+    ) throws(FormatError) -> [any BlockDevice] {
+        var devices: [any BlockDevice] = []
+        for segment in volume.segments {
+            devices.append(try device(segment, over: data, key: key(segment.number)))
+        }
+        return devices
+    }
+
+    private func device(
+        _ segment: LUKSSegment, over data: any BlockDevice, key: Secret?
+    ) throws(FormatError) -> any BlockDevice {
+        let field = "LUKS segment \(segment.number)"
+        guard segment.offset <= data.size,
+            let range = ByteRange(offset: segment.offset, length: segment.size ?? data.size - segment.offset),
+            range.fits(data.size)
+        else {
+            let end = segment.size.map { " and \($0) bytes" } ?? ""
+            throw .damaged(
+                field, at: segment.offset, found: "offset \(segment.offset)\(end)",
+                allowed: "a place within the \(data.size) bytes of the data",
+                advice: "the image is not complete, or it is a backup of the header: compare it with the original")
+        }
+        let below = data.alignment > 1 ? AlignedDevice(data) : data
+        switch segment.kind {
+        case .linear:
+            guard let whole = ByteRange(offset: range.offset, length: range.length / 512 * 512) else { return below }
+            return WindowDevice(below, whole)
+        case .crypt(let encryption, let sectorSize, let ivTweak):
+            guard let key else { throw .unsupported("\(field) has no key") }
+            let cipher = try CipherSpec(encryption).makeCipher(key: key, sectorSize: sectorSize)
+            guard let device = CryptDevice(WindowDevice(below, range), cipher: cipher, ivTweak: ivTweak) else {
+                throw .damaged(
+                    "\(field): iv_tweak", at: segment.offset, found: ivTweak,
+                    allowed: "a number of the last sector within 64 bits")
+            }
+            return device
+        case .integrity, .other:
+            throw .unsupported("\(field) is of a type that is not read")
+        }
+    }
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import BlockIO
+
+/// What of LUKS this program reads.
+public enum LUKSSupport {
+    /// Refuses, by name, every volume that could not be read in full.
+    ///
+    /// Ciphers and hashes are not looked at: that is for who builds them.
+    /// - Throws: ``FormatError`` with code `unsupported`: one sentence that says what the volume uses and what to do.
+    public static func check(_ volume: LUKSVolume) throws(FormatError) {
+        try checkReencryption(volume)
+        try checkHardware(volume)
+        try checkRequirements(volume)
+        for segment in volume.segments { try check(segment) }
+    }
+
+    private static let notRead = "which nbdecrypt does not read"
+    private static let known = [
+        "offline-reencrypt", "online-reencrypt", "online-reencrypt-v2", "online-reencrypt-v3", "opal", "inline-hw-tags",
+    ]
+
+    private static func checkReencryption(_ volume: LUKSVolume) throws(FormatError) {
+        if volume.requirements.contains("offline-reencrypt") {
+            throw .unsupported(
+                "the LUKS2 volume is in the middle of an offline reencryption (requirement offline-reencrypt), \(notRead); "
+                    + "finish it with cryptsetup-reencrypt of a cryptsetup before 2.5, which began it")
+        }
+        let requirement = volume.requirements.first { $0 == "online-reencrypt" || $0.hasPrefix("online-reencrypt-v") }
+        let keyslot = volume.otherKeyslots.first { $0.type == "reencrypt" }
+        let hasBackup = volume.segments.contains { $0.isBackup }
+        guard requirement != nil || keyslot != nil || hasBackup else { return }
+        // cryptsetup marks the segment that it works on; the mark stays when it is stopped in the middle.
+        let isCrashed = volume.segments.contains { $0.flags.contains("in-reencryption") }
+        var details = [
+            keyslot?.mode.map { "mode \($0)" }, keyslot?.direction.map { "direction \($0)" },
+            keyslot?.resilience.map { "resilience \($0)" },
+            isCrashed ? "state crash: it stopped in the middle of a step" : "state clean: it stopped between two steps",
+        ].compactMap { $0 }
+        if let requirement { details.append("requirement \(requirement)") }
+        throw .unsupported(
+            "the LUKS2 volume is in the middle of a reencryption (\(details.joined(separator: ", "))), \(notRead); "
+                + "finish it with cryptsetup reencrypt --resume-only DEVICE")
+    }
+
+    private static func checkHardware(_ volume: LUKSVolume) throws(FormatError) {
+        let opal = volume.segments.lazy.compactMap { segment in
+            if case .other(let type) = segment.kind, type.hasPrefix("hw-opal") { type } else { nil }
+        }.first
+        if let opal = opal ?? (volume.requirements.contains("opal") ? "opal" : nil) {
+            throw .unsupported(
+                "the LUKS2 volume is encrypted by the drive itself (OPAL, \(opal)), \(notRead): only the drive can decrypt "
+                    + "it; open it with cryptsetup on the machine that has the drive")
+        }
+        if volume.requirements.contains("inline-hw-tags") {
+            throw .unsupported(
+                "the LUKS2 volume keeps authentication tags in the sectors of the drive (requirement inline-hw-tags), "
+                    + "\(notRead); open it with cryptsetup on the machine that has the drive")
+        }
+    }
+
+    private static func checkRequirements(_ volume: LUKSVolume) throws(FormatError) {
+        let unknown = volume.requirements.filter { !known.contains($0) }
+        guard unknown.isEmpty else {
+            throw .unsupported(
+                "the LUKS2 volume must not be opened by programs that do not know its requirements, which nbdecrypt does "
+                    + "not: \(unknown.joined(separator: ", ")); use the version of cryptsetup that made it")
+        }
+    }
+
+    private static func check(_ segment: LUKSSegment) throws(FormatError) {
+        switch segment.kind {
+        case .linear, .crypt: return
+        case .integrity(let encryption, let integrity):
+            throw .unsupported(
+                "segment \(segment.number) of the LUKS2 volume has integrity protection (\(integrity) with \(encryption)), "
+                    + "\(notRead); open it with cryptsetup and copy the disk")
+        case .other(let type):
+            throw .unsupported(
+                "segment \(segment.number) of the LUKS2 volume is of type \(LUKSText.quoted(type)), which nbdecrypt does "
+                    + "not know; use the version of cryptsetup that made it")
+        }
+    }
+}

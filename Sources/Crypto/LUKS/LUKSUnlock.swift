@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import BlockIO
+
+/// Finds the keys of a volume: tries secrets on keyslots, and proves what they hold by the digests.
+///
+/// Sources: LUKS1 On-Disk Format Specification, "Master key recovery"; LUKS2 On-Disk Format Specification, "Keyslots
+/// object" and "Digests object".
+public struct LUKSUnlock {
+    /// What the caller allows and wants.
+    public struct Options: Sendable {
+        /// The cost that a keyslot or a digest may ask for.
+        public var limits = KeyDerivationLimits()
+        /// The only keyslot to try; nil: all of them.
+        public var keyslot: Int?
+        /// Accept data or key material that is not encrypted at all.
+        public var allowsNullCipher = false
+
+        /// The defaults.
+        public init() {}
+    }
+
+    /// A secret with the name of its source, for messages.
+    public struct NamedSecret {
+        /// E.g. "the key file /root/key".
+        public let name: String
+        /// The bytes.
+        public let secret: Secret
+
+        /// - Parameter name: never the contents.
+        public init(name: String, secret: Secret) {
+            self.name = name
+            self.secret = secret
+        }
+    }
+
+    /// A keyslot that has been opened.
+    public struct Opened {
+        /// The digest that proves the key.
+        public let digest: LUKSDigest
+        /// The volume key.
+        public let key: Secret
+        /// Nil when the volume key was given.
+        public let keyslot: Int?
+        /// The source of the secret that fits.
+        public let source: String
+    }
+
+    private let volume: LUKSVolume
+    private let header: any BlockDevice
+    private let options: Options
+    private let willDerive: (_ what: String) -> Void
+
+    /// - Parameters:
+    ///   - header: the device that `volume` was read from.
+    ///   - willDerive: called before every derivation with what is being tried, for a person who waits.
+    public init(
+        _ volume: LUKSVolume, header: any BlockDevice, options: Options,
+        willDerive: @escaping (_ what: String) -> Void = { _ in }
+    ) {
+        self.volume = volume
+        self.header = header
+        self.options = options
+        self.willDerive = willDerive
+    }
+
+    /// Tries every secret on every keyslot that can hold a key of the data, the cheapest first, until all encrypted
+    /// segments have their key.
+    ///
+    /// - Returns: a key for each digest that a segment needs.
+    /// - Throws: ``UnlockError`` when a key is not found.
+    public func open(with secrets: [NamedSecret]) throws(UnlockError) -> [Opened] {
+        try check()
+        var opened: [Opened] = []
+        for digest in neededDigests {
+            let keyslots = try keyslots(of: digest)
+            var trial = Trial()
+            if let found = trial.first(keyslots, secrets, { keyslot, secret in self.attempt(keyslot, digest, secret) })
+            {
+                opened.append(found)
+            } else {
+                throw trial.failure(secrets, hasOnlyOneKeyslot: options.keyslot != nil)
+            }
+        }
+        return opened
+    }
+
+    /// Proves a volume key that was given, without any keyslot.
+    /// - Throws: ``UnlockError`` when it is not the key of all encrypted segments.
+    public func open(volumeKey: NamedSecret) throws(UnlockError) -> [Opened] {
+        try check()
+        var opened: [Opened] = []
+        for digest in neededDigests {
+            try digest.derivation.check(options.limits)
+            willDerive("digest \(digest.number) (\(digest.derivation.description))")
+            guard try proves(digest, volumeKey.secret) else {
+                throw .wrongSecret(
+                    "\(volumeKey.name) holds \(volumeKey.secret.count) bytes which are not the volume key: digest "
+                        + "\(digest.number) does not fit; get the key with cryptsetup luksDump --dump-volume-key")
+            }
+            opened.append(Opened(digest: digest, key: volumeKey.secret, keyslot: nil, source: volumeKey.name))
+        }
+        return opened
+    }
+
+    /// Which keyslots a secret opens; every keyslot is tried.
+    /// - Returns: for each keyslot whether it opens, or why it cannot be tried.
+    public func survey(_ secret: NamedSecret) -> [(keyslot: Int, outcome: Outcome)] {
+        let slots = volume.keyslots.filter { options.keyslot == nil || options.keyslot == $0.number }
+        return slots.sorted(by: Self.isTriedBefore).map { keyslot in
+            guard let digest = volume.digests.first(where: { $0.keyslots.contains(keyslot.number) }) else {
+                return (keyslot.number, .cannotTry("no digest proves its key"))
+            }
+            return (keyslot.number, attempt(keyslot, digest, secret))
+        }
+    }
+
+    /// What became of a secret on a keyslot.
+    public enum Outcome {
+        case opened(Opened)
+        case wrongSecret
+        /// Why.
+        case cannotTry(String)
+    }
+
+    // MARK: Which keyslots
+
+    /// Digests whose keys the encrypted segments need, by rising number.
+    private var neededDigests: [LUKSDigest] {
+        volume.digests.filter { digest in
+            volume.segments.contains { $0.isEncrypted && digest.segments.contains($0.number) }
+        }
+    }
+
+    private func keyslots(of digest: LUKSDigest) throws(UnlockError) -> [LUKSKeyslot] {
+        if let number = options.keyslot {
+            guard let keyslot = volume.keyslots.first(where: { $0.number == number }) else {
+                let numbers = volume.keyslots.map { String($0.number) }.joined(separator: ", ")
+                throw .wrongSecret(
+                    "there is no keyslot \(number); the volume has \(numbers.isEmpty ? "none" : numbers): see nbdecrypt info"
+                )
+            }
+            guard digest.keyslots.contains(number) else {
+                throw .wrongSecret("keyslot \(number) does not hold the key of the data; leave --key-slot out")
+            }
+            return [keyslot]
+        }
+        let candidates = volume.keyslots.filter { digest.keyslots.contains($0.number) && $0.priority != .ignore }
+        guard !candidates.isEmpty else {
+            let ignored = volume.keyslots.filter { digest.keyslots.contains($0.number) }.map {
+                "--key-slot \($0.number)"
+            }
+            let advice =
+                ignored.isEmpty
+                ? "give the volume key with --volume-key-file"
+                : "its keyslots have priority ignore: name one with \(ignored.joined(separator: " or "))"
+            throw .wrongSecret("no keyslot holds the key of the data; \(advice)")
+        }
+        return candidates.sorted(by: Self.isTriedBefore)
+    }
+
+    /// Preferred ones first, then by cost.
+    private static func isTriedBefore(_ first: LUKSKeyslot, _ second: LUKSKeyslot) -> Bool {
+        (second.priority.rawValue, first.derivation.cost, first.number)
+            < (first.priority.rawValue, second.derivation.cost, second.number)
+    }
+
+    private func check() throws(UnlockError) {
+        for segment in volume.segments {
+            guard case .crypt(let encryption, _, _) = segment.kind else { continue }
+            guard let spec = try? CipherSpec(encryption), spec.isNull else { continue }
+            guard options.allowsNullCipher else {
+                throw .refused(
+                    "segment \(segment.number) has the cipher \(encryption): the data is not encrypted, and anybody "
+                        + "could have changed the header to say so; if that is what you expect, add --allow-null-cipher"
+                )
+            }
+        }
+    }
+
+    // MARK: One keyslot
+
+    private func attempt(_ keyslot: LUKSKeyslot, _ digest: LUKSDigest, _ secret: NamedSecret) -> Outcome {
+        do throws(UnlockError) {
+            try digest.derivation.check(options.limits)
+            let cipher = try keyslotCipher(keyslot)
+            let hash = try Self.refusing { () throws(FormatError) in try HashAlgorithm(keyslot.splitHash) }
+            try keyslot.derivation.check(options.limits)
+            willDerive("keyslot \(keyslot.number) (\(keyslot.derivation.description)) with \(secret.name)")
+            let slotKey = try keyslot.derivation.derive(
+                from: secret.secret, count: keyslot.encryptionKeySize, limits: options.limits)
+            let split = try keyMaterial(of: keyslot, key: slotKey, cipher)
+            let key = AntiForensic.merge(split, keySize: keyslot.keySize, stripes: keyslot.stripes, hash: hash)
+            guard try proves(digest, key) else { return .wrongSecret }
+            return .opened(Opened(digest: digest, key: key, keyslot: keyslot.number, source: secret.name))
+        } catch {
+            return .cannotTry(error.description)
+        }
+    }
+
+    private func keyslotCipher(_ keyslot: LUKSKeyslot) throws(UnlockError) -> CipherSpec {
+        let cipher = try Self.refusing { () throws(FormatError) in
+            let spec = try CipherSpec(keyslot.encryption)
+            try spec.check(keySize: keyslot.encryptionKeySize)
+            return spec
+        }
+        guard !cipher.isNull || options.allowsNullCipher else {
+            throw .refused(
+                "its key material is not encrypted (\(keyslot.encryption)): anybody can read and replace it; "
+                    + "if that is what you expect, add --allow-null-cipher")
+        }
+        return cipher
+    }
+
+    /// Reads and decrypts the split key. It may end in a ragged sector, which is encrypted as a whole one.
+    private func keyMaterial(
+        of keyslot: LUKSKeyslot, key: Secret, _ spec: CipherSpec
+    ) throws(UnlockError) -> Secret {
+        let cipher = try Self.refusing { () throws(FormatError) in try spec.makeCipher(key: key, sectorSize: 512) }
+        let (length, overflow) = keyslot.keySize.multipliedReportingOverflow(by: keyslot.stripes)
+        guard !overflow, length > 0, length <= Int(keyslot.area.length) else {
+            throw .refused("its area of \(keyslot.area.length) bytes is too small for its key")
+        }
+        do {
+            let sectors = try Secret(count: (length + 511) / 512 * 512) { (bytes) throws(BlockError) in
+                try AlignedDevice(header).read(into: &bytes, at: keyslot.area.offset, .mayBlock)
+                try cipher.decrypt(&bytes, firstSector: 0)
+            }
+            return sectors.count == length ? sectors : sectors.prefix(length)
+        } catch {
+            throw .refused("its key material cannot be read: \(error)")
+        }
+    }
+
+    private func proves(_ digest: LUKSDigest, _ key: Secret) throws(UnlockError) -> Bool {
+        let derived = try digest.derivation.derive(from: key, count: digest.digest.count, limits: options.limits)
+        // In constant time, though the attacker has the header anyway.
+        return derived.withBytes { derived in
+            var difference: UInt8 = 0
+            for (index, byte) in digest.digest.enumerated() { difference |= byte ^ derived.byte(at: index) }
+            return difference == 0
+        }
+    }
+
+    private static func refusing<Result>(
+        _ body: () throws(FormatError) -> Result
+    ) throws(UnlockError) -> Result {
+        do { return try body() } catch { throw .refused(error.description) }
+    }
+}
+
+/// What happened while secrets were tried on keyslots.
+private struct Trial {
+    private var tried: [Int] = []
+    private var skipped: [(keyslot: Int, reason: String)] = []
+
+    mutating func first(
+        _ keyslots: [LUKSKeyslot], _ secrets: [LUKSUnlock.NamedSecret],
+        _ attempt: (LUKSKeyslot, LUKSUnlock.NamedSecret) -> LUKSUnlock.Outcome
+    ) -> LUKSUnlock.Opened? {
+        keyslots: for keyslot in keyslots {
+            for secret in secrets {
+                switch attempt(keyslot, secret) {
+                case .opened(let opened): return opened
+                case .wrongSecret: if tried.last != keyslot.number { tried.append(keyslot.number) }
+                case .cannotTry(let reason):
+                    skipped.append((keyslot.number, reason))
+                    continue keyslots
+                }
+            }
+        }
+        return nil
+    }
+
+    func failure(_ secrets: [LUKSUnlock.NamedSecret], hasOnlyOneKeyslot: Bool) -> UnlockError {
+        let reasons = skipped.map { "; keyslot \($0.keyslot) was not tried: \($0.reason)" }.joined()
+        guard !tried.isEmpty else {
+            return .refused("no keyslot can be tried\(reasons)")
+        }
+        let names = secrets.map(\.name).joined(separator: ", ")
+        let slots =
+            tried.count == 1
+            ? "1 keyslot (\(tried[0]))"
+            : "\(tried.count) keyslots (\(tried.sorted().map(String.init).joined(separator: ", ")))"
+        let advice =
+            hasOnlyOneKeyslot
+            ? "leave --key-slot out to try all"
+            : "check the spelling, the keyboard layout and whether a newline belongs to it (--key-file takes all bytes of a file)"
+        return .wrongSecret("no keyslot opens with \(names): \(slots) tried\(reasons); \(advice)")
+    }
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import Crypto
+import Logging
+
+/// Opens a LUKS container: header, secrets, segments.
+struct LUKSOpener {
+    /// How messages name the container, e.g. "disk.luks" or "the LUKS container in old.qcow2".
+    let name: String
+    let ring: SecretRing
+    let options: LUKSUnlock.Options
+    let log: Logger
+
+    /// The header at the start of `device`, checked and free of what this program does not do.
+    ///
+    /// - Parameters:
+    ///   - dataSize: of the device with the segments, in bytes, where it is known.
+    ///   - isDetached: the segments lie in another device.
+    static func header(
+        _ device: any BlockDevice, dataSize: UInt64?, isDetached: Bool
+    ) throws(FormatError) -> LUKSVolume {
+        guard let volume = try LUKSVolume.read(from: device, dataSize: dataSize, isDetached: isDetached) else {
+            throw .notRecognised("it holds no LUKS header; check the name, or leave -f out to find out what it is")
+        }
+        return volume
+    }
+
+    /// The decrypted disk, which takes requests of any offset and length.
+    ///
+    /// - Parameters:
+    ///   - header: holds the header, at its start.
+    ///   - data: holds the segments; the same device unless the header is detached.
+    /// - Throws: ``FormatError``, or ``Failure`` with status 77 when no secret fits.
+    func open(header: any BlockDevice, data: any BlockDevice) throws -> (disk: any BlockDevice, description: String) {
+        let volume = try Self.header(header, dataSize: data.size, isDetached: header !== data)
+        let opened = try unlock(volume, header)
+        let parts = try LUKSSegments(volume).devices(over: data) { number -> Secret? in
+            opened.first { $0.digest.segments.contains(number) }?.key
+        }
+        let disk: (any BlockDevice)? = parts.count == 1 ? parts[0] : ConcatDevice(parts)
+        guard let disk, disk.size > 0 else {
+            throw FormatError.damaged(
+                "LUKS data", at: volume.segments.first?.offset ?? 0, found: "no whole sector", allowed: "at least one",
+                advice:
+                    "a file with a header alone is a backup of the header: give the data as IMAGE and it as --header")
+        }
+        return (disk.alignment > 1 ? AlignedDevice(disk) : disk, Self.describe(volume))
+    }
+
+    /// The cipher of a qcow2 image whose LUKS header lies in `window`.
+    func cipher(qcow2Header window: any BlockDevice) throws -> (cipher: any SectorCipher, description: String) {
+        let volume = try Self.header(window, dataSize: nil, isDetached: true)
+        guard volume.version == 1, let segment = volume.segments.first,
+            case .crypt(let encryption, let sectorSize, _) = segment.kind
+        else {
+            throw FormatError.unsupported(
+                "the LUKS header inside the image has version \(volume.version); QEMU writes version 1 only")
+        }
+        guard let key = try unlock(volume, window).first?.key else {
+            throw FormatError.unsupported("the LUKS header inside the image has no digest")
+        }
+        let cipher = try CipherSpec(encryption).makeCipher(key: key, sectorSize: sectorSize)
+        return (cipher, Self.describe(volume))
+    }
+
+    /// E.g. "LUKS2, aes-xts-plain64, decrypted".
+    private static func describe(_ volume: LUKSVolume) -> String {
+        let ciphers: [String] = volume.segments.compactMap { segment in
+            if case .crypt(let encryption, _, _) = segment.kind { encryption } else { nil }
+        }
+        let names = ciphers.enumerated().filter { ciphers.firstIndex(of: $0.element) == $0.offset }.map(\.element)
+        return
+            "LUKS\(volume.version), \(names.isEmpty ? "not encrypted" : names.joined(separator: " and ") + ", decrypted")"
+    }
+
+    private func unlock(_ volume: LUKSVolume, _ header: any BlockDevice) throws -> [LUKSUnlock.Opened] {
+        for warning in volume.warnings { log.warning("\(name): \(warning)") }
+        try LUKSSupport.check(volume)
+        try LUKSSegments(volume).check()
+        let progress = DerivationProgress(log: log)
+        defer { progress.end() }
+        let unlock = LUKSUnlock(volume, header: header, options: options) { what in
+            log.debug("\(name): trying \(what)")
+            progress.begin(what)
+        }
+        do {
+            if let key = try ring.volumeKey() {
+                let opened = try unlock.open(volumeKey: key)
+                log.notice("\(name): the volume key from \(key.name) is right")
+                return opened
+            }
+            guard volume.segments.contains(where: \.isEncrypted) else { return [] }
+            let opened = try ring.open(name) { secrets in
+                do { return try unlock.open(with: secrets) } catch let error as UnlockError {
+                    throw Failure(error, image: name)
+                }
+            }
+            for slot in opened {
+                log.notice("\(name): keyslot \(slot.keyslot ?? 0) opens with \(slot.source)")
+            }
+            return opened
+        } catch let error as UnlockError {
+            throw Failure(error, image: name)
+        }
+    }
+}

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import Crypto
+
+/// What `nbdecrypt info` says of a LUKS container.
+struct LUKSReport: Encodable {
+    struct HeaderCopy: Encodable {
+        let name: String
+        let sequenceID: UInt64
+        /// In bytes.
+        let size: UInt64
+    }
+
+    struct Keyslot: Encodable {
+        let number: Int
+        let type: String
+        let priority: String
+        let keyBits: Int
+        let derivation: String
+        let encryption: String
+        let encryptionKeyBits: Int
+        let splitHash: String
+        /// In bytes from the start of the header.
+        let areaOffset: UInt64
+        /// In bytes.
+        let areaSize: UInt64
+        /// Numbers of the digests that prove what it holds.
+        let digests: [Int]
+    }
+
+    /// A keyslot that no secret opens.
+    struct OtherKeyslot: Encodable {
+        let number: Int
+        let type: String
+    }
+
+    struct Digest: Encodable {
+        let number: Int
+        let derivation: String
+        let keyslots: [Int]
+        let segments: [Int]
+    }
+
+    struct Segment: Encodable {
+        let number: Int
+        let type: String
+        /// In bytes.
+        let offset: UInt64
+        /// In bytes; nil: dynamic.
+        let size: UInt64?
+        var encryption: String?
+        /// In bytes.
+        var sectorSize: Int?
+        /// In units of 512 bytes.
+        var ivTweak: UInt64?
+        var integrity: String?
+        let flags: [String]
+    }
+
+    struct Token: Encodable {
+        let number: Int
+        let type: String
+        let keyslots: [Int]
+    }
+
+    /// "file", "detached header", "qcow2 header" or "guest disk": where the container was found.
+    let place: String
+    let version: Int
+    let uuid: String
+    let label: String
+    let subsystem: String
+    let headerCopy: HeaderCopy?
+    /// In bytes, keyslots included.
+    let headerSize: UInt64
+    let cipher: String
+    let keyBits: Int?
+    let keyslots: [Keyslot]
+    let otherKeyslots: [OtherKeyslot]
+    let digests: [Digest]
+    let segments: [Segment]
+    let tokens: [Token]
+    let requirements: [String]
+    let flags: [String]
+    let warnings: [String]
+    /// Where the first byte of data lies; nil inside qcow2, where the clusters are anywhere.
+    let payloadOffset: UInt64?
+    /// In bytes; nil when the segments do not fit the data.
+    let virtualSize: UInt64?
+    let virtualSizeReason: String
+    /// Where `cryptsetup open` would give another disk.
+    let differences: [String]
+    let verdict: LUKSVerdict
+    /// Why `serve` refuses it; nil when it does not.
+    let refusal: String?
+
+    /// - Parameter path: the file as a person typed it, for commands.
+    init(_ container: LUKSContainer, path: String) {
+        let (volume, guestSize) = (container.volume, container.guestSize)
+        place = container.place
+        version = volume.version
+        uuid = volume.uuid
+        label = volume.label
+        subsystem = volume.subsystem
+        headerCopy = volume.copy.map {
+            HeaderCopy(name: $0.isPrimary ? "primary" : "secondary", sequenceID: $0.sequenceID, size: $0.size)
+        }
+        headerSize = volume.headerSize
+        cipher = volume.segments.map(\.cipherName).joined(separator: ", ")
+        keyBits = volume.keyslots.first.map { $0.keySize * 8 }
+        keyslots = volume.keyslots.map { slot in
+            Keyslot(
+                number: slot.number, type: volume.version == 1 ? "luks1" : "luks2", priority: "\(slot.priority)",
+                keyBits: slot.keySize * 8, derivation: slot.derivation.description, encryption: slot.encryption,
+                encryptionKeyBits: slot.encryptionKeySize * 8, splitHash: slot.splitHash, areaOffset: slot.area.offset,
+                areaSize: slot.area.length,
+                digests: volume.digests.filter { $0.keyslots.contains(slot.number) }.map(\.number))
+        }
+        otherKeyslots = volume.otherKeyslots.map { OtherKeyslot(number: $0.number, type: $0.type) }
+        digests = volume.digests.map {
+            Digest(
+                number: $0.number, derivation: $0.derivation.description, keyslots: $0.keyslots, segments: $0.segments)
+        }
+        segments = volume.segments.map(Segment.init)
+        tokens = volume.tokens.map { Token(number: $0.number, type: $0.type, keyslots: $0.keyslots) }
+        requirements = volume.requirements
+        flags = volume.flags
+        warnings = volume.warnings
+        payloadOffset = guestSize == nil ? volume.segments.first?.offset : nil
+        (virtualSize, virtualSizeReason) = Self.size(volume, container.dataSize, guestSize)
+        differences = guestSize == nil ? Self.differences(volume) : []
+        verdict = LUKSVerdict(
+            volume, isInsideImage: place == "qcow2 header" || place == "guest disk", path: path)
+        do throws(FormatError) {
+            try LUKSSupport.check(volume)
+            try LUKSSegments(volume).check()
+            refusal = nil
+        } catch {
+            refusal = error.description
+        }
+    }
+
+    /// The exact size of the disk, and how it comes about.
+    private static func size(
+        _ volume: LUKSVolume, _ dataSize: UInt64?, _ guestSize: UInt64?
+    ) -> (UInt64?, String) {
+        if let guestSize { return (guestSize, "the size in the qcow2 header; LUKS takes nothing from it") }
+        guard let dataSize else { return (nil, "the data is in another file") }
+        var total: UInt64 = 0
+        var reasons: [String] = []
+        for segment in volume.segments {
+            guard segment.offset <= dataSize else { return (nil, "segment \(segment.number) starts beyond the data") }
+            let rest = segment.size ?? dataSize - segment.offset
+            let unit = UInt64(segment.sectorSize)
+            let (sum, overflow) = total.addingReportingOverflow(rest / unit * unit)
+            guard !overflow, rest <= dataSize - segment.offset else {
+                return (nil, "segment \(segment.number) ends beyond the data")
+            }
+            total = sum
+            let name = volume.segments.count > 1 ? "segment \(segment.number): " : ""
+            let rounding = rest % unit == 0 ? "" : ", rounded down to sectors of \(unit)"
+            reasons.append(
+                segment.size == nil
+                    ? "\(name)\(dataSize) bytes of data less \(segment.offset) before the payload\(rounding)"
+                    : "\(name)\(rest) bytes, as the header says\(rounding)")
+        }
+        return (total, reasons.joined(separator: "; "))
+    }
+
+    /// cryptsetup looks at the first segment only, takes all of the device for it and ignores iv_tweak.
+    private static func differences(_ volume: LUKSVolume) -> [String] {
+        guard volume.version == 2 else { return [] }
+        var found: [String] = []
+        if volume.segments.count > 1 {
+            found.append("cryptsetup open uses segment \(volume.segments[0].number) alone, nbdecrypt all of them")
+        }
+        if case .crypt(_, _, let tweak)? = volume.segments.first?.kind, tweak != 0 {
+            found.append("cryptsetup open ignores the iv_tweak \(tweak) of the first segment, nbdecrypt adds it")
+        }
+        if let size = volume.segments.first?.size, volume.segments.count == 1 {
+            found.append("cryptsetup open takes the whole device for the segment, nbdecrypt its \(size) bytes")
+        }
+        return found
+    }
+}
+
+extension LUKSReport {
+    /// Names and values for people.
+    var lines: [(String, String)] {
+        var lines: [(String, String)] = [("uuid", uuid)]
+        if !label.isEmpty { lines.append(("label", label)) }
+        if !subsystem.isEmpty { lines.append(("subsystem", subsystem)) }
+        if let keyBits { lines.append(("key size", "\(keyBits) bits")) }
+        if let headerCopy {
+            lines.append(
+                ("header copy", "\(headerCopy.name), sequence id \(headerCopy.sequenceID), \(headerCopy.size) bytes"))
+        }
+        lines.append(("header size", "\(headerSize) bytes with the keyslots"))
+        if let payloadOffset { lines.append(("payload offset", "\(payloadOffset) bytes")) }
+        lines.append(("why this size", virtualSizeReason))
+        lines += keyslots.map { slot in
+            let unbound = slot.digests.isEmpty ? ", proved by no digest" : ""
+            let priority = slot.priority == "normal" ? "" : ", priority \(slot.priority)"
+            return (
+                "keyslot \(slot.number)",
+                "\(slot.keyBits) bits, \(slot.derivation), \(slot.encryption)\(priority)\(unbound)"
+            )
+        }
+        lines += otherKeyslots.map { ("keyslot \($0.number)", "type \($0.type), which no passphrase opens") }
+        lines += digests.map { digest in
+            (
+                "digest \(digest.number)",
+                "\(digest.derivation); keyslots \(digest.keyslots), segments \(digest.segments)"
+            )
+        }
+        lines += segments.map { segment in
+            let size = segment.size.map { "\($0) bytes" } ?? "up to the end"
+            let sector = segment.sectorSize.map { ", sectors of \($0) bytes" } ?? ""
+            let tweak = segment.ivTweak.flatMap { $0 == 0 ? nil : ", iv_tweak \($0)" } ?? ""
+            let integrity = segment.integrity.map { ", integrity \($0)" } ?? ""
+            let flags = segment.flags.isEmpty ? "" : ", flags \(segment.flags.joined(separator: " "))"
+            return (
+                "segment \(segment.number)",
+                "\(segment.encryption ?? segment.type) from byte \(segment.offset), \(size)\(sector)\(tweak)\(integrity)\(flags)"
+            )
+        }
+        lines += tokens.map { ("token \($0.number)", "\($0.type), keyslots \($0.keyslots)") }
+        if !requirements.isEmpty { lines.append(("requirements", requirements.joined(separator: ", "))) }
+        if !flags.isEmpty { lines.append(("flags", flags.joined(separator: ", "))) }
+        lines += warnings.map { ("warning", $0) }
+        lines += differences.map { ("differs", $0) }
+        lines += verdict.strong.map { ("strong", $0) }
+        lines += verdict.weak.map { ("weak", $0.what) }
+        return lines
+    }
+}
+
+extension LUKSReport.Segment {
+    init(_ segment: LUKSSegment) {
+        number = segment.number
+        offset = segment.offset
+        size = segment.size
+        flags = segment.flags
+        switch segment.kind {
+        case .linear: type = "linear"
+        case .crypt(let encryption, let sectorSize, let ivTweak):
+            type = "crypt"
+            self.encryption = encryption
+            self.sectorSize = sectorSize
+            self.ivTweak = ivTweak
+        case .integrity(let encryption, let integrity):
+            type = "crypt"
+            self.encryption = encryption
+            self.integrity = integrity
+        case .other(let name): type = name
+        }
+    }
+}
+
+extension LUKSSegment {
+    /// E.g. "aes-xts-plain64", "linear".
+    var cipherName: String {
+        switch kind {
+        case .linear: "linear"
+        case .crypt(let encryption, _, _): encryption
+        case .integrity(let encryption, let integrity): "\(encryption) with \(integrity)"
+        case .other(let name): name
+        }
+    }
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+
+/// The options that name secrets. All that can be repeated are tried.
+struct SecretOptions: ParsableArguments {
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            """
+            Read the passphrase from a file; one newline at its end is not part of it. "-" is standard input. This and \
+            the next two options can be repeated: every secret is tried.
+            """, valueName: "path"))
+    var passphraseFile: [String] = []
+
+    @Option(name: .long, help: ArgumentHelp("Read the passphrase from an open descriptor.", valueName: "n"))
+    var passphraseFd: [Int32] = []
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Use all bytes of a file as the passphrase, a newline at its end too. \"-\" is standard input.",
+            valueName: "path"))
+    var keyFile: [String] = []
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Skip so many bytes of the key file; when repeated, the n-th is for the n-th --key-file.",
+            valueName: "bytes"))
+    var keyFileOffset: [UInt64] = []
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Use only so many bytes of the key file; when repeated, the n-th is for the n-th --key-file.",
+            valueName: "bytes"))
+    var keyFileSize: [Int] = []
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp("For AES images: use the 16 bytes of a file as the key itself.", valueName: "path"))
+    var rawKeyFile: String?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "For LUKS: use the bytes of a file as the volume key; no keyslot is needed.", valueName: "path"))
+    var volumeKeyFile: String?
+
+    /// Only there to say why it is not.
+    @Option(name: .customLong("passphrase"), help: .hidden)
+    var passphraseOnCommandLine: String?
+
+    /// All sources of passphrases that were named, in the order in which they are tried.
+    var sources: [SecretSource] {
+        passphraseFile.map(SecretSource.passphraseFile) + passphraseFd.map(SecretSource.passphraseDescriptor)
+            + keyFile.enumerated().map { index, path in
+                .keyFile(
+                    path, offset: index < keyFileOffset.count ? keyFileOffset[index] : 0,
+                    size: index < keyFileSize.count ? keyFileSize[index] : nil)
+            }
+    }
+
+    func validate() throws {
+        guard passphraseOnCommandLine == nil else {
+            throw ValidationError(
+                "A passphrase on the command line can be seen by everybody; write it to a file and give "
+                    + "--passphrase-file FILE, or leave it out to be asked.")
+        }
+        guard keyFileOffset.count <= keyFile.count, keyFileSize.count <= keyFile.count else {
+            throw ValidationError("--key-file-offset and --key-file-size say what to use of a --key-file; name one.")
+        }
+        guard keyFileSize.allSatisfy({ $0 > 0 }) else {
+            throw ValidationError("--key-file-size takes a number above 0.")
+        }
+        guard Set(passphraseFd).count == passphraseFd.count else {
+            throw ValidationError("A descriptor can be read only once: each --passphrase-fd needs another number.")
+        }
+        guard (passphraseFile + keyFile).count(where: { $0 == "-" }) <= 1 else {
+            throw ValidationError("Standard input can be read only once.")
+        }
+        guard rawKeyFile == nil || (sources.isEmpty && volumeKeyFile == nil) else {
+            throw ValidationError("--raw-key-file is the key itself: no other secret can be given with it.")
+        }
+    }
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Crypto
+import Logging
+
+/// The secrets that are there to open an image: those of the options, or what a person types.
+///
+/// Each is read once and tried on every layer. Releasing the ring wipes them.
+final class SecretRing {
+    /// How often a person may type a passphrase.
+    static let maximumAttempts = 3
+
+    private let options: SecretOptions
+    private let termination: Termination
+    private let log: Logger
+    /// Read when first needed: an image that cannot be opened at all is told before.
+    private lazy var named = Result { try read(options.sources) }
+    private var typed: [LUKSUnlock.NamedSecret] = []
+
+    init(_ options: SecretOptions, termination: Termination, log: Logger) {
+        self.options = options
+        self.termination = termination
+        self.log = log
+    }
+
+    /// The sources named on the command line, for a warning that they are not used; nil when there are none.
+    var names: String? {
+        let sources =
+            options.sources + options.rawKeyFile.map { [.rawKeyFile($0)] }.orNone
+            + options.volumeKeyFile.map { [.volumeKeyFile($0)] }.orNone
+        return sources.isEmpty ? nil : sources.map(\.name).joined(separator: ", ")
+    }
+
+    /// The 16 key bytes of an AES image, if they were given.
+    /// - Throws: ``Failure``.
+    func rawKey() throws -> LUKSUnlock.NamedSecret? {
+        try options.rawKeyFile.map { try read([.rawKeyFile($0)])[0] }
+    }
+
+    /// The volume key of a LUKS container, if it was given.
+    /// - Throws: ``Failure``.
+    func volumeKey() throws -> LUKSUnlock.NamedSecret? {
+        try options.volumeKeyFile.map { try read([.volumeKeyFile($0)])[0] }
+    }
+
+    private func read(_ sources: [SecretSource]) throws -> [LUKSUnlock.NamedSecret] {
+        try sources.map { source in
+            let secret = try source.read()
+            warnUnlessLocked(secret)
+            return LUKSUnlock.NamedSecret(name: source.name, secret: secret)
+        }
+    }
+
+    /// Gives `attempt` the secrets; asks a person, three times, when none were named.
+    ///
+    /// - Parameter attempt: throws a ``Failure`` with status 77 when none of them fits.
+    func open<Result>(_ what: String, _ attempt: ([LUKSUnlock.NamedSecret]) throws -> Result) throws -> Result {
+        let secrets = try named.get()
+        guard secrets.isEmpty else { return try attempt(secrets) }
+        // Another layer may have the passphrase of this one.
+        if !typed.isEmpty, let result = try Self.unlessWrong({ try attempt(typed) }) { return result }
+        for number in 1...Self.maximumAttempts {
+            let secret = try ask(what)
+            do {
+                let result = try attempt([secret])
+                typed.append(secret)
+                return result
+            } catch let failure as Failure where failure.status == .wrongPassphrase && number < Self.maximumAttempts {
+                log.error("\(failure)")
+            }
+        }
+        // The last attempt returns or throws.
+        throw Failure(.wrongPassphrase, "\(what): no passphrase fits")
+    }
+
+    /// The secrets that were named, or the one that a person types.
+    /// - Throws: ``Failure``.
+    func all(_ what: String) throws -> [LUKSUnlock.NamedSecret] {
+        let secrets = try named.get()
+        return try secrets.isEmpty ? [ask(what)] : secrets
+    }
+
+    private static func unlessWrong<Result>(_ body: () throws -> Result) throws -> Result? {
+        do { return try body() } catch let failure as Failure where failure.status == .wrongPassphrase { return nil }
+    }
+
+    private func ask(_ what: String) throws -> LUKSUnlock.NamedSecret {
+        guard let passphrase = try Terminal.askPassphrase("Passphrase for \(what): ", termination) else {
+            throw Failure(
+                .wrongPassphrase,
+                "\(what) is encrypted and there is no terminal to ask for its passphrase; "
+                    + "give it with --passphrase-file FILE (- for standard input) or --passphrase-fd N")
+        }
+        warnUnlessLocked(passphrase)
+        return LUKSUnlock.NamedSecret(name: "the terminal", secret: passphrase)
+    }
+
+    private func warnUnlessLocked(_ secret: Secret) {
+        guard !secret.isLocked else { return }
+        log.warning("the passphrase cannot be locked into memory and may reach the swap; raise RLIMIT_MEMLOCK")
+    }
+}
+
+extension [SecretSource]? {
+    fileprivate var orNone: [SecretSource] { self ?? [] }
+}

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Testing
+
+/// Secrets and keyslots of LUKS containers.
+@Suite("Unlocking LUKS", .fourAtATime)
+struct UnlockTests {
+    @Test("Every secret is tried on every keyslot, the cheapest first, and the log names keyslot and source")
+    func ring() async throws {
+        try await withContainer { maker, path in
+            // Keyslot 1 is dear, keyslot 2 cheap; keyslot 0 lies between.
+            try await maker.addKey("dear", to: path, ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "50000"])
+            try await maker.addKey("third", to: path)
+            let wrong = try maker.directory.write("wrong", text: "no")
+            let third = try maker.directory.write("third", text: "third\n")
+            let dear = try maker.directory.write("dear", text: "dear")
+            let both = try await opens(maker, path, ["--passphrase-file", wrong, "--passphrase-file", third, "-vv"])
+            #expect(both.contains("keyslot 2 opens with the passphrase file \(third)"), "\(both)")
+            let tried = both.matches(of: #/trying keyslot (\d) /#).map { String($0.output.1) }
+            #expect(tried.first == "0" && tried.last == "2" && !tried.contains("1"), "\(both)")
+
+            let last = try await opens(maker, path, ["--passphrase-file", wrong, "--key-file", dear, "-vv"])
+            #expect(last.contains("keyslot 1 opens with the key file \(dear)"), "\(last)")
+            let order = last.matches(of: #/trying keyslot (\d) /#).map { String($0.output.1) }
+            #expect(order == ["0", "0", "2", "2", "1", "1"], "\(last)")
+            #expect(!last.contains("third") && !last.contains("correct horse"), "no secret is shown")
+        }
+    }
+
+    @Test("A keyslot that is named is the only one that is tried")
+    func namedKeyslot() async throws {
+        try await withContainer { maker, path in
+            try await maker.addKey("second", to: path)
+            let file = try maker.directory.write("p", text: "second")
+            let serve = ["serve", path, "--passphrase-file", file, "--socket", maker.directory.file("s")]
+            _ = try await opens(maker, path, ["--passphrase-file", file, "--key-slot", "1"])
+            try await Program.expectRefusal(
+                serve + ["--key-slot", "0"], status: 77, saying: "1 keyslot (0) tried", "leave --key-slot out")
+            try await Program.expectRefusal(
+                serve + ["--key-slot", "7"], status: 77, saying: "there is no keyslot 7", "0, 1")
+            try await Program.expectRefusal(serve + ["--key-slot", "32"], status: 64, saying: "0 to 31")
+        }
+    }
+
+    @Test("Keyslots with priority ignore are tried only by name, preferred ones first")
+    func priorities() async throws {
+        try await withContainer { maker, path in
+            try await maker.addKey("second", to: path, ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "30000"])
+            try await maker.cryptsetup(["config", path, "--key-slot", "1", "--priority", "prefer"])
+            let file = try maker.directory.write("p", text: "second")
+            let log = try await opens(maker, path, ["--passphrase-file", file, "-vv"])
+            #expect(log.matches(of: #/trying keyslot/#).count == 1, "\(log)")
+            try await maker.cryptsetup(["config", path, "--key-slot", "1", "--priority", "ignore"])
+            try await Program.expectRefusal(
+                ["serve", path, "--passphrase-file", file, "--socket", maker.directory.file("s")], status: 77,
+                saying: "1 keyslot (0) tried")
+            _ = try await opens(maker, path, ["--passphrase-file", file, "--key-slot", "1"])
+            try await maker.cryptsetup(["config", path, "--key-slot", "0", "--priority", "ignore"])
+            try await Program.expectRefusal(
+                ["serve", path, "--passphrase-file", file, "--socket", maker.directory.file("s")], status: 77,
+                saying: "priority ignore", "--key-slot 0 or --key-slot 1")
+        }
+    }
+
+    @Test("A wrong passphrase ends with 77, the number of keyslots and what to do", arguments: ["luks1", "luks2"])
+    func wrong(_ type: String) async throws {
+        try await withContainer(type) { maker, path in
+            try await maker.addKey("second", to: path)
+            let file = try maker.directory.write("p", text: "wrong secret")
+            try await Program.expectRefusal(
+                ["serve", path, "--passphrase-file", file, "--socket", maker.directory.file("s")], status: 77,
+                saying: "no keyslot opens with the passphrase file \(file)", "2 keyslots (0, 1) tried", "--key-file")
+            #expect(!File.exists(maker.directory.file("s")))
+        }
+    }
+
+    @Test("A part of a key file, at any offset and of any size, is the secret", arguments: ["luks1", "luks2"])
+    func keyFileParts(_ type: String) async throws {
+        try await withContainer(type) { maker, path in
+            var bytes = [UInt8]((0..<300).map { UInt8(truncatingIfNeeded: $0 &* 7) })
+            bytes.insert(contentsOf: Array("correct horse".utf8), at: 17)
+            let file = try maker.directory.write("k", Data(bytes))
+            let other = try maker.directory.write("other", Data(bytes.reversed()))
+            let exact = ["--key-file-offset", "17", "--key-file-size", "13"]
+            _ = try await opens(maker, path, ["--key-file", file] + exact)
+            _ = try await opens(
+                maker, path,
+                ["--key-file", other, "--key-file-offset", "1", "--key-file-size", "2", "--key-file", file] + exact)
+            let serve = ["serve", path, "--socket", maker.directory.file("s"), "--key-file", file]
+            try await Program.expectRefusal(
+                serve + ["--key-file-offset", "313"], status: 77, saying: "holds 313 bytes", "--key-file-offset 313")
+            try await Program.expectRefusal(
+                serve + ["--key-file-offset", "300", "--key-file-size", "14"], status: 77,
+                saying: "holds 13 bytes from byte 300 on", "--key-file-size 14")
+            try await Program.expectRefusal(serve + ["--key-file-size", "0"], status: 64, saying: "above 0")
+            try await Program.expectRefusal(
+                ["serve", path, "--key-file-offset", "1"], status: 64, saying: "name one")
+        }
+    }
+
+    @Test("The volume key opens without a keyslot, and is proved by the digest", arguments: ["luks1", "luks2"])
+    func volumeKey(_ type: String) async throws {
+        try await withContainer(type) { maker, path in
+            let key = maker.directory.file("volume-key")
+            let passphrase = try maker.directory.write("p", text: "correct horse")
+            try await maker.cryptsetup([
+                "luksDump", "--dump-volume-key", "--volume-key-file", key, "--key-file", passphrase, path,
+            ])
+            try await maker.cryptsetup(["luksKillSlot", path, "0"])
+            let log = try await opens(maker, path, ["--volume-key-file", key])
+            #expect(log.contains("the volume key from the volume key file \(key) is right"))
+            let serve = ["serve", path, "--socket", maker.directory.file("s")]
+            var bytes = try File.contents(key)
+            bytes[5] ^= 1
+            let wrong = try maker.directory.write("wrong-key", bytes)
+            try await Program.expectRefusal(
+                serve + ["--volume-key-file", wrong], status: 77, saying: "not the volume key", "digest 0")
+            let short = try maker.directory.write("short-key", bytes.dropLast())
+            try await Program.expectRefusal(
+                serve + ["--volume-key-file", short], status: 77, saying: "holds \(bytes.count - 1) bytes")
+            try await Program.expectRefusal(
+                serve + ["--passphrase-file", passphrase], status: 77, saying: "no keyslot holds the key",
+                "--volume-key-file")
+        }
+    }
+
+    @Test("What a key derivation may cost is bounded, and options change the bounds")
+    func limits() async throws {
+        try await withContainer(options: [
+            "--pbkdf", "argon2id", "--pbkdf-force-iterations", "4", "--pbkdf-memory", "65536", "--pbkdf-parallel", "2",
+        ]) { maker, path in
+            let file = try maker.directory.write("p", text: "correct horse")
+            let serve = ["serve", path, "--passphrase-file", file, "--socket", maker.directory.file("s")]
+            try await Program.expectRefusal(
+                serve + ["--max-kdf-memory", "65535K"], status: 65, saying: "keyslot 0", "--max-kdf-memory", "64")
+            try await Program.expectRefusal(
+                serve + ["--max-kdf-work", "255M"], status: 65, saying: "keyslot 0", "--max-kdf-work")
+            try await Program.expectRefusal(
+                serve + ["--max-kdf-iterations", "10"], status: 65, saying: "--max-kdf-iterations")
+            _ = try await opens(
+                maker, path, ["--passphrase-file", file, "--max-kdf-memory", "64M", "--max-kdf-work", "256M"])
+            try await Program.expectRefusal(serve + ["--max-kdf-memory", "4X"], status: 64, saying: "--max-kdf-memory")
+        }
+    }
+
+    @Test("Clients never wait for a key derivation: nothing listens before it, and none happens after it")
+    func derivationIsOver() async throws {
+        try await withContainer(options: [
+            "--pbkdf", "argon2id", "--pbkdf-force-iterations", "6", "--pbkdf-memory", "262144", "--pbkdf-parallel", "1",
+        ]) { maker, path in
+            let file = try maker.directory.write("p", text: "correct horse")
+            let arguments = ["serve", path, "--passphrase-file", file, "--socket", maker.directory.file("s")]
+            try await ServerUnderTest.run(arguments, in: maker.directory) { server in
+                let derivation = try server.processorTicks()
+                for _ in 0..<4 { try await Tool.succeed("nbdinfo", [server.uri]) }
+                let clients = try server.processorTicks() - derivation
+                // Four times the derivation would be four times as much.
+                #expect(clients < derivation, "\(clients) after \(derivation)")
+            }
+        }
+    }
+
+    @Test("While the passphrase is missing, no socket is there")
+    func notYetListening() async throws {
+        try await withContainer { maker, path in
+            let line = """
+                mkfifo \(maker.directory.file("pipe"))
+                \(try Program.path) serve \(path) --passphrase-file \(maker.directory.file("pipe")) \
+                --socket \(maker.directory.file("s")) & server=$!
+                sleep 0.5
+                test ! -e \(maker.directory.file("s"))
+                kill $server
+                """
+            try await Tool.shell(line)
+        }
+    }
+
+    @Test("A long derivation is announced")
+    func progress() async throws {
+        try await withContainer(options: [
+            "--pbkdf", "argon2id", "--pbkdf-force-iterations", "60", "--pbkdf-memory", "262144", "--pbkdf-parallel",
+            "1",
+        ]) { maker, path in
+            let file = try maker.directory.write("p", text: "correct horse")
+            let log = try await opens(maker, path, ["--passphrase-file", file])
+            #expect(log.contains("trying keyslot 0 (argon2id"), "\(log)")
+        }
+    }
+
+    /// Serves the container, reads its first and last bytes, and gives what the server logged.
+    private func opens(
+        _ maker: LUKSMaker, _ path: String, _ arguments: [String], sourceLocation: SourceLocation = #_sourceLocation
+    ) async throws -> String {
+        let outcome = try await ServerUnderTest.run(
+            ["serve", path, "--socket", maker.directory.file("s")] + arguments, in: maker.directory,
+            sourceLocation: sourceLocation
+        ) { server in
+            let size = try #require(Int(try await Tool.succeed("nbdinfo", ["--size", server.uri]).dropLast()))
+            #expect(size > 0 && size < maker.size, sourceLocation: sourceLocation)
+        }
+        return outcome.errors
+    }
+
+    private func withContainer(
+        _ type: String = "luks2", options: [String] = LUKSMaker.cheap,
+        _ body: (LUKSMaker, _ path: String) async throws -> Void
+    ) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let maker = LUKSMaker(directory: directory)
+        try await body(maker, try await maker.format(type: type, options))
+    }
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+
+/// Makes LUKS containers with cryptsetup, which needs no device-mapper for AES.
+struct LUKSMaker {
+    let directory: TemporaryDirectory
+    /// In bytes; more than the header.
+    var size = 20 << 20
+
+    /// A key derivation that costs next to nothing.
+    static let cheap = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"]
+
+    /// A container whose ciphertext is noise.
+    func format(
+        _ name: String = "disk.luks", type: String = "luks2", passphrase: String = "correct horse",
+        _ options: [String] = cheap
+    ) async throws -> String {
+        let path = try directory.write(name, noise)
+        try await cryptsetup(
+            ["luksFormat", "--type", type] + options + [path, "-"], passphrase)
+        return path
+    }
+
+    /// Adds a keyslot.
+    func addKey(
+        _ passphrase: String, to path: String, _ options: [String] = cheap, existing: String = "correct horse"
+    ) async throws {
+        let old = try directory.write("existing-key", text: existing)
+        let new = try directory.write("new-key", text: passphrase)
+        try await cryptsetup(["luksAddKey", "--key-file", old] + options + [path, new])
+    }
+
+    /// Runs cryptsetup without questions.
+    @discardableResult
+    func cryptsetup(_ arguments: [String], _ input: String = "") async throws -> String {
+        try await Tool.succeed("cryptsetup", ["--batch-mode"] + arguments, input: Array(input.utf8))
+    }
+
+    private var noise: Data {
+        DiskContents(mark: 0x4C).bytes(at: 0, count: size, .noise)
+    }
+}
