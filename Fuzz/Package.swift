@@ -47,5 +47,17 @@ let package = Package(
             name: "FuzzContentCheck",
             dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
             swiftSettings: strict),
+        .executableTarget(
+            name: "FuzzLUKS1",
+            dependencies: ["FuzzMain", product("BlockIO"), product("Crypto"), product("TestSupport")],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "FuzzLUKS2Header",
+            dependencies: ["FuzzMain", product("BlockIO"), product("Crypto"), product("TestSupport")],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "FuzzLUKS2JSON",
+            dependencies: ["FuzzMain", product("BlockIO"), product("Crypto"), product("TestSupport")],
+            swiftSettings: strict),
     ]
 )

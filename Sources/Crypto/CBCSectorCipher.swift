@@ -28,28 +28,24 @@ final class CBCSectorCipher: SectorCipher {
     /// CBC adds the ciphertext block before to each decrypted block. The chain adds the last block of the sector before
     /// where the sector's own vector belongs; so take the one out and put the other in.
     private func decryptBatch(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
-        let vectors = try vectors.vectors(firstSector: firstSector, count: sectors.byteCount / sectorSize)
-        // The difference between what the chain adds at a sector's start and what belongs there.
-        var corrections = VectorBatch(size: blockSize, count: vectors.count)
-        for sector in 1..<max(1, vectors.count) {
-            let before = sector * sectorSize - blockSize
-            let wanted = vectors.memoryWords(at: sector)
-            corrections.setMemoryWords(
-                (
-                    sectors.memoryWord(at: before) ^ wanted.first,
-                    sectors.memoryWord(at: before + blockSize - 8) ^ wanted.last
-                ), at: sector)
+        let count = sectors.byteCount / sectorSize
+        var vectors = try vectors.vectors(firstSector: firstSector, count: count)
+        let words = blockSize / 8
+        // Of all vectors but the first: the difference between what the chain adds and what belongs there.
+        vectors.withWords { vectors in
+            for sector in 1..<max(1, count) {
+                let before = sector * sectorSize - blockSize
+                for word in 0..<words { vectors[sector * words + word] ^= sectors.memoryWord(at: before + 8 * word) }
+            }
         }
         try cipher.transform(&sectors, unit: sectors.byteCount, vectors: vectors)
-        for sector in 1..<max(1, vectors.count) {
-            let start = sector * sectorSize
-            let correction = corrections.memoryWords(at: sector)
-            // In a block of 8 bytes, first and last word are the same one.
-            sectors.storeBytes(
-                of: sectors.memoryWord(at: start) ^ correction.first, toByteOffset: start, as: UInt64.self)
-            if blockSize == 16 {
-                let word = sectors.memoryWord(at: start + 8) ^ correction.last
-                sectors.storeBytes(of: word, toByteOffset: start + 8, as: UInt64.self)
+        vectors.withWords { vectors in
+            for sector in 1..<max(1, count) {
+                for word in 0..<words {
+                    let place = sector * sectorSize + 8 * word
+                    let mended = sectors.memoryWord(at: place) ^ vectors[sector * words + word]
+                    sectors.storeBytes(of: mended, toByteOffset: place, as: UInt64.self)
+                }
             }
         }
     }

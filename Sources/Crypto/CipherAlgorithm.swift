@@ -32,7 +32,7 @@ struct CipherAlgorithm: Sendable, Equatable {
     static let all: [CipherAlgorithm] = [
         .init(
             "aes", blockSize: 16, [16: ("AES-128", "AES"), 24: ("AES-192", "AES192"), 32: ("AES-256", "AES256")],
-            fasterInOpenSSL: [.cbc, .ecb, .ctr]),
+            fasterInOpenSSL: [.ecb]),
         .init("serpent", blockSize: 16, [16: (nil, "SERPENT128"), 24: (nil, "SERPENT192"), 32: (nil, "SERPENT256")]),
         .init("twofish", blockSize: 16, [16: (nil, "TWOFISH128"), 32: (nil, "TWOFISH")]),
         .init(

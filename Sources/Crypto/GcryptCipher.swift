@@ -39,7 +39,7 @@ final class GcryptCipher: LibraryCipher {
         return Handle(name, mode, .decrypt, key) != nil
     }
 
-    func transform(_ bytes: inout MutableRawSpan, unit: Int, vectors: VectorBatch?) throws(BlockError) {
+    func transform(_ bytes: inout MutableRawSpan, unit: Int, vectors: borrowing VectorBatch) throws(BlockError) {
         guard let handle = pool.withLock({ $0.popLast() }) ?? Handle(name, mode, direction, key) else {
             throw .inputOutput("cipher \(name): libgcrypt has no memory for a handle")
         }
@@ -95,31 +95,35 @@ final class GcryptCipher: LibraryCipher {
         // Frees and wipes the key schedule.
         deinit { unsafe gcry_cipher_close(handle) }
 
-        func transform(_ bytes: inout MutableRawSpan, unit: Int, vectors: VectorBatch?) -> gcry_error_t {
-            unsafe bytes.withUnsafeMutableBytes { bytes in
-                for (index, start) in stride(from: 0, to: bytes.count, by: unit).enumerated() {
-                    var error = setVector(vectors, index)
-                    guard error == 0 else { return error }
-                    let place = unsafe bytes.baseAddress?.advanced(by: start)
-                    error =
-                        switch direction {
-                        case .decrypt: unsafe gcry_cipher_decrypt(handle, place, unit, nil, 0)
-                        case .encrypt: unsafe gcry_cipher_encrypt(handle, place, unit, nil, 0)
-                        }
-                    guard error == 0 else { return error }
+        func transform(_ bytes: inout MutableRawSpan, unit: Int, vectors: borrowing VectorBatch) -> gcry_error_t {
+            let vectorSize = vectors.size
+            return unsafe vectors.withStart { vector in
+                unsafe bytes.withUnsafeMutableBytes { bytes in
+                    var vector = unsafe vector
+                    for start in stride(from: 0, to: bytes.count, by: unit) {
+                        let error = unsafe transform(bytes.baseAddress?.advanced(by: start), unit, vector, vectorSize)
+                        guard error == 0 else { return error }
+                        unsafe vector = vector?.advanced(by: vectorSize)
+                    }
+                    return 0
                 }
-                return 0
             }
         }
 
-        private func setVector(_ vectors: VectorBatch?, _ index: Int) -> gcry_error_t {
-            guard let vectors else { return 0 }
-            return unsafe vectors.withUnsafeBytes { bytes in
-                let vector = unsafe bytes.baseAddress?.advanced(by: index * vectors.size)
-                return switch mode {
-                case .ctr: unsafe gcry_cipher_setctr(handle, vector, vectors.size)
-                case .ecb, .cbc, .xts: unsafe gcry_cipher_setiv(handle, vector, vectors.size)
-                }
+        private func transform(
+            _ place: UnsafeMutableRawPointer?, _ count: Int, _ vector: UnsafeRawPointer?, _ vectorSize: Int
+        ) -> gcry_error_t {
+            if let vector = unsafe vector {
+                let error =
+                    switch mode {
+                    case .ctr: unsafe gcry_cipher_setctr(handle, vector, vectorSize)
+                    case .ecb, .cbc, .xts: unsafe gcry_cipher_setiv(handle, vector, vectorSize)
+                    }
+                guard error == 0 else { return error }
+            }
+            return switch direction {
+            case .decrypt: unsafe gcry_cipher_decrypt(handle, place, count, nil, 0)
+            case .encrypt: unsafe gcry_cipher_encrypt(handle, place, count, nil, 0)
             }
         }
     }

@@ -9,9 +9,9 @@ protocol LibraryCipher: Sendable {
     /// - Parameters:
     ///   - bytes: a whole number of units.
     ///   - unit: a whole number of cipher blocks.
-    ///   - vectors: as many as there are units, at least; nil for a mode without vectors.
+    ///   - vectors: as many as there are units, at least; none for a mode without vectors.
     /// - Throws: ``BlockError`` when the library fails.
-    func transform(_ bytes: inout MutableRawSpan, unit: Int, vectors: VectorBatch?) throws(BlockError)
+    func transform(_ bytes: inout MutableRawSpan, unit: Int, vectors: borrowing VectorBatch) throws(BlockError)
 }
 
 /// What a ``LibraryCipher`` does.

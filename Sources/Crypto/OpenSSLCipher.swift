@@ -34,7 +34,7 @@ final class OpenSSLCipher: LibraryCipher {
         return unsafe Int(EVP_CIPHER_get_key_length(cipher)) == keySize
     }
 
-    func transform(_ bytes: inout MutableRawSpan, unit: Int, vectors: VectorBatch?) throws(BlockError) {
+    func transform(_ bytes: inout MutableRawSpan, unit: Int, vectors: borrowing VectorBatch) throws(BlockError) {
         guard let context = pool.withLock({ $0.popLast() }) ?? Context(name, direction, key) else {
             throw .inputOutput("cipher \(name): OpenSSL has no memory for a context")
         }
@@ -75,28 +75,29 @@ final class OpenSSLCipher: LibraryCipher {
         // Frees and wipes the key schedule.
         deinit { unsafe EVP_CIPHER_CTX_free(context) }
 
-        func transform(_ bytes: inout MutableRawSpan, unit: Int, vectors: VectorBatch?) -> Bool {
+        func transform(_ bytes: inout MutableRawSpan, unit: Int, vectors: borrowing VectorBatch) -> Bool {
             guard let unitCount = Int32(exactly: unit) else { return false }
-            return unsafe bytes.withUnsafeMutableBytes { bytes in
-                for (index, start) in stride(from: 0, to: bytes.count, by: unit).enumerated() {
-                    guard setVector(vectors, index) else { return false }
-                    let place = unsafe bytes.baseAddress?.advanced(by: start).assumingMemoryBound(to: UInt8.self)
+            let vectorSize = vectors.size
+            return unsafe vectors.withStart { vector in
+                unsafe bytes.withUnsafeMutableBytes { bytes in
+                    var vector = unsafe vector
                     var written: Int32 = 0
-                    guard unsafe EVP_CipherUpdate(context, place, &written, place, unitCount) == 1,
-                        written == unitCount
-                    else { return false }
+                    for start in stride(from: 0, to: bytes.count, by: unit) {
+                        let place = unsafe bytes.baseAddress?.advanced(by: start).assumingMemoryBound(to: UInt8.self)
+                        guard unsafe setVector(vector),
+                            unsafe EVP_CipherUpdate(context, place, &written, place, unitCount) == 1,
+                            written == unitCount
+                        else { return false }
+                        unsafe vector = vector?.advanced(by: vectorSize)
+                    }
+                    return true
                 }
-                return true
             }
         }
 
-        private func setVector(_ vectors: VectorBatch?, _ index: Int) -> Bool {
-            guard let vectors else { return true }
-            return unsafe vectors.withUnsafeBytes { bytes in
-                let vector = unsafe bytes.baseAddress?.advanced(by: index * vectors.size)
-                return unsafe EVP_CipherInit_ex(
-                    context, nil, nil, nil, vector?.assumingMemoryBound(to: UInt8.self), -1) == 1
-            }
+        private func setVector(_ vector: UnsafeRawPointer?) -> Bool {
+            guard let vector = unsafe vector?.assumingMemoryBound(to: UInt8.self) else { return true }
+            return unsafe EVP_CipherInit_ex(context, nil, nil, nil, vector, -1) == 1
         }
     }
 }

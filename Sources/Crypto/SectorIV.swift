@@ -41,34 +41,55 @@ struct SectorIV: Sendable {
     /// - Parameter firstSector: in units of 512 bytes. What is more than 64 bits is dropped, as dm-crypt does.
     func vectors(firstSector: UInt64, count: Int) throws(BlockError) -> VectorBatch {
         var batch = VectorBatch(size: size, count: count)
-        for index in 0..<count {
-            let distance = UInt64(index * (sectorSize / 512))
-            let number = firstSector.addingReportingOverflow(distance).partialValue
-            switch kind {
-            case .plain: batch.setLittleEndian(number & 0xFFFF_FFFF, at: index)
-            case .plain64, .essiv: batch.setLittleEndian(number, at: index)
-            case .plain64be: batch.setBigEndian(number, at: index)
-            case .null: break
-            case .benbi(let shift):
-                batch.setBigEndian((number << UInt64(shift)).addingReportingOverflow(1).partialValue, at: index)
-            case .eboiv:
-                let byte = number.multipliedReportingOverflow(by: UInt64(sectorSize)).partialValue
-                batch.setLittleEndian(byte, at: index)
-            }
-        }
+        setNumbers(in: &batch, firstSector)
         switch kind {
-        case .plain, .plain64, .plain64be, .null, .benbi: break
+        case .plain, .plain64, .plain64be, .null, .benbi: return batch
         case .essiv(let cipher):
             try batch.withMutableBytes { (bytes) throws(BlockError) in
-                try cipher.transform(&bytes, unit: bytes.byteCount, vectors: nil)
+                try cipher.transform(&bytes, unit: bytes.byteCount, vectors: .none)
             }
+            return batch
         case .eboiv(let cipher):
             var encrypted = VectorBatch(size: size, count: count)
             try encrypted.withMutableBytes { (bytes) throws(BlockError) in
                 try cipher.transform(&bytes, unit: size, vectors: batch)
             }
-            batch = encrypted
+            return encrypted
         }
-        return batch
+    }
+
+    /// Stores what is made of the numbers before anything is encrypted.
+    private func setNumbers(in batch: inout VectorBatch, _ firstSector: UInt64) {
+        let step = UInt64(sectorSize / 512)
+        switch kind {
+        case .plain: batch.setEach(from: firstSector, step) { $0.setLittleEndian($1 & 0xFFFF_FFFF, at: $2) }
+        case .plain64, .essiv: batch.setEach(from: firstSector, step) { $0.setLittleEndian($1, at: $2) }
+        case .plain64be: batch.setEach(from: firstSector, step) { $0.setBigEndian($1, at: $2) }
+        case .null: break
+        case .benbi(let shift):
+            let shift = UInt64(shift)
+            batch.setEach(from: firstSector, step) {
+                $0.setBigEndian(($1 << shift).addingReportingOverflow(1).partialValue, at: $2)
+            }
+        case .eboiv:
+            let size = UInt64(sectorSize)
+            batch.setEach(from: firstSector, step) {
+                $0.setLittleEndian($1.multipliedReportingOverflow(by: size).partialValue, at: $2)
+            }
+        }
+    }
+}
+
+extension VectorBatch {
+    /// Calls `set` with each index and the number of its sector.
+    @inline(__always)
+    fileprivate mutating func setEach(
+        from firstSector: UInt64, _ step: UInt64, _ set: (inout VectorBatch, UInt64, Int) -> Void
+    ) {
+        var number = firstSector
+        for index in 0..<count {
+            set(&self, number, index)
+            number = number.addingReportingOverflow(step).partialValue
+        }
     }
 }

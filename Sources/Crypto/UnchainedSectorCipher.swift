@@ -18,7 +18,7 @@ final class UnchainedSectorCipher: SectorCipher {
     func decrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
         try sectors.forEachBatch(of: sectorSize, firstSector: firstSector) { (batch, first) throws(BlockError) in
             guard let vectors else {
-                return try cipher.transform(&batch, unit: batch.byteCount, vectors: nil)
+                return try cipher.transform(&batch, unit: batch.byteCount, vectors: .none)
             }
             let batchVectors = try vectors.vectors(firstSector: first, count: batch.byteCount / sectorSize)
             try cipher.transform(&batch, unit: sectorSize, vectors: batchVectors)

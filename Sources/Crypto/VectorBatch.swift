@@ -4,7 +4,7 @@ internal import BlockIO
 
 /// The initialization vectors of up to 64 sectors, one behind the other.
 @safe
-struct VectorBatch {
+struct VectorBatch: ~Copyable {
     /// How many sectors are decrypted at once: of 512 bytes, few enough for the first-level cache, and enough to make
     /// the cost of a call vanish.
     static let capacity = 64
@@ -23,25 +23,27 @@ struct VectorBatch {
         self.count = count
     }
 
+    /// For modes without vectors.
+    static var none: VectorBatch { VectorBatch(size: 16, count: 0) }
+
+    // Through spans: a subscript of the array, a kilobyte, copies all of it.
+
     /// Stores a number in the first 8 bytes of a vector, least significant byte first.
     mutating func setLittleEndian(_ value: UInt64, at index: Int) {
+        var words = words.mutableSpan
         words[index * size / 8] = value.littleEndian
     }
 
     /// Stores a number in the last 8 bytes of a vector, most significant byte first.
     mutating func setBigEndian(_ value: UInt64, at index: Int) {
+        var words = words.mutableSpan
         words[(index + 1) * size / 8 - 1] = value.bigEndian
     }
 
-    /// The first 8 bytes of a vector, and the last, as they are in memory.
-    func memoryWords(at index: Int) -> (first: UInt64, last: UInt64) {
-        (words[index * size / 8], words[(index + 1) * size / 8 - 1])
-    }
-
-    /// Stores the first 8 bytes of a vector, and the last, as they are to be in memory.
-    mutating func setMemoryWords(_ value: (first: UInt64, last: UInt64), at index: Int) {
-        words[index * size / 8] = value.first
-        words[(index + 1) * size / 8 - 1] = value.last
+    /// Gives `body` all vectors to change, `size` / 8 words each, as they are in memory.
+    mutating func withWords(_ body: (inout MutableSpan<UInt64>) -> Void) {
+        var words = words.mutableSpan
+        body(&words)
     }
 
     /// Gives `body` the vectors to change.
@@ -53,8 +55,8 @@ struct VectorBatch {
         return try bytes.withSlice(0..<(size * count), body)
     }
 
-    /// Gives `body` the vectors to read.
-    func withUnsafeBytes<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {
-        unsafe words.span.withUnsafeBytes { bytes in unsafe body(bytes) }
+    /// Gives `body` the place of the first vector, or nil when there is none.
+    func withStart<Result>(_ body: (UnsafeRawPointer?) -> Result) -> Result {
+        unsafe words.span.withUnsafeBytes { bytes in unsafe body(count == 0 ? nil : bytes.baseAddress) }
     }
 }

@@ -65,7 +65,8 @@ private struct ImageOpener {
             return try luks(options.path).open(header: file, data: file)
         case .qcow2:
             let (disk, description) = try openQcow2(file)
-            guard try ImageProbe.holdsLUKS(disk) else {
+            // A start that cannot be read holds nothing that can be opened; clients may read the rest.
+            guard let holdsLUKS = try? ImageProbe.holdsLUKS(disk), holdsLUKS else {
                 warnOfUnusedSecrets(description)
                 return (disk, description)
             }

@@ -61,7 +61,7 @@ struct LUKSContainer {
 
     /// A container that a guest made on its disk; nil when there is none.
     init?(guestDisk disk: any BlockDevice) throws(FormatError) {
-        guard try ImageProbe.holdsLUKS(disk) else { return nil }
+        guard let holdsLUKS = try? ImageProbe.holdsLUKS(disk), holdsLUKS else { return nil }
         volume = try LUKSOpener.header(disk, dataSize: disk.size, isDetached: false)
         header = disk
         place = "guest disk"

@@ -90,7 +90,7 @@ struct LUKSOpener {
                 log.notice("\(name): the volume key from \(key.name) is right")
                 return opened
             }
-            guard volume.segments.contains(where: \.isEncrypted) else { return [] }
+            guard volume.segments.contains(where: \.needsKey) else { return [] }
             let opened = try ring.open(name) { secrets in
                 do { return try unlock.open(with: secrets) } catch let error as UnlockError {
                     throw Failure(error, image: name)

@@ -151,7 +151,7 @@ struct LUKSReport: Encodable {
         for segment in volume.segments {
             guard segment.offset <= dataSize else { return (nil, "segment \(segment.number) starts beyond the data") }
             let rest = segment.size ?? dataSize - segment.offset
-            let unit = UInt64(segment.sectorSize)
+            let unit = UInt64(segment.unit)
             let (sum, overflow) = total.addingReportingOverflow(rest / unit * unit)
             guard !overflow, rest <= dataSize - segment.offset else {
                 return (nil, "segment \(segment.number) ends beyond the data")
@@ -258,6 +258,11 @@ extension LUKSReport.Segment {
 }
 
 extension LUKSSegment {
+    /// What its length is a multiple of, in bytes.
+    fileprivate var unit: Int {
+        if case .crypt(_, let size, _) = kind { size } else { 512 }
+    }
+
     /// E.g. "aes-xts-plain64", "linear".
     var cipherName: String {
         switch kind {

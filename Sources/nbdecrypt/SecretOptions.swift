@@ -26,14 +26,14 @@ struct SecretOptions: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "Skip so many bytes of the key file; when repeated, the n-th is for the n-th --key-file.",
+            "Skip so many bytes of the key file. With several key files, give it once for each, in their order.",
             valueName: "bytes"))
     var keyFileOffset: [UInt64] = []
 
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "Use only so many bytes of the key file; when repeated, the n-th is for the n-th --key-file.",
+            "Use only so many bytes of the key file (0: all). With several key files, give it once for each, in their order.",
             valueName: "bytes"))
     var keyFileSize: [Int] = []
 
@@ -57,8 +57,8 @@ struct SecretOptions: ParsableArguments {
         passphraseFile.map(SecretSource.passphraseFile) + passphraseFd.map(SecretSource.passphraseDescriptor)
             + keyFile.enumerated().map { index, path in
                 .keyFile(
-                    path, offset: index < keyFileOffset.count ? keyFileOffset[index] : 0,
-                    size: index < keyFileSize.count ? keyFileSize[index] : nil)
+                    path, offset: keyFileOffset.isEmpty ? 0 : keyFileOffset[index],
+                    size: keyFileSize.isEmpty || keyFileSize[index] == 0 ? nil : keyFileSize[index])
             }
     }
 
@@ -68,11 +68,15 @@ struct SecretOptions: ParsableArguments {
                 "A passphrase on the command line can be seen by everybody; write it to a file and give "
                     + "--passphrase-file FILE, or leave it out to be asked.")
         }
-        guard keyFileOffset.count <= keyFile.count, keyFileSize.count <= keyFile.count else {
-            throw ValidationError("--key-file-offset and --key-file-size say what to use of a --key-file; name one.")
+        for (name, count) in [("offset", keyFileOffset.count), ("size", keyFileSize.count)] where count > 0 {
+            guard count == keyFile.count else {
+                throw ValidationError(
+                    "--key-file-\(name) says what to use of a --key-file: give it once for each of them, in their order, "
+                        + "and 0 where nothing is to be left out.")
+            }
         }
-        guard keyFileSize.allSatisfy({ $0 > 0 }) else {
-            throw ValidationError("--key-file-size takes a number above 0.")
+        guard keyFileSize.allSatisfy({ $0 >= 0 }) else {
+            throw ValidationError("--key-file-size takes no negative number.")
         }
         guard Set(passphraseFd).count == passphraseFd.count else {
             throw ValidationError("A descriptor can be read only once: each --passphrase-fd needs another number.")

@@ -123,6 +123,8 @@ struct DocumentationTests {
     private func withImage(_ body: (ExamplesImage) async throws -> Void) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
-        try await body(try await ExamplesImage(directory))
+        let image = try await ExamplesImage(directory)
+        try await image.addContainer()
+        try await body(image)
     }
 }

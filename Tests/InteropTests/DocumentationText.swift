@@ -77,8 +77,11 @@ struct DocumentationText {
         let items = section(from: { $0 == ".Ss \(subsection)" }, to: { $0.hasPrefix(".Ss ") || $0.hasPrefix(".Sh ") })
             .filter { $0.hasPrefix(".It Fl ") }
         return Set(
-            items.map { item in
-                item.matches(of: /Fl (-?[a-z-]+)/).map { "-\($0.1)" }.joined(separator: " ")
+            items.flatMap { item in
+                // "-k --socket" is one option, "--header" followed by "--key-slot" are two.
+                item.matches(of: /(?:Fl ([a-z])\b[^,]*, )?Fl -([a-z-]+)/).map { match in
+                    match.1.map { "-\($0) --\(match.2)" } ?? "--\(match.2)"
+                }
             })
     }
 

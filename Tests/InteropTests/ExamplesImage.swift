@@ -42,4 +42,13 @@ struct ExamplesImage {
         image = try await maker.empty(ImageRecipe(isEncrypted: true, size: Self.size), name: "old.qcow2")
         try await maker.fill(image, with: try File.contents(rawPath), compressed: false)
     }
+
+    /// Makes a LUKS2 container `disk.luks` beside it, with the same passphrase, and `random.key` for a second keyslot.
+    func addContainer() async throws {
+        let luks = LUKSMaker(directory: directory)
+        let path = try await luks.format(passphrase: Self.passphrase)
+        let key = String(decoding: DiskContents(mark: 0x4B).bytes(at: 0, count: 64, .plain), as: UTF8.self)
+        try await luks.addKey(key, to: path, existing: Self.passphrase)
+        try directory.write("random.key", text: key)
+    }
 }

@@ -162,7 +162,7 @@ struct LUKS1Header {
         "this looks like a header whose data is elsewhere: name the file with the data, and this one with --header"
     /// For a file that ends before its data starts.
     static let cutAdvice =
-        "the image is not complete; if it is a backup of a header, name the file with the data, and this one with --header"
+        "the image is cut short; if this is the backup of a header, name the file with the data, and this with --header"
 
     private static func name(
         _ bytes: ArraySlice<UInt8>?, _ field: String, at offset: UInt64

@@ -71,10 +71,10 @@ struct LUKS2BinaryHeader {
             device, at: offset + UInt64(Self.length), count: Int(size) - Self.length, "\(name): JSON area")
         let stored = Array(binary[Self.checksum])
         binary.replaceSubrange(Self.checksum, with: [UInt8](repeating: 0, count: Self.checksum.count))
-        guard let computed = LUKSChecksum.compute(algorithm, [binary, json]), computed.count <= stored.count else {
+        guard let computed = Self.checksum(algorithm, of: binary + json) else {
             throw LUKSFault(
                 "\(name): csum_alg", at: offset + 72, found: LUKSText.quoted(algorithm),
-                allowed: "a hash that is available here, as \"sha256\"")
+                allowed: "a hash that nbdecrypt knows (cryptsetup writes \"sha256\")")
         }
         guard stored.starts(with: computed) else {
             throw LUKSFault(
@@ -82,6 +82,14 @@ struct LUKS2BinaryHeader {
                 found: "\(Self.hexadecimal(Array(stored.prefix(4))))… (\(algorithm))",
                 allowed: "\(Self.hexadecimal(Array(computed.prefix(4))))…, the checksum of what is there")
         }
+    }
+
+    /// The hash of a copy whose checksum field is zero; nil when there is no such hash.
+    static func checksum(_ algorithm: String, of copy: [UInt8]) -> [UInt8]? {
+        guard let hash = try? HashAlgorithm(algorithm), hash.digestSize <= checksum.count else { return nil }
+        var digest = [UInt8](repeating: 0, count: hash.digestSize)
+        digest.withMutableBytes { digest in copy.withBytes { hash.hash($0, into: &digest) } }
+        return digest
     }
 
     /// What a copy is called in messages.
@@ -94,7 +102,7 @@ struct LUKS2BinaryHeader {
         guard ByteRange(offset: offset, length: UInt64(fieldsEnd))?.fits(device.size) == true,
             let bytes = try? device.read(count: fieldsEnd, at: offset)
         else { return false }
-        return bytes.starts(with: LUKSMagic.secondary + [0, 2])
+        return bytes.starts(with: LUKSMagic.secondary)
             && bytes.withBytes({ $0.bigEndianWord(at: 256) }) == offset
     }
 

@@ -87,9 +87,9 @@ struct LUKS2Header {
         let isPrimary = sequence.primary > sequence.secondary
         let (old, new) = isPrimary ? ("secondary", "primary") : ("primary", "secondary")
         return (isPrimary ? primary : secondary).adding(
-            "the \(old) copy of the LUKS2 header is older (sequence id \(min(sequence.primary, sequence.secondary))) than "
-                + "the \(new) one (\(max(sequence.primary, sequence.secondary))), which is used: a change of the header "
-                + "was interrupted; \(repair)")
+            "the \(old) copy of the LUKS2 header is older (sequence id \(min(sequence.primary, sequence.secondary))) "
+                + "than the \(new) one (\(max(sequence.primary, sequence.secondary))), which is used: a change of the "
+                + "header was interrupted; \(repair)")
     }
 
     /// What mends a copy. (Any command of cryptsetup that reads the header does it too, even luksDump.)

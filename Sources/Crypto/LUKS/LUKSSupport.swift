@@ -23,8 +23,8 @@ public enum LUKSSupport {
     private static func checkReencryption(_ volume: LUKSVolume) throws(FormatError) {
         if volume.requirements.contains("offline-reencrypt") {
             throw .unsupported(
-                "the LUKS2 volume is in the middle of an offline reencryption (requirement offline-reencrypt), \(notRead); "
-                    + "finish it with cryptsetup-reencrypt of a cryptsetup before 2.5, which began it")
+                "the LUKS2 volume is in the middle of an offline reencryption (requirement offline-reencrypt), "
+                    + "\(notRead); finish it with cryptsetup-reencrypt of a cryptsetup before 2.5, which began it")
         }
         let requirement = volume.requirements.first { $0 == "online-reencrypt" || $0.hasPrefix("online-reencrypt-v") }
         let keyslot = volume.otherKeyslots.first { $0.type == "reencrypt" }
@@ -49,8 +49,8 @@ public enum LUKSSupport {
         }.first
         if let opal = opal ?? (volume.requirements.contains("opal") ? "opal" : nil) {
             throw .unsupported(
-                "the LUKS2 volume is encrypted by the drive itself (OPAL, \(opal)), \(notRead): only the drive can decrypt "
-                    + "it; open it with cryptsetup on the machine that has the drive")
+                "the LUKS2 volume is encrypted by the drive itself (OPAL, \(opal)), \(notRead): only the drive can "
+                    + "decrypt it; open it with cryptsetup on the machine that has the drive")
         }
         if volume.requirements.contains("inline-hw-tags") {
             throw .unsupported(
@@ -63,8 +63,8 @@ public enum LUKSSupport {
         let unknown = volume.requirements.filter { !known.contains($0) }
         guard unknown.isEmpty else {
             throw .unsupported(
-                "the LUKS2 volume must not be opened by programs that do not know its requirements, which nbdecrypt does "
-                    + "not: \(unknown.joined(separator: ", ")); use the version of cryptsetup that made it")
+                "the LUKS2 volume must not be opened by programs that do not know its requirements, which nbdecrypt "
+                    + "does not: \(unknown.joined(separator: ", ")); use the version of cryptsetup that made it")
         }
     }
 
@@ -73,12 +73,12 @@ public enum LUKSSupport {
         case .linear, .crypt: return
         case .integrity(let encryption, let integrity):
             throw .unsupported(
-                "segment \(segment.number) of the LUKS2 volume has integrity protection (\(integrity) with \(encryption)), "
-                    + "\(notRead); open it with cryptsetup and copy the disk")
+                "segment \(segment.number) of the LUKS2 volume has integrity protection (\(integrity) with "
+                    + "\(encryption)), \(notRead); open it with cryptsetup and copy the disk")
         case .other(let type):
             throw .unsupported(
-                "segment \(segment.number) of the LUKS2 volume is of type \(LUKSText.quoted(type)), which nbdecrypt does "
-                    + "not know; use the version of cryptsetup that made it")
+                "segment \(segment.number) of the LUKS2 volume is of type \(LUKSText.quoted(type)), which nbdecrypt "
+                    + "does not know; use the version of cryptsetup that made it")
         }
     }
 }

@@ -128,7 +128,7 @@ public struct LUKSUnlock {
     /// Digests whose keys the encrypted segments need, by rising number.
     private var neededDigests: [LUKSDigest] {
         volume.digests.filter { digest in
-            volume.segments.contains { $0.isEncrypted && digest.segments.contains($0.number) }
+            volume.segments.contains { $0.needsKey && digest.segments.contains($0.number) }
         }
     }
 
@@ -246,6 +246,16 @@ public struct LUKSUnlock {
         _ body: () throws(FormatError) -> Result
     ) throws(UnlockError) -> Result {
         do { return try body() } catch { throw .refused(error.description) }
+    }
+}
+
+extension LUKSSegment {
+    /// Does a volume key belong to it?
+    public var needsKey: Bool {
+        switch kind {
+        case .crypt, .integrity: true
+        case .linear, .other: false
+        }
     }
 }
 

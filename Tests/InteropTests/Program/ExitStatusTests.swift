@@ -17,7 +17,10 @@ struct ExitStatusTests {
         guard arguments[0] == "serve" else { return }
         for option in [
             "-f, --format", "-k, --socket", "-b, --bind", "-p, --port", "-x, --export-name", "--passphrase-file",
-            "--passphrase-fd", "--key-file", "--raw-key-file", "--no-passphrase-check", "--once", "--run",
+            "--passphrase-fd", "--key-file", "--key-file-offset", "--key-file-size", "--raw-key-file",
+            "--volume-key-file",
+            "--key-slot", "--header", "--allow-null-cipher", "--max-kdf-iterations", "--max-kdf-memory",
+            "--max-kdf-work", "--no-passphrase-check", "--once", "--run",
             "--pid-file", "--insecure-plaintext",
         ] {
             #expect(text.contains(option), "\(option)")
@@ -38,7 +41,12 @@ struct ExitStatusTests {
             ["serve", "IMAGE", "--socket", "SOCKET", "--port", "0"],
             ["serve", "IMAGE", "--socket", "SOCKET", "--bind", "127.0.0.1"],
             ["serve", "IMAGE", "--max-connections", "0", "--socket", "SOCKET"],
-            ["serve", "IMAGE", "--passphrase-file", "a", "--key-file", "b", "--socket", "SOCKET"],
+            ["serve", "IMAGE", "--passphrase-file", "-", "--key-file", "-", "--socket", "SOCKET"],
+            ["serve", "IMAGE", "--passphrase-fd", "3", "--passphrase-fd", "3", "--socket", "SOCKET"],
+            ["serve", "IMAGE", "--passphrase", "secret"], ["serve", "IMAGE", "--key-slot", "32"],
+            ["serve", "IMAGE", "--key-file", "k", "--key-file", "l", "--key-file-size", "7"],
+            ["serve", "IMAGE", "--key-file-offset", "1"],
+            ["serve", "IMAGE", "--max-kdf-memory", "4X"], ["info", "IMAGE", "--passphrase-file", "p"],
             ["serve", "IMAGE", "--passphrase-fd", "0", "--raw-key-file", "b", "--socket", "SOCKET"],
             ["serve", "IMAGE", "--export-name", String(repeating: "n", count: 4097), "--socket", "SOCKET"],
             ["serve", "IMAGE", "--bind", "0.0.0.0", "--port", "0"], ["serve", "IMAGE", "--bind", "::", "--port", "0"],

@@ -15,7 +15,6 @@ struct RefusalTests {
         var incompatible: [String] = []
     }
 
-    // QEMU now and then fails to measure how fast a busy machine is, and makes no LUKS header then.
     static let qcow2 = [
         Kind(
             description: "backing file",
@@ -34,25 +33,12 @@ struct RefusalTests {
             script: "qemu-img create -q -f qcow2 -o extended_l2=on IMAGE 1M",
             says: ["extended L2 entries"], incompatible: ["extended L2 entries"]),
         Kind(
-            description: "LUKS inside qcow2",
-            script: """
-                printf secret > DIR/p; luks() { qemu-img create -q -f qcow2 --object secret,id=s,file=DIR/p \
-                -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 IMAGE 1M; }; luks || luks || luks
-                """,
-            says: ["LUKS", "crypt_method 2"]),
-        Kind(
             description: "internal snapshots",
             script: "qemu-img create -q -f qcow2 IMAGE 1M; qemu-img snapshot -c a IMAGE; qemu-img snapshot -c b IMAGE",
             says: ["internal snapshots (2)", "qemu-img snapshot"]),
     ]
 
     static let otherFormats = [
-        Kind(
-            description: "LUKS",
-            script: """
-                printf secret > DIR/p; luks() { qemu-img create -q -f luks --object secret,id=s,file=DIR/p \
-                -o key-secret=s,iter-time=10 IMAGE 1M; }; luks || luks || luks
-                """, says: ["LUKS", "cryptsetup"]),
         Kind(description: "qcow version 1", script: "qemu-img create -q -f qcow IMAGE 1M", says: ["qcow version 1"]),
         Kind(description: "VMDK", script: "qemu-img create -q -f vmdk IMAGE 1M", says: ["VMDK"]),
         Kind(
@@ -82,7 +68,6 @@ struct RefusalTests {
         case "backing file": #expect(report.backingFile == "base.raw")
         case "external data file", "raw external data file": #expect(report.dataFile == directory.file("data.raw"))
         case "internal snapshots": #expect(report.snapshots == 2)
-        case "LUKS inside qcow2": #expect(report.encryption.method == "luks")
         default: break
         }
         let text = try await Tool.succeed(try Program.path, ["info", image])

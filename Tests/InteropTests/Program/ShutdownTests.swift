@@ -75,7 +75,8 @@ struct ShutdownTests {
             let script = """
                 cd "$1" && mkfifo fifo && exec 9<>fifo
                 "$2" serve "$3" --passphrase-file fifo --socket s & child=$!
-                until [ -S s ]; do sleep 0.05; done
+                # Once from the shell, and once opened by the program.
+                until [ "$(ls -l /proc/$child/fd 2>/dev/null | grep -c fifo)" -ge 2 ]; do sleep 0.05; done
                 kill -\(signal) $child; wait $child; echo $?; ls s 2>/dev/null || echo gone
                 """
             let output = try await Tool.succeed(

@@ -39,7 +39,6 @@ struct UnlockTests {
                 serve + ["--key-slot", "0"], status: 77, saying: "1 keyslot (0) tried", "leave --key-slot out")
             try await Program.expectRefusal(
                 serve + ["--key-slot", "7"], status: 77, saying: "there is no keyslot 7", "0, 1")
-            try await Program.expectRefusal(serve + ["--key-slot", "32"], status: 64, saying: "0 to 31")
         }
     }
 
@@ -86,16 +85,13 @@ struct UnlockTests {
             _ = try await opens(maker, path, ["--key-file", file] + exact)
             _ = try await opens(
                 maker, path,
-                ["--key-file", other, "--key-file-offset", "1", "--key-file-size", "2", "--key-file", file] + exact)
+                ["--key-file", other, "--key-file-offset", "0", "--key-file-size", "0", "--key-file", file] + exact)
             let serve = ["serve", path, "--socket", maker.directory.file("s"), "--key-file", file]
             try await Program.expectRefusal(
                 serve + ["--key-file-offset", "313"], status: 77, saying: "holds 313 bytes", "--key-file-offset 313")
             try await Program.expectRefusal(
                 serve + ["--key-file-offset", "300", "--key-file-size", "14"], status: 77,
                 saying: "holds 13 bytes from byte 300 on", "--key-file-size 14")
-            try await Program.expectRefusal(serve + ["--key-file-size", "0"], status: 64, saying: "above 0")
-            try await Program.expectRefusal(
-                ["serve", path, "--key-file-offset", "1"], status: 64, saying: "name one")
         }
     }
 
@@ -133,14 +129,14 @@ struct UnlockTests {
             let file = try maker.directory.write("p", text: "correct horse")
             let serve = ["serve", path, "--passphrase-file", file, "--socket", maker.directory.file("s")]
             try await Program.expectRefusal(
-                serve + ["--max-kdf-memory", "65535K"], status: 65, saying: "keyslot 0", "--max-kdf-memory", "64")
+                serve + ["--max-kdf-memory", "65535K"], status: 65, saying: "keyslot 0", "memory 65536 KiB",
+                "allowed 65535 KiB", "--max-kdf-memory")
             try await Program.expectRefusal(
                 serve + ["--max-kdf-work", "255M"], status: 65, saying: "keyslot 0", "--max-kdf-work")
             try await Program.expectRefusal(
                 serve + ["--max-kdf-iterations", "10"], status: 65, saying: "--max-kdf-iterations")
             _ = try await opens(
                 maker, path, ["--passphrase-file", file, "--max-kdf-memory", "64M", "--max-kdf-work", "256M"])
-            try await Program.expectRefusal(serve + ["--max-kdf-memory", "4X"], status: 64, saying: "--max-kdf-memory")
         }
     }
 
@@ -179,7 +175,7 @@ struct UnlockTests {
     @Test("A long derivation is announced")
     func progress() async throws {
         try await withContainer(options: [
-            "--pbkdf", "argon2id", "--pbkdf-force-iterations", "60", "--pbkdf-memory", "262144", "--pbkdf-parallel",
+            "--pbkdf", "argon2id", "--pbkdf-force-iterations", "30", "--pbkdf-memory", "262144", "--pbkdf-parallel",
             "1",
         ]) { maker, path in
             let file = try maker.directory.write("p", text: "correct horse")
@@ -209,6 +205,6 @@ struct UnlockTests {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = LUKSMaker(directory: directory)
-        try await body(maker, try await maker.format(type: type, options))
+        try await body(maker, try await maker.format(type: type, options: options))
     }
 }

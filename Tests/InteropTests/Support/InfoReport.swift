@@ -28,10 +28,74 @@ struct InfoReport: Decodable {
         let autoclear: [String]
     }
 
+    struct LUKS: Decodable {
+        struct HeaderCopy: Decodable {
+            let name: String
+        }
+
+        struct Keyslot: Decodable {
+            let number: Int
+            let priority: String
+            let keyBits: Int
+            let derivation: String
+            let encryption: String
+            let encryptionKeyBits: Int
+            let areaOffset: UInt64
+            let areaSize: UInt64
+        }
+
+        struct Segment: Decodable {
+            let offset: UInt64
+            let size: UInt64?
+            let encryption: String?
+            let sectorSize: Int?
+        }
+
+        struct Token: Decodable {
+            let type: String
+        }
+
+        struct Verdict: Decodable {
+            struct Weakness: Decodable {
+                let what: String
+                let command: String?
+            }
+
+            let strong: [String]
+            let weak: [Weakness]
+        }
+
+        let place: String
+        let version: Int
+        let uuid: String
+        let label: String
+        let subsystem: String
+        let headerCopy: HeaderCopy?
+        let cipher: String
+        let keyslots: [Keyslot]
+        let segments: [Segment]
+        let tokens: [Token]
+        let requirements: [String]
+        let warnings: [String]
+        let virtualSizeReason: String
+        let differences: [String]
+        let verdict: Verdict
+    }
+
+    struct PassphraseCheck: Decodable {
+        struct Outcome: Decodable {
+            let source: String
+            let fits: Bool?
+            let keyslots: [Int]?
+        }
+
+        let outcomes: [Outcome]
+    }
+
     let image: String
     let format: String
     let fileSize: UInt64
-    let virtualSize: UInt64
+    let virtualSize: UInt64?
     let version: UInt32?
     let clusterSize: UInt64?
     let compression: String?
@@ -43,6 +107,8 @@ struct InfoReport: Decodable {
     let encryption: Encryption
     let clusters: Clusters?
     let refusal: String?
+    let luks: LUKS?
+    let passphraseCheck: PassphraseCheck?
 
     /// Runs the program on an image, which must succeed.
     static func of(_ path: String, _ arguments: String...) async throws -> InfoReport {

@@ -14,7 +14,7 @@ struct LUKSMaker {
     /// A container whose ciphertext is noise.
     func format(
         _ name: String = "disk.luks", type: String = "luks2", passphrase: String = "correct horse",
-        _ options: [String] = cheap
+        options: [String] = cheap
     ) async throws -> String {
         let path = try directory.write(name, noise)
         try await cryptsetup(

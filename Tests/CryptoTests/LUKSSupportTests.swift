@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import Crypto
+import TestSupport
+import Testing
+
+@Suite struct LUKSSupportTests {
+    private static func refusal(_ change: (String) -> String) throws -> String {
+        var fixture = LUKS2Fixture()
+        fixture.json = change(fixture.json)
+        let volume = try LUKSHeaderTests.read(fixture.image)
+        let error = try #require(throws: FormatError.self) { try LUKSSupport.check(volume) }
+        #expect(error.code == .unsupported)
+        return error.description
+    }
+
+    private static func requirement(_ name: String) throws -> String {
+        try refusal {
+            $0.replacing("\"config\":{", with: "\"config\":{\"requirements\":{\"mandatory\":[\"\(name)\"]},")
+        }
+    }
+
+    @Test func `a reencryption that cryptsetup has begun is refused, with what the metadata tells of it`() throws {
+        let volume = try #require(try LUKSHeaderTests.read(LUKSHeaderTests.real("luks2-reencrypt")))
+        #expect(volume.requirements == ["online-reencrypt-v2"] && volume.otherKeyslots.map(\.type) == ["reencrypt"])
+        let error = try #require(throws: FormatError.self) { try LUKSSupport.check(volume) }
+        #expect(
+            error.description
+                == "the LUKS2 volume is in the middle of a reencryption (mode reencrypt, direction forward, resilience "
+                + "checksum, state clean: it stopped between two steps, requirement online-reencrypt-v2), which nbdecrypt "
+                + "does not read; finish it with cryptsetup reencrypt --resume-only DEVICE")
+    }
+
+    @Test(arguments: ["online-reencrypt", "online-reencrypt-v2", "online-reencrypt-v3", "online-reencrypt-v4"])
+    func `every requirement of an online reencryption is refused as one`(name: String) throws {
+        let sentence = try Self.requirement(name)
+        #expect(sentence.contains("requirement \(name)") && sentence.contains("reencrypt --resume-only"))
+    }
+
+    @Test func `an offline reencryption is refused, with the program that finishes it`() throws {
+        #expect(try Self.requirement("offline-reencrypt").contains("cryptsetup-reencrypt of a cryptsetup before 2.5"))
+    }
+
+    @Test func `a reencryption shows without its requirement: by its keyslot, by a backup segment, by a crash`() throws
+    {
+        let keyslot = try Self.refusal {
+            $0.replacing(
+                "\"keyslots\":{\"0\"",
+                with: "\"keyslots\":{\"2\":{\"type\":\"reencrypt\",\"key_size\":1,\"mode\":\"decrypt\","
+                    + "\"direction\":\"backward\",\"area\":{\"type\":\"journal\",\"offset\":\"548864\",\"size\":\"4096\"}},\"0\""
+            )
+        }
+        #expect(keyslot.contains("(mode decrypt, direction backward, resilience journal, state clean"))
+        let backup = try Self.refusal {
+            $0.replacing(
+                "\"sector_size\":4096}",
+                with: "\"sector_size\":4096,\"flags\":[\"in-reencryption\"]},\"1\":{\"type\":\"linear\","
+                    + "\"offset\":\"1048576\",\"size\":\"dynamic\",\"flags\":[\"backup-previous\"]}")
+        }
+        #expect(backup.contains("(state crash: it stopped in the middle of a step)"))
+    }
+
+    @Test func `integrity is refused by its name`() throws {
+        let sentence = try Self.refusal {
+            $0.replacing(
+                "\"sector_size\":4096",
+                with: "\"sector_size\":4096,\"integrity\":{\"type\":\"hmac(sha256)\",\"journal_encryption\":\"none\","
+                    + "\"journal_integrity\":\"none\"}")
+        }
+        #expect(
+            sentence.contains(
+                "segment 0 of the LUKS2 volume has integrity protection (hmac(sha256) with aes-xts-plain64)"))
+    }
+
+    @Test(arguments: ["hw-opal", "hw-opal-crypt"])
+    func `OPAL is refused by its name`(type: String) throws {
+        #expect(try Self.refusal { $0.replacing("\"crypt\"", with: "\"\(type)\"") }.contains("(OPAL, \(type))"))
+        #expect(try Self.requirement("opal").contains("(OPAL, opal)"))
+    }
+
+    @Test func `tags in the sectors of a drive are refused by their name`() throws {
+        #expect(try Self.requirement("inline-hw-tags").contains("requirement inline-hw-tags"))
+    }
+
+    @Test func `requirements and segment types that are not known are refused by their name`() throws {
+        #expect(
+            try Self.requirement("quantum").contains("which nbdecrypt does not: quantum; use the version of cryptsetup")
+        )
+        #expect(
+            try Self.refusal { $0.replacing("\"crypt\"", with: "\"zoned\"") }.contains("is of type \"zoned\", which"))
+        // As the specification shows them, which is not as cryptsetup writes them.
+        let array = try Self.refusal {
+            $0.replacing("\"config\":{", with: "\"config\":{\"requirements\":[\"quantum\"],")
+        }
+        #expect(array.contains("quantum"))
+    }
+
+    @Test func `unknown fields, tokens and keyslot types, and flags, are no obstacle`() throws {
+        var fixture = LUKS2Fixture()
+        fixture.json =
+            fixture.json
+            .replacing(
+                "\"tokens\":{",
+                with: "\"tokens\":{\"7\":{\"type\":\"clevis\",\"keyslots\":[],\"jwe\":{\"a\":[1.5e3,null,true]}},"
+            )
+            .replacing("\"config\":{", with: "\"config\":{\"flags\":[\"allow-discards\"],\"new\":{\"x\":-1},")
+            .replacing(
+                "\"keyslots\":{\"0\"",
+                with:
+                    "\"keyslots\":{\"9\":{\"type\":\"future\",\"area\":{\"offset\":\"548864\",\"size\":\"4096\"}},\"0\""
+            )
+        let volume = try LUKSHeaderTests.read(fixture.image)
+        #expect(volume.tokens.map(\.type) == ["luks2-keyring", "clevis"] && volume.flags == ["allow-discards"])
+        #expect(volume.otherKeyslots.map(\.type) == ["future"] && volume.keyslots.map(\.number) == [0, 1])
+        try LUKSSupport.check(volume)
+    }
+
+    @Test func `several segments are read in their order, fixed and dynamic, encrypted and not`() throws {
+        var fixture = LUKS2Fixture()
+        fixture.json = fixture.json
+            .replacing(
+                "\"size\":\"dynamic\",\"iv_tweak\":\"0\"",
+                with: "\"size\":\"8192\",\"iv_tweak\":\"18446744073709551615\""
+            )
+            .replacing(
+                "\"sector_size\":4096}",
+                with: "\"sector_size\":4096},\"1\":{\"type\":\"linear\",\"offset\":\"1056768\",\"size\":\"dynamic\"}")
+        let volume = try LUKSHeaderTests.read(fixture.image)
+        #expect(volume.segments.map(\.offset) == [1_048_576, 1_056_768] && volume.segments.map(\.size) == [8192, nil])
+        #expect(
+            volume.segments.map(\.kind) == [
+                .crypt(encryption: "aes-xts-plain64", sectorSize: 4096, ivTweak: .max), .linear,
+            ])
+        try LUKSSupport.check(volume)
+    }
+}

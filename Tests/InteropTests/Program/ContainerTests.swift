@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Testing
+
+/// Where a LUKS container and its header may be, and what the format option makes of it.
+@Suite("LUKS containers", .fourAtATime)
+struct ContainerTests {
+    @Test("-f raw serves the ciphertext, with a warning")
+    func asRaw() async throws {
+        try await withContainer { maker, path, secret in
+            let outcome = try await ServerUnderTest.run(
+                ["serve", path, "-f", "raw"] + socket(maker), in: maker.directory
+            ) { server in try server.expectContents(try File.contents(path)) }
+            #expect(outcome.errors.contains("warning: the contents look like luks"))
+        }
+    }
+
+    @Test("-f luks opens a container and refuses everything else")
+    func asLUKS() async throws {
+        try await withContainer { maker, path, secret in
+            try await serves(maker, [path, "-f", "luks"] + secret, size: maker.size - (16 << 20))
+            let other = try maker.directory.write("other", Data(count: 1 << 20))
+            for command in ["serve", "info"] {
+                try await Program.expectRefusal([command, other, "-f", "luks"], status: 65, saying: "no LUKS header")
+            }
+        }
+    }
+
+    @Test("A container on the guest disk of a qcow2 image is opened; -f qcow2 serves it as it is")
+    func onGuestDisk() async throws {
+        try await withContainer { maker, path, secret in
+            let image = maker.directory.file("image.qcow2")
+            try await Tool.succeed("qemu-img", ["convert", "-f", "raw", "-O", "qcow2", path, image])
+            try await serves(maker, [image] + secret, size: maker.size - (16 << 20))
+            let outcome = try await ServerUnderTest.run(
+                ["serve", image, "-f", "qcow2"] + socket(maker), in: maker.directory
+            ) { server in try server.expectContents(try File.contents(path)) }
+            #expect(outcome.errors.contains("warning: the guest disk holds a LUKS container"))
+            let report = try await InfoReport.of(image)
+            #expect(report.format == "qcow2" && report.luks?.place == "guest disk")
+            #expect(report.virtualSize == UInt64(maker.size - (16 << 20)))
+        }
+    }
+
+    @Test("A detached header opens the data; neither file is of use alone")
+    func detachedHeader() async throws {
+        try await withContainer { maker, path, secret in
+            let header = maker.directory.file("header.img")
+            try await maker.cryptsetup(["luksHeaderBackup", path, "--header-backup-file", header])
+            let whole = try await read(maker, [path] + secret)
+            try await maker.cryptsetup(["luksErase", path])
+            let detached = try await read(maker, [path, "--header", header] + secret)
+            #expect(whole == detached)
+            try await Program.expectRefusal(
+                ["serve", header] + secret + socket(maker), status: 65, saying: "backup of a header", "--header")
+            try await Program.expectRefusal(
+                ["serve", path, "--header", path] + secret + socket(maker), status: 77, saying: "no keyslot")
+            let data = try maker.directory.write("data", try File.contents(path).dropFirst(16 << 20))
+            for command in ["serve", "info"] {
+                try await Program.expectRefusal(
+                    [command, path, "--header", data], status: 65, saying: data, "no LUKS header")
+                try await Program.expectRefusal(
+                    [command, path, "--header", maker.directory.file("none")], status: 66, saying: "none")
+            }
+            let report = try await InfoReport.of(path, "--header", header)
+            #expect(report.luks?.place == "detached header" && report.virtualSize == UInt64(whole.count))
+        }
+    }
+
+    @Test("A damaged copy of the header is told, and the other one opens", arguments: [0, 16384])
+    func damagedCopy(_ offset: Int) async throws {
+        try await withContainer { maker, path, secret in
+            let whole = try await read(maker, [path] + secret)
+            var bytes = try File.contents(path)
+            bytes[offset + 4096 + 20] ^= 1
+            try maker.directory.write("disk.luks", bytes)
+            let outcome = try await ServerUnderTest.run(
+                ["serve", path] + secret + socket(maker), in: maker.directory
+            ) { server in try server.expectContents(whole) }
+            #expect(outcome.errors.contains("warning: "), "\(outcome.errors)")
+            #expect(outcome.errors.contains("checksum"), "\(outcome.errors)")
+            let report = try await InfoReport.of(path)
+            #expect(report.luks?.headerCopy?.name == (offset == 0 ? "secondary" : "primary"))
+            #expect(report.luks?.warnings.isEmpty == false)
+            // Even the magic may be gone.
+            bytes.replaceSubrange(offset..<(offset + 512), with: Data(count: 512))
+            try maker.directory.write("disk.luks", bytes)
+            #expect(try await read(maker, [path] + secret) == whole)
+        }
+    }
+
+    @Test("A reencryption that has begun is refused with the command that finishes it")
+    func reencryption() async throws {
+        try await withContainer { maker, path, secret in
+            let key = try maker.directory.write("k", text: "correct horse")
+            // Only the header changes: the data needs device-mapper.
+            _ = try await Tool.run(
+                "cryptsetup",
+                ["reencrypt", "--batch-mode", "--init-only", "--key-file", key] + LUKSMaker.cheap + [path])
+            try await Program.expectRefusal(
+                ["serve", path] + secret + socket(maker), status: 65, saying: "in the middle of a reencryption",
+                "cryptsetup reencrypt --resume-only")
+            let report = try await InfoReport.of(path)
+            #expect(report.luks?.requirements.contains { $0.hasPrefix("online-reencrypt") } == true)
+            #expect(report.refusal?.contains("--resume-only") == true)
+        }
+    }
+
+    private func serves(_ maker: LUKSMaker, _ arguments: [String], size: Int) async throws {
+        #expect(try await read(maker, arguments).count == size)
+    }
+
+    /// All of the decrypted disk.
+    private func read(_ maker: LUKSMaker, _ arguments: [String]) async throws -> Data {
+        let copy = maker.directory.file("copy-\(UInt32.random(in: 0...UInt32.max))")
+        try await ServerUnderTest.run(["serve"] + arguments + socket(maker), in: maker.directory) { server in
+            try await Tool.succeed("nbdcopy", [server.uri, copy])
+        }
+        return try File.contents(copy)
+    }
+
+    private func socket(_ maker: LUKSMaker) -> [String] { ["--socket", maker.directory.file("s")] }
+
+    private func withContainer(
+        _ body: (LUKSMaker, _ path: String, _ secret: [String]) async throws -> Void
+    ) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let maker = LUKSMaker(directory: directory)
+        let path = try await maker.format()
+        let secret = ["--passphrase-file", try directory.write("p", text: "correct horse")]
+        try await body(maker, path, secret)
+    }
+}
