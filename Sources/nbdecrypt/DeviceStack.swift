@@ -41,6 +41,7 @@ struct DeviceStack {
             } else {
                 (disk, description) = try opener.open(file)
             }
+            ring.warnUnlessKeysAreLocked()
         } catch let error as FormatError {
             throw Failure(error, image: options.path)
         }

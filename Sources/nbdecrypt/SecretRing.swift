@@ -99,6 +99,12 @@ final class SecretRing {
         guard !secret.isLocked else { return }
         log.warning("the passphrase cannot be locked into memory and may reach the swap; raise RLIMIT_MEMLOCK")
     }
+
+    /// To be called when all keys are in use.
+    func warnUnlessKeysAreLocked() {
+        guard !SecureHeap.isLocked else { return }
+        log.warning("keys cannot be locked into memory and may reach the swap; raise RLIMIT_MEMLOCK")
+    }
 }
 
 extension [SecretSource]? {
