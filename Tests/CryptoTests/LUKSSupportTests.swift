@@ -55,10 +55,14 @@ import Testing
         let backup = try Self.refusal {
             $0.replacing(
                 "\"sector_size\":4096}",
-                with: "\"sector_size\":4096,\"flags\":[\"in-reencryption\"]},\"1\":{\"type\":\"linear\","
+                with: "\"sector_size\":4096},\"1\":{\"type\":\"linear\","
                     + "\"offset\":\"1048576\",\"size\":\"dynamic\",\"flags\":[\"backup-previous\"]}")
         }
-        #expect(backup.contains("(state crash: it stopped in the middle of a step)"))
+        #expect(backup.contains("(state clean: it stopped between two steps)"))
+        let crash = try Self.refusal {
+            $0.replacing("\"sector_size\":4096}", with: "\"sector_size\":4096,\"flags\":[\"in-reencryption\"]}")
+        }
+        #expect(crash.contains("(state crash: it stopped in the middle of a step)"))
     }
 
     @Test func `integrity is refused by its name`() throws {

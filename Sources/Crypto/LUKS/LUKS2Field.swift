@@ -54,7 +54,8 @@ struct LUKS2Field {
     /// The members of a section whose keys are numbers less than `limit`, by rising number.
     func numbered(limit: Int) throws(LUKSFault) -> [(number: Int, field: LUKS2Field)] {
         var members: [(number: Int, field: LUKS2Field)] = []
-        for (key, value) in try object() {
+        // Sorted, so that of several faults the same one is told each time.
+        for (key, value) in try object().sorted(by: { $0.key < $1.key }) {
             // Int takes "+5" and "007" too.
             guard let number = Int(key), String(number) == key, (0..<limit).contains(number) else {
                 throw fault(found: "the key \(LUKSText.quoted(key))", allowed: "keys from \"0\" to \"\(limit - 1)\"")

@@ -29,9 +29,9 @@ public enum LUKSSupport {
         let requirement = volume.requirements.first { $0 == "online-reencrypt" || $0.hasPrefix("online-reencrypt-v") }
         let keyslot = volume.otherKeyslots.first { $0.type == "reencrypt" }
         let hasBackup = volume.segments.contains { $0.isBackup }
-        guard requirement != nil || keyslot != nil || hasBackup else { return }
         // cryptsetup marks the segment that it works on; the mark stays when it is stopped in the middle.
         let isCrashed = volume.segments.contains { $0.flags.contains("in-reencryption") }
+        guard requirement != nil || keyslot != nil || hasBackup || isCrashed else { return }
         var details = [
             keyslot?.mode.map { "mode \($0)" }, keyslot?.direction.map { "direction \($0)" },
             keyslot?.resilience.map { "resilience \($0)" },
