@@ -93,7 +93,7 @@ uninstall: ## remove what `make install` installed
 
 .PHONY: clean
 clean: ## remove everything that was built
-	rm -rf .build Fuzz/.build Benchmarks/.build
+	rm -rf .build Fuzz/.build Benchmarks/*/.build
 
 .PHONY: install-build-packages install-demo-packages install-test-packages
 install-build-packages:

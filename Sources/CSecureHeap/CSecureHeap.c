@@ -147,11 +147,9 @@ static int allocate_work(uint8_t **memory, size_t count) {
     return ARGON2_OK;
 }
 
+/// libargon2 has wiped the memory when it calls this.
 static void release_work(uint8_t *memory, size_t count) {
-    (void)memory, (void)count;
-    if (!work.start) return;
-    explicit_bzero(work.start, work.count);
-    munmap(work.start, work.count);
+    munmap(memory, count);
     work.start = NULL;
 }
 
@@ -173,7 +171,10 @@ static int derive(const struct secure_argon2_request *request, uint32_t threads)
         .flags = ARGON2_DEFAULT_FLAGS,
     };
     int result = argon2_ctx(&context, request->with_data_independent_start ? Argon2_id : Argon2_i);
-    release_work(NULL, 0);
+    if (work.start) {
+        explicit_bzero(work.start, work.count);
+        release_work(work.start, work.count);
+    }
     return result;
 }
 

@@ -15,14 +15,17 @@ public enum AntiForensic {
     public static func merge(_ split: Secret, keySize: Int, stripes: Int, hash: HashAlgorithm) -> Secret {
         precondition(keySize > 0 && stripes > 0 && split.count / stripes >= keySize)
         // The last digest of a stripe may be longer than what is left of the stripe.
-        let work = split.withBytes { split in
-            Secret(count: keySize + hash.digestSize) { work in
-                for stripe in 0..<stripes {
-                    for offset in 0..<keySize {
-                        let mixed = work.bytes.byte(at: offset) ^ split.byte(at: stripe * keySize + offset)
-                        work.storeBytes(of: mixed, toByteOffset: offset, as: UInt8.self)
+        // One use for all hashes, because the end of each wipes a lot of stack.
+        let work = SecureHeap.use {
+            split.withBytes { split in
+                Secret(count: keySize + hash.digestSize) { work in
+                    for stripe in 0..<stripes {
+                        for offset in 0..<keySize {
+                            let mixed = work.bytes.byte(at: offset) ^ split.byte(at: stripe * keySize + offset)
+                            work.storeBytes(of: mixed, toByteOffset: offset, as: UInt8.self)
+                        }
+                        if stripe < stripes - 1 { diffuse(&work, keySize: keySize, hash: hash) }
                     }
-                    if stripe < stripes - 1 { diffuse(&work, keySize: keySize, hash: hash) }
                 }
             }
         }

@@ -42,7 +42,7 @@ struct CipherAlgorithm: Sendable, Equatable {
                 32: ("CAMELLIA-256", "CAMELLIA256"),
             ]),
         .init("cast5", blockSize: 8, [16: (nil, "CAST5")]),
-        .init("sm4", blockSize: 16, [16: ("SM4", "SM4")]),
+        .init("sm4", blockSize: 16, [16: ("SM4", "SM4")], fasterInOpenSSL: [.ecb]),
         .init(
             "aria", blockSize: 16,
             [16: ("ARIA-128", "ARIA128"), 24: ("ARIA-192", "ARIA192"), 32: ("ARIA-256", "ARIA256")]),

@@ -75,8 +75,11 @@ public struct CipherSpec: Sendable, Equatable, CustomStringConvertible {
     /// - Parameters:
     ///   - key: of a size that ``check(keySize:)`` accepts.
     ///   - sectorSize: in bytes: 512, 1024, 2048 or 4096.
+    ///   - isKeyslotArea: whether libcryptsetup encrypted it, not dm-crypt; they count differently for benbi in CTR mode.
     /// - Throws: ``FormatError`` (unsupported) for another key or sector size.
-    public func makeCipher(key: Secret, sectorSize: Int) throws(FormatError) -> any SectorCipher {
+    public func makeCipher(
+        key: Secret, sectorSize: Int, isKeyslotArea: Bool = false
+    ) throws(FormatError) -> any SectorCipher {
         guard [512, 1024, 2048, 4096].contains(sectorSize) else {
             throw .unsupported("cipher \(self): found sectors of \(sectorSize) bytes, allowed 512, 1024, 2048, 4096")
         }
@@ -85,7 +88,7 @@ public struct CipherSpec: Sendable, Equatable, CustomStringConvertible {
         }
         try check(keySize: key.count)
         let cipher = try libraryCipher(algorithm, mode, .decrypt, key)
-        let vectors = try kind(of: rule, algorithm, mode, key).map {
+        let vectors = try kind(of: rule, algorithm, mode, key, isKeyslotArea: isKeyslotArea).map {
             SectorIV($0, size: algorithm.blockSize, sectorSize: sectorSize)
         }
         if mode == .cbc, let vectors {
@@ -95,7 +98,7 @@ public struct CipherSpec: Sendable, Equatable, CustomStringConvertible {
     }
 
     private func kind(
-        of rule: VectorRule, _ algorithm: CipherAlgorithm, _ mode: CipherMode, _ key: Secret
+        of rule: VectorRule, _ algorithm: CipherAlgorithm, _ mode: CipherMode, _ key: Secret, isKeyslotArea: Bool
     ) throws(FormatError) -> SectorIV.Kind? {
         switch rule {
         case .none: return nil
@@ -105,7 +108,7 @@ public struct CipherSpec: Sendable, Equatable, CustomStringConvertible {
         case .null: return .null
         case .benbi:
             // The unit that is counted: a block, which the kernel takes to be a byte in CTR mode.
-            let unit = mode == .ctr ? 1 : algorithm.blockSize
+            let unit = mode == .ctr && !isKeyslotArea ? 1 : algorithm.blockSize
             return .benbi(shift: (512 / unit).trailingZeroBitCount)
         case .essiv(let hash):
             let vectorKey = key.withBytes { key in Secret(count: hash.digestSize) { hash.hash(key, into: &$0) } }

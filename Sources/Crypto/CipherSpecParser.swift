@@ -18,6 +18,10 @@ struct CipherSpecParser {
             throw .unsupported(
                 "cipher \(shownName(text)): found \(text.utf8.count) bytes, allowed \(Self.maximumCount)")
         }
+        // A specification is shown as it is from here on.
+        guard text.utf8.allSatisfy({ (0x21..<0x7F).contains($0) }) else {
+            throw refusal("a specification has letters, digits and punctuation")
+        }
         if ["cipher_null", "null", "cipher_null-ecb", "null-ecb", "capi:ecb(cipher_null)"].contains(text) {
             return .null
         }

@@ -50,11 +50,13 @@ final class OpenSSLCipher: LibraryCipher {
         private let context: OpaquePointer
 
         init?(_ name: String, _ direction: CipherDirection, _ key: Secret) {
-            guard OpenSSLCipher.offers(name, keySize: key.count) else { return nil }
+            // Outside of the secure heap: the first call has OpenSSL make its tables, which are large and not secret.
+            guard OpenSSLCipher.offers(name, keySize: key.count),
+                let cipher = unsafe EVP_CIPHER_fetch(nil, name, nil)
+            else { return nil }
+            defer { unsafe EVP_CIPHER_free(cipher) }
             let made: OpaquePointer? = unsafe SecureHeap.use {
                 guard let context = unsafe EVP_CIPHER_CTX_new() else { return nil }
-                let cipher = unsafe EVP_CIPHER_fetch(nil, name, nil)
-                defer { unsafe EVP_CIPHER_free(cipher) }
                 let done = key.withBytes { key in
                     unsafe key.withUnsafeBytes { key in
                         unsafe EVP_CipherInit_ex(

@@ -25,7 +25,9 @@ import Testing
         ("capi:lrw(aes)-plain64", "mode"), ("capi:rfc7539(chacha20,poly1305)-random", "mode"),
         ("capi:essiv(cbc(aes),sha256)-plain", "essiv needs"), ("capi:essiv(cbc(aes))-plain64", "essiv needs"),
         ("capi:adiantum(xchacha12,aes)-plain64", "mode"), ("capi:xts()-plain64", "\"\""),
-        ("aes\nxts\u{7}-plain64", "aes?xts?"), ("cipher_null-cbc-plain", "cipher_null"),
+        ("aes\nxts\u{7}-plain64", "aes?xts?"),
+        ("capi:xts(aes-\u{1B}[31m)-plain64", "aes-?[31m"), ("aes-xts-plain64 ", "punctuation"),
+        ("cipher_null-cbc-plain", "cipher_null"),
         (String(repeating: "a", count: 5000), "5000 bytes"),
     ])
     func `what cannot be built is refused by name`(specification: String, says: String) throws {
@@ -60,6 +62,16 @@ import Testing
         let right = try second.makeCipher(key: key, sectorSize: 512).decrypted(data, firstSector: 1 << 33)
         #expect(left == right)
         #expect(left != data)
+    }
+
+    @Test(arguments: [(false, 512), (true, 32)])
+    func `benbi in CTR mode counts otherwise in a keyslot's area`(isKeyslotArea: Bool, blocks: UInt64) throws {
+        let key = secret(noise(32))
+        let benbi = try CipherSpec("aes-ctr-benbi").makeCipher(
+            key: key, sectorSize: 512, isKeyslotArea: isKeyslotArea)
+        let plain = try CipherSpec("aes-ctr-plain64be").makeCipher(key: key, sectorSize: 512)
+        let expected = try plain.decrypted(noise(512), firstSector: 7 * blocks + 1)
+        #expect(try benbi.decrypted(noise(512), firstSector: 7) == expected)
     }
 
     @Test(arguments: ["cipher_null-ecb", "cipher_null", "null-ecb"])

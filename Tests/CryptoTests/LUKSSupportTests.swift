@@ -65,6 +65,26 @@ import Testing
         #expect(crash.contains("(state crash: it stopped in the middle of a step)"))
     }
 
+    @Test func `a reencryption that moves data is refused as one, though its segments are in no order`() throws {
+        // As cryptsetup 2.6.1 writes it for reencrypt --encrypt --init-only --reduce-device-size.
+        let segments = """
+            {"0":{"type":"linear","offset":"1572864","size":"65536"},"1":{"type":"linear","offset":"1048576",\
+            "size":"131072"},"2":{"type":"linear","offset":"1572864","size":"65536","flags":["backup-moved-segment"]},\
+            "3":{"type":"linear","offset":"0","size":"196608","flags":["backup-previous"]},"4":{"type":"crypt",\
+            "offset":"1048576","size":"dynamic","iv_tweak":"0","encryption":"aes-xts-plain64","sector_size":512,\
+            "flags":["backup-final"]}}
+            """
+        let sentence = try Self.refusal {
+            let start = $0.firstRange(of: "\"segments\":")?.upperBound ?? $0.startIndex
+            let end = $0.firstRange(of: ",\"digests\":")?.lowerBound ?? $0.endIndex
+            return ($0[..<start] + segments + $0[end...])
+                .replacing("\"segments\":[\"0\"]", with: "\"segments\":[\"4\"]")
+                .replacing(
+                    "\"config\":{", with: "\"config\":{\"requirements\":{\"mandatory\":[\"online-reencrypt-v2\"]},")
+        }
+        #expect(sentence.contains("in the middle of a reencryption"))
+    }
+
     @Test func `integrity is refused by its name`() throws {
         let sentence = try Self.refusal {
             $0.replacing(

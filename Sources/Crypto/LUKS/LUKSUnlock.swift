@@ -216,7 +216,9 @@ public struct LUKSUnlock {
     private func keyMaterial(
         of keyslot: LUKSKeyslot, key: Secret, _ spec: CipherSpec
     ) throws(UnlockError) -> Secret {
-        let cipher = try Self.refusing { () throws(FormatError) in try spec.makeCipher(key: key, sectorSize: 512) }
+        let cipher = try Self.refusing { () throws(FormatError) in
+            try spec.makeCipher(key: key, sectorSize: 512, isKeyslotArea: true)
+        }
         let (length, overflow) = keyslot.keySize.multipliedReportingOverflow(by: keyslot.stripes)
         guard !overflow, length > 0, length <= Int(keyslot.area.length) else {
             throw .refused("its area of \(keyslot.area.length) bytes is too small for its key")
