@@ -172,7 +172,7 @@ import TestSupport
 
     @Test(
         arguments: [
-            (1 << 2, "keeps its data in an external data file"), (1 << 4, "has extended L2 entries"),
+            (1 << 2, "keeps its data in an external data file"),
             (1 << 40, "nbdecrypt does not know: unknown bit 40"),
         ] as [(UInt64, String)])
     func `what is not read yet is refused by name`(features: UInt64, part: String) throws {

@@ -51,7 +51,7 @@ public struct Qcow2Census: Equatable, Sendable {
                 return
             }
             bytesLeft -= header.clusterSize
-            try count(table, file, header, dataEnd: dataEnd)
+            try count(table, file, header.mapping, dataEnd: dataEnd)
         }
     }
 
@@ -78,7 +78,7 @@ public struct Qcow2Census: Equatable, Sendable {
         _ file: any BlockDevice, _ header: Qcow2Header,
         _ body: (Int, UInt64, HostOffset, String?) throws(BlockError) -> Void
     ) throws(BlockError) {
-        let tables = Qcow2Tables(file: file, header: header)
+        let tables = Qcow2Tables(file: file, mapping: header.mapping)
         for start in stride(from: 0, to: header.l1EntryCount, by: pieceEntries) {
             let count = min(pieceEntries, header.l1EntryCount - start)
             let place = header.l1TableOffset + UInt64(start) * 8
@@ -91,37 +91,43 @@ public struct Qcow2Census: Equatable, Sendable {
     }
 
     private mutating func count(
-        _ table: HostOffset, _ file: any BlockDevice, _ header: Qcow2Header, dataEnd: UInt64
+        _ table: HostOffset, _ file: any BlockDevice, _ mapping: Qcow2Mapping, dataEnd: UInt64
     ) throws(BlockError) {
-        let entryCount = 1 << header.l2Bits
-        for start in stride(from: 0, to: entryCount, by: Self.pieceEntries) {
+        let wordCount = Int(mapping.clusterSize / 8)
+        let entryWords = 1 << mapping.entryWordBits
+        for start in stride(from: 0, to: wordCount, by: Self.pieceEntries) {
             let place = table.bytes + UInt64(start) * 8
-            let pieceCount = min(Self.pieceEntries, entryCount - start)
-            let entries = try Qcow2Tables.read(file, at: place, count: pieceCount, .mayBlock)
-            for (index, raw) in entries.enumerated() where raw != 0 {
-                switch Qcow2Entry(l2Entry: raw, clusterBits: header.clusterBits, version: header.version) {
-                case .unallocated: break
-                case .zero(let isReserved):
-                    zeroCount += 1
-                    if isReserved { allocatedCount += 1 }
-                case .data(let host):
-                    allocatedCount += 1
-                    if host.bytes >= dataEnd {
-                        note(
-                            "the L2 entry at byte \(place + UInt64(index) * 8) points to byte \(host.bytes), outside the file"
-                        )
-                    }
-                case .compressed(let cluster):
-                    allocatedCount += 1
-                    compressedCount += 1
-                    if cluster.offset.bytes >= dataEnd {
-                        note(
-                            "the L2 entry at byte \(place + UInt64(index) * 8) points to byte \(cluster.offset.bytes), outside the file"
-                        )
-                    }
-                case .invalid(let reason): note("the L2 entry at byte \(place + UInt64(index) * 8) \(reason)")
-                }
+            let pieceCount = min(Self.pieceEntries, wordCount - start)
+            let words = try Qcow2Tables.read(file, at: place, count: pieceCount, .mayBlock)
+            for index in stride(from: 0, to: words.count, by: entryWords) {
+                let bitmap = mapping.hasSubclusters ? words[index + 1] : 0
+                guard words[index] | bitmap != 0 else { continue }
+                count(words[index], bitmap, mapping, at: place + UInt64(index) * 8, dataEnd: dataEnd)
             }
+        }
+    }
+
+    /// Counts one cluster.
+    private mutating func count(
+        _ word: UInt64, _ bitmap: UInt64, _ mapping: Qcow2Mapping, at place: UInt64, dataEnd: UInt64
+    ) {
+        switch Qcow2Entry(l2Entry: word, bitmap: bitmap, mapping) {
+        case .unallocated: break
+        case .zero(let isReserved):
+            zeroCount += 1
+            if isReserved { allocatedCount += 1 }
+        case .data(let host):
+            allocatedCount += 1
+            if host.bytes >= dataEnd {
+                note("the L2 entry at byte \(place) points to byte \(host.bytes), outside the file")
+            }
+        case .compressed(let cluster):
+            allocatedCount += 1
+            compressedCount += 1
+            if cluster.offset.bytes >= dataEnd {
+                note("the L2 entry at byte \(place) points to byte \(cluster.offset.bytes), outside the file")
+            }
+        case .invalid(let reason): note("the L2 entry at byte \(place) \(reason)")
         }
     }
 

@@ -23,6 +23,8 @@ public struct Qcow2Header: Equatable, Sendable {
     public let l1TableOffset: UInt64
     /// nb_snapshots: number of internal snapshots.
     public let snapshotCount: UInt32
+    /// snapshots_offset in bytes; of no meaning without snapshots.
+    public let snapshotTableOffset: UInt64
     /// The three sets of feature bits.
     public let features: Qcow2Features
     /// refcount_order: a reference count has 2^this bits; 0 to 6.
@@ -51,8 +53,16 @@ public struct Qcow2Header: Equatable, Sendable {
     public var clusterSize: UInt64 { 1 << UInt64(clusterBits) }
     /// Length of the guest disk in bytes: whole sectors of 512, as QEMU gives them to a guest.
     public var virtualSize: UInt64 { size / 512 * 512 }
-    /// Entries of one L2 table: log2.
-    public var l2Bits: Int { clusterBits - 3 }
+    /// How the active disk is found.
+    public var mapping: Qcow2Mapping { mapping(l1TableOffset: l1TableOffset, l1EntryCount: l1EntryCount, size: size) }
+
+    /// How a disk is found whose L1 table lies at this place.
+    func mapping(l1TableOffset: UInt64, l1EntryCount: Int, size: UInt64) -> Qcow2Mapping {
+        Qcow2Mapping(
+            version: version, clusterBits: clusterBits, hasSubclusters: features.contains(.extendedL2),
+            hasDataFile: features.contains(.externalDataFile), l1TableOffset: l1TableOffset,
+            l1EntryCount: l1EntryCount, virtualSize: size / 512 * 512)
+    }
 
     /// The area of `file` that holds the LUKS header; empty when there is none.
     public func luksWindow(in file: any BlockDevice) -> WindowDevice {
@@ -139,14 +149,19 @@ public struct Qcow2Header: Equatable, Sendable {
         size = field.long(24)
         let l1EntryCount = field.word(36)
         l1TableOffset = field.long(40)
+        guard !features.contains(.extendedL2) || bits >= 14 else {
+            throw .damaged(
+                "qcow2 header: cluster_bits", at: 20, found: "\(bits) with extended L2 entries", allowed: "14 to 21")
+        }
         try Self.checkL1(
             size: size, entryCount: l1EntryCount, offset: l1TableOffset, clusterBits: clusterBits,
-            fileSize: device.size)
+            coverageBits: clusterBits + clusterBits - (features.contains(.extendedL2) ? 4 : 3), fileSize: device.size)
         self.l1EntryCount = Int(l1EntryCount)
         try Self.checkRefcountTable(
             offset: field.long(48), clusters: field.word(56), clusterSize: clusterSize, fileSize: device.size)
         snapshotCount = field.word(60)
-        guard snapshotCount <= 65536 else {
+        snapshotTableOffset = field.long(64)
+        guard snapshotCount <= Qcow2Snapshot.maximumCount else {
             throw .damaged("qcow2 header: nb_snapshots", at: 60, found: snapshotCount, allowed: "at most 65536")
         }
 
@@ -183,14 +198,14 @@ public struct Qcow2Header: Equatable, Sendable {
     }
 
     private static func checkL1(
-        size: UInt64, entryCount: UInt32, offset: UInt64, clusterBits: Int, fileSize: UInt64
+        size: UInt64, entryCount: UInt32, offset: UInt64, clusterBits: Int, coverageBits: Int, fileSize: UInt64
     ) throws(FormatError) {
         guard entryCount <= maximumL1EntryCount else {
             throw .damaged(
                 "qcow2 header: l1_size", at: 36, found: "\(entryCount) entries",
                 allowed: "at most \(maximumL1EntryCount)")
         }
-        let coverageBits = UInt64(2 * clusterBits - 3)
+        let coverageBits = UInt64(coverageBits)
         let needed = (size >> coverageBits) + (size & ((1 << coverageBits) - 1) == 0 ? 0 : 1)
         guard needed <= maximumL1EntryCount else {
             throw .damaged(

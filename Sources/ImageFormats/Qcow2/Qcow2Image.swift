@@ -3,34 +3,48 @@
 public import BlockIO
 import Synchronization
 
-/// The guest disk of a qcow2 image, decrypted when the image is encrypted.
+/// A disk of a qcow2 image, the active one or that of an internal snapshot, decrypted when the image is encrypted.
 ///
 /// Sectors of a legacy AES image are numbered by guest offset, those of a LUKS image by host offset, counted from the first
 /// byte of the file. Compressed, zero and unallocated clusters never pass the
-/// cipher: no program that writes qcow2 encrypts them.
+/// cipher: no program that writes qcow2 encrypts them. What is unallocated is read from the backing device, which has its
+/// own cipher.
 public final class Qcow2Image: BlockDevice {
     /// The guest disk's length in bytes, whole sectors of 512.
     public let size: UInt64
     /// The cipher's sector, or 1 without a cipher.
     public let alignment: Int
     private let file: any BlockDevice
-    private let header: Qcow2Header
+    private let dataFile: any BlockDevice
+    private let backing: (any BlockDevice)?
+    private let mapping: Qcow2Mapping
     private let cipher: (any SectorCipher)?
+    private let numbersByHost: Bool
     private let tables: Qcow2Tables
     private let decompressor: Decompressor
     private let unpacked = Mutex(TwoGenerationCache<Qcow2Entry.CompressedCluster, [UInt8]>(maximumCost: 4 << 20))
 
     /// - Parameters:
     ///   - header: of `file`, and accepted by ``Qcow2Support``.
+    ///   - mapping: which disk; nil: the active one.
     ///   - cipher: of the data; nil exactly when the image is not encrypted.
-    public init(file: any BlockDevice, header: Qcow2Header, cipher: (any SectorCipher)?) {
+    ///   - dataFile: holds the clusters when the header says that another file does.
+    ///   - backing: the disk behind what is unallocated. What it does not reach reads as zeros, and so does everything
+    ///     without it.
+    public init(
+        file: any BlockDevice, header: Qcow2Header, mapping: Qcow2Mapping? = nil, cipher: (any SectorCipher)?,
+        dataFile: (any BlockDevice)? = nil, backing: (any BlockDevice)? = nil
+    ) {
         precondition((cipher != nil) == (header.encryption != .none))
         self.file = file
-        self.header = header
+        self.dataFile = dataFile ?? file
+        self.backing = backing.map { $0.alignment > 1 ? AlignedDevice($0) : $0 }
+        self.mapping = mapping ?? header.mapping
         self.cipher = cipher
-        self.size = header.virtualSize
+        self.numbersByHost = header.encryption == .luks
+        self.size = self.mapping.virtualSize
         self.alignment = cipher?.sectorSize ?? 1
-        self.tables = Qcow2Tables(file: file, header: header)
+        self.tables = Qcow2Tables(file: file, mapping: self.mapping)
         self.decompressor = Decompressor(header.compression)
     }
 
@@ -45,7 +59,8 @@ public final class Qcow2Image: BlockDevice {
             let length = Int(run.length)
             try buffer.withSlice(done..<(done + length)) { (part) throws(BlockError) in
                 switch run.entry {
-                case .unallocated, .zero: part.clear()
+                case .unallocated: try readBacking(&part, guest, mode)
+                case .zero: part.clear()
                 case .data(let host): try readData(&part, guest, host, mode)
                 case .compressed(let cluster): try readCompressed(&part, guest, cluster, mode)
                 case .invalid(let reason): throw .damaged("qcow2: guest offset \(guest.bytes): the L2 entry \(reason)")
@@ -60,13 +75,18 @@ public final class Qcow2Image: BlockDevice {
         guard offset < size, limit > 0 else { throw .outOfRange("qcow2: there is no byte \(offset)") }
         let limit = min(limit, size - offset)
         let first = try run(at: GuestOffset(offset), limit: limit, .mayBlock)
+        if case .unallocated = first.entry, let backing, offset < backing.size {
+            let behind = try backing.extent(at: offset, limit: min(first.length, backing.size - offset))
+            return Extent(offset: offset, length: behind.length, kind: behind.kind)
+        }
         let kind = Self.kind(first.entry)
         var length = first.length
         // Neighbours of the same kind in the same slice of the table cost nothing to add.
         let entries = try tables.entries(at: GuestOffset(offset), .mayBlock)
-        let known = UInt64(entries.count) * header.clusterSize - offset % header.clusterSize
+        let known = UInt64(entries.count) * mapping.clusterSize - offset % mapping.clusterSize
         while length < min(limit, known) {
             let next = try run(at: GuestOffset(offset + length), limit: min(limit, known) - length, .mayBlock)
+            if case .unallocated = next.entry, backing != nil { break }
             guard Self.kind(next.entry) == kind else { break }
             length += next.length
         }
@@ -87,28 +107,45 @@ public final class Qcow2Image: BlockDevice {
         at guest: GuestOffset, limit: UInt64, _ mode: ReadMode
     ) throws(BlockError) -> (entry: Qcow2Entry, length: UInt64) {
         let entries = try tables.entries(at: guest, mode)
-        let clusterSize = header.clusterSize
-        let inCluster = guest.bytes % clusterSize
+        let unitSize = mapping.unitSize
+        let inUnit = guest.bytes % unitSize
         guard let slice = entries.slice else {
-            return (.unallocated, min(limit, UInt64(entries.count) * clusterSize - inCluster))
+            return (
+                .unallocated,
+                min(limit, UInt64(entries.count) << UInt64(mapping.clusterBits) - guest.bytes % mapping.clusterSize)
+            )
         }
-        let first = decode(slice[entries.first])
-        var count: UInt64 = 1
-        while count < entries.count, count * clusterSize - inCluster < limit,
-            Self.continues(decode(slice[entries.first + Int(count)]), first, after: count * clusterSize)
+        // The units of the slice, counted from the start of the first cluster.
+        let unitsPerCluster = mapping.clusterBits - mapping.unitBits
+        let firstUnit = Int((guest.bytes % mapping.clusterSize) >> UInt64(mapping.unitBits))
+        let unitCount = entries.count << unitsPerCluster
+        let first = decode(slice, entries.first, unit: firstUnit)
+        var unit = firstUnit + 1
+        while unit < unitCount, UInt64(unit - firstUnit) * unitSize - inUnit < limit,
+            Self.continues(
+                decode(slice, entries.first, unit: unit), first, after: UInt64(unit - firstUnit) * unitSize)
         {
-            count += 1
+            unit += 1
         }
-        let length = min(limit, count * clusterSize - inCluster)
-        if case .data(let host) = first { return (.data(HostOffset(host.bytes + inCluster)), length) }
-        return (first, length)
+        let length = min(limit, UInt64(unit - firstUnit) * unitSize - inUnit)
+        switch first {
+        case .data(let host): return (.data(HostOffset(host.bytes + inUnit)), length)
+        case .compressed:
+            // The whole cluster is one piece, and the next one another.
+            return (first, min(limit, mapping.clusterSize - guest.bytes % mapping.clusterSize))
+        case .unallocated, .zero, .invalid: return (first, length)
+        }
     }
 
-    private func decode(_ entry: UInt64) -> Qcow2Entry {
-        Qcow2Entry(l2Entry: entry, clusterBits: header.clusterBits, version: header.version)
+    /// What a unit is, counted from the cluster whose entry starts at `word` of the slice.
+    @inline(__always)
+    private func decode(_ slice: Qcow2Tables.Slice, _ word: Int, unit: Int) -> Qcow2Entry {
+        guard mapping.hasSubclusters else { return Qcow2Entry(l2Entry: slice[word + unit], mapping) }
+        let entry = word + unit / 32 * 2
+        return Qcow2Entry(l2Entry: slice[entry], bitmap: slice[entry + 1], subcluster: unit & 31, mapping)
     }
 
-    /// Can a cluster be read together with `first`, `distance` bytes before it?
+    /// Can a unit be read together with `first`, `distance` bytes before it?
     private static func continues(_ next: Qcow2Entry, _ first: Qcow2Entry, after distance: UInt64) -> Bool {
         switch (first, next) {
         case (.unallocated, .unallocated), (.zero, .zero): true
@@ -117,13 +154,26 @@ public final class Qcow2Image: BlockDevice {
         }
     }
 
+    private func readBacking(
+        _ part: inout MutableRawSpan, _ guest: GuestOffset, _ mode: ReadMode
+    ) throws(BlockError) {
+        let size = backing?.size ?? 0
+        let present = Int(min(UInt64(part.byteCount), size - min(size, guest.bytes)))
+        if present > 0, let backing {
+            try part.withSlice(0..<present) { (stored) throws(BlockError) in
+                try backing.read(into: &stored, at: guest.bytes, mode)
+            }
+        }
+        let missing = present..<part.byteCount
+        part.withSlice(missing) { $0.clear() }
+    }
+
     private func readData(
         _ part: inout MutableRawSpan, _ guest: GuestOffset, _ host: HostOffset, _ mode: ReadMode
     ) throws(BlockError) {
         try readHost(&part, guest, host, mode)
         guard let cipher else { return }
-        let numbered = header.encryption == .luks ? host.bytes : guest.bytes
-        try cipher.decrypt(&part, firstSector: numbered / 512)
+        try cipher.decrypt(&part, firstSector: (numbersByHost ? host.bytes : guest.bytes) / 512)
     }
 
     /// Reads whole or partial clusters from the file.
@@ -134,17 +184,17 @@ public final class Qcow2Image: BlockDevice {
         _ part: inout MutableRawSpan, _ guest: GuestOffset, _ host: HostOffset, _ mode: ReadMode
     ) throws(BlockError) {
         let end = host.bytes + UInt64(part.byteCount)
-        guard end > file.size else { return try file.read(into: &part, at: host.bytes, mode) }
-        let lastCluster = (end - 1) / header.clusterSize * header.clusterSize
-        guard lastCluster < file.size else {
+        guard end > dataFile.size else { return try dataFile.read(into: &part, at: host.bytes, mode) }
+        let lastCluster = (end - 1) / mapping.clusterSize * mapping.clusterSize
+        guard lastCluster < dataFile.size else {
             throw .damaged(
                 "qcow2: guest offset \(guest.bytes)+\(part.byteCount): the cluster at byte \(lastCluster) lies outside "
-                    + "the file's \(file.size) bytes: the file is not complete")
+                    + "the file's \(dataFile.size) bytes: the file is not complete")
         }
-        let present = Int(max(file.size, host.bytes) - host.bytes)
+        let present = Int(max(dataFile.size, host.bytes) - host.bytes)
         if present > 0 {
             try part.withSlice(0..<present) { (stored) throws(BlockError) in
-                try file.read(into: &stored, at: host.bytes, mode)
+                try dataFile.read(into: &stored, at: host.bytes, mode)
             }
         }
         let missing = present..<part.byteCount
@@ -154,8 +204,8 @@ public final class Qcow2Image: BlockDevice {
     private func readCompressed(
         _ part: inout MutableRawSpan, _ guest: GuestOffset, _ cluster: Qcow2Entry.CompressedCluster, _ mode: ReadMode
     ) throws(BlockError) {
-        let clusterSize = Int(header.clusterSize)
-        let inCluster = Int(guest.bytes % header.clusterSize)
+        let clusterSize = Int(mapping.clusterSize)
+        let inCluster = Int(guest.bytes % mapping.clusterSize)
         if let bytes = unpacked.withLock({ $0.value(for: cluster, cost: clusterSize) }) {
             bytes.withBytes { part.copy(from: $0.extracting(inCluster..<(inCluster + part.byteCount))) }
             return
