@@ -41,15 +41,21 @@ demo: install-demo-packages release ## make an encrypted image, serve it, copy t
 	@$(WITH_SWIFT) scripts/demo
 
 .PHONY: test
-test: install-test-packages release ## run all tests
+test: install-test-packages release ## run all tests but those of test-vm
 	@echo "== test: all tests, against $(NBDECRYPT)"
 	@scripts/test-bootstrap
 	@$(call swift_build,--build-tests)
-	@$(WITH_SWIFT) swift test --skip-build --disable-xctest
+	@$(WITH_SWIFT) swift test --skip-build --disable-xctest --skip VirtualMachine
+
+.PHONY: test-vm
+test-vm: install-test-packages release ## run the tests whose oracle is a Linux kernel in a virtual machine
+	@echo "== test-vm: LUKS images against dm-crypt in a virtual machine (some minutes)"
+	@$(call swift_build,--build-tests)
+	@$(WITH_SWIFT) swift test --skip-build --disable-xctest --filter VirtualMachine
 
 .PHONY: check
 check: SECONDS_EACH := 10
-check: lint build test fuzz ## lint, build, test, and a short run of every fuzz target: what CI does
+check: lint build test test-vm fuzz ## lint, build, test, and a short run of every fuzz target: what CI does
 	@echo "== check: everything passed"
 
 .PHONY: build
