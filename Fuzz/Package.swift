@@ -32,6 +32,10 @@ let package = Package(
             dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
             swiftSettings: strict),
         .executableTarget(
+            name: "FuzzQcow1",
+            dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
+            swiftSettings: strict),
+        .executableTarget(
             name: "FuzzNBD",
             dependencies: ["FuzzMain", product("BlockIO"), product("NBDServer"), product("TestSupport")],
             swiftSettings: strict),
@@ -58,6 +62,10 @@ let package = Package(
         .executableTarget(
             name: "FuzzLUKS2JSON",
             dependencies: ["FuzzMain", product("BlockIO"), product("Crypto"), product("TestSupport")],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "FuzzPartitions",
+            dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
             swiftSettings: strict),
     ]
 )

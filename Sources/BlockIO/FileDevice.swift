@@ -12,7 +12,15 @@ public final class FileDevice: BlockDevice {
     public let size: UInt64
     /// Any offset and length is accepted.
     public let alignment = 1
+    /// Tells whether two names are of one file.
+    public let identity: Identity
     private let descriptor: FileDescriptor
+
+    /// The device and inode of a file.
+    public struct Identity: Hashable, Sendable {
+        let device: UInt64
+        let inode: UInt64
+    }
 
     /// Opens `path` for reading.
     ///
@@ -20,7 +28,7 @@ public final class FileDevice: BlockDevice {
     ///   device exists; refuse an image that one writes to already.
     /// - Throws: ``FormatError`` with code `unreadable` when it cannot be opened or is not a file or a block device, or
     ///   `inUse`.
-    public init(path: FilePath, excludesWriters: Bool) throws(FormatError) {
+    public convenience init(path: FilePath, excludesWriters: Bool) throws(FormatError) {
         let descriptor: FileDescriptor
         do {
             // Opening a FIFO would wait for a writer without O_NONBLOCK, which means nothing to a file.
@@ -28,13 +36,18 @@ public final class FileDevice: BlockDevice {
         } catch {
             throw Self.cannotOpen(error)
         }
+        try self.init(descriptor, excludesWriters: excludesWriters)
+    }
+
+    /// Takes over an open file, which is closed when this fails.
+    init(_ descriptor: FileDescriptor, excludesWriters: Bool) throws(FormatError) {
         do throws(FormatError) {
             guard !excludesWriters || ImageLock.admitReader(descriptor) else {
                 throw FormatError.inUse(
                     "another program writes to the image, a running virtual machine perhaps; stop it, "
                         + "or add --force-share to read an image that changes meanwhile")
             }
-            self.size = try Self.size(of: descriptor)
+            (size, identity) = try Self.examine(descriptor)
         } catch {
             try? descriptor.close()
             throw error
@@ -54,20 +67,23 @@ public final class FileDevice: BlockDevice {
         return .unreadable("it cannot be opened: \(error)\(advice)")
     }
 
-    private static func size(of descriptor: FileDescriptor) throws(FormatError) -> UInt64 {
+    private static func examine(
+        _ descriptor: FileDescriptor
+    ) throws(FormatError) -> (size: UInt64, identity: Identity) {
         var status = stat()
         guard unsafe fstat(descriptor.rawValue, &status) == 0 else {
             throw .unreadable("it cannot be examined: \(Errno(rawValue: errno))")
         }
+        let identity = Identity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
         switch status.st_mode & S_IFMT {
         case S_IFREG:
-            return UInt64(status.st_size)
+            return (UInt64(status.st_size), identity)
         case S_IFBLK:
             var size: UInt64 = 0
             guard unsafe linux_block_device_size(descriptor.rawValue, &size) == 0 else {
                 throw .unreadable("it does not tell its size: \(Errno(rawValue: errno))")
             }
-            return size
+            return (size, identity)
         case S_IFDIR:
             throw .unreadable("it is a directory; name an image file in it")
         default:

@@ -50,4 +50,7 @@ public struct FormatError: Error, Equatable, Sendable, CustomStringConvertible {
 
     /// Another program has the file; the sentence says what to do.
     public static func inUse(_ description: String) -> FormatError { FormatError(.inUse, description) }
+
+    /// The same about a part of the image, which the sentence then starts with.
+    public func naming(_ part: String) -> FormatError { FormatError(code, "\(part): \(description)") }
 }

@@ -6,6 +6,8 @@ public import BlockIO
 public enum ImageFormat: String, Sendable, CaseIterable {
     /// The file is the disk.
     case raw
+    /// qcow version 1.
+    case qcow
     case qcow2
     /// LUKS1 or LUKS2.
     case luks
@@ -23,7 +25,9 @@ public enum ImageProbe {
     public static func detect(_ device: any BlockDevice) throws(FormatError) -> ImageFormat {
         let start = try read(device, at: 0, count: 128)
         guard !start.isEmpty else { throw .notRecognised("the file is empty; name an image file") }
-        if start.starts(with: Qcow2Header.magic) { return .qcow2 }
+        if start.starts(with: Qcow2Header.magic) {
+            return start.dropFirst(4).starts(with: [0, 0, 0, 1]) ? .qcow : .qcow2
+        }
         if try holdsLUKS(device) { return .luks }
         if let other = others.first(where: { start.dropFirst($0.offset).starts(with: $0.magic.utf8) }) {
             throw .unsupported(

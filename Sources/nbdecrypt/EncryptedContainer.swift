@@ -9,8 +9,8 @@ import SystemPackage
 enum EncryptedContainer {
     /// Nothing that is known.
     case none
-    /// The clusters of a qcow2 image, with the passphrase as the key.
-    case legacyAES(Qcow2Header)
+    /// The clusters of a qcow or qcow2 image, with the passphrase as the key; the disk that a cipher gives.
+    case legacyAES((LegacyAESCipher) -> any BlockDevice)
     case luks(LUKSContainer)
 }
 

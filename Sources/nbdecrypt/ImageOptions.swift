@@ -11,7 +11,7 @@ struct ImageOptions: ParsableArguments {
     @Option(
         name: .shortAndLong,
         help: ArgumentHelp(
-            "The format: raw, qcow2 or luks. Without it the format is found out, but raw is never guessed.",
+            "The format: raw, qcow, qcow2 or luks. Without it the format is found out, but raw is never guessed.",
             valueName: "format"))
     var format: ImageFormat?
 

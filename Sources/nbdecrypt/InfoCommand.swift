@@ -48,7 +48,7 @@ struct InfoCommand: ParsableCommand {
             var found = try InfoReport(file, path: image.image, format: image.format, luksHeader: unlock.header)
             if checkPassphrase {
                 let ring = SecretRing(secret, termination: termination, log: log)
-                found.passphraseCheck = try check(found.container, file, ring, log)
+                found.passphraseCheck = try check(found.container, ring, log)
             }
             report = found
         } catch let error as FormatError {
@@ -66,12 +66,12 @@ struct InfoCommand: ParsableCommand {
     }
 
     private func check(
-        _ container: EncryptedContainer, _ file: FileDevice, _ ring: SecretRing, _ log: Logger
+        _ container: EncryptedContainer, _ ring: SecretRing, _ log: Logger
     ) throws -> PassphraseCheck {
         switch container {
         case .none: throw Failure(.usage, "\(image.image) is not encrypted: there is no passphrase to check")
-        case .legacyAES(let header):
-            try PassphraseCheck(legacyAES: header, file: file, ring: ring, path: image.image)
+        case .legacyAES(let disk):
+            try PassphraseCheck(legacyAES: disk, ring: ring, path: image.image)
         case .luks(let luks):
             try PassphraseCheck(luks: luks, ring: ring, options: unlock.unlock, path: image.image, log: log)
         }

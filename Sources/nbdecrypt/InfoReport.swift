@@ -47,6 +47,7 @@ struct InfoReport: Encodable {
     private(set) var refcountBits: Int?
     private(set) var features: Features?
     private(set) var backingFile: String?
+    private(set) var backingFormat: String?
     private(set) var dataFile: String?
     private(set) var snapshots: UInt32?
     private(set) var encryption: Encryption
@@ -62,7 +63,7 @@ struct InfoReport: Encodable {
 
     private enum CodingKeys: String, CodingKey {
         case image, format, fileSize, virtualSize, version, clusterSize, compression, refcountBits, features,
-            backingFile
+            backingFile, backingFormat
         case dataFile, snapshots, encryption, luks, clusters, refusal, passphraseCheck
     }
 
@@ -80,6 +81,7 @@ struct InfoReport: Encodable {
         encryption = Self.encryption(.none, path)
         switch found {
         case .raw: virtualSize = file.size
+        case .qcow: try examineQcow(file)
         case .luks:
             let container =
                 try luksHeader.map { try LUKSContainer(data: file, header: $0) } ?? LUKSContainer(file: file)
@@ -101,31 +103,53 @@ struct InfoReport: Encodable {
         let names = header.features.names(header.extensions.featureNames)
         features = Features(
             incompatible: names.incompatible, compatible: names.compatible, autoclear: names.autoclear)
-        backingFile = header.backingFileName
-        dataFile = header.extensions.dataFileName
+        backingFile = header.backingFile?.shown
+        backingFormat = header.extensions.backingFormat
+        dataFile = header.extensions.dataFile?.shown
         snapshots = header.snapshotCount
         encryption = Self.encryption(header.encryption, image)
         do { try Qcow2Support.check(header) } catch { refusal = error.description }
         switch header.encryption {
         case .none:
-            // An image that is refused may need other files to be read.
-            guard refusal == nil else { break }
+            // Of a disk that other files are part of, nothing can be told: none of them is opened.
+            guard refusal == nil, header.backingFile == nil, !header.features.contains(.externalDataFile) else { break }
             let disk = Qcow2Image(file: file, header: header, cipher: nil)
             if let luksHeader {
                 take(try LUKSContainer(data: disk, header: luksHeader))
             } else if let inside = try LUKSContainer(guestDisk: disk) {
                 take(inside)
             }
-        case .legacyAES: container = .legacyAES(header)
+        case .legacyAES:
+            container = .legacyAES { Qcow2Image(file: file, header: header, cipher: $0) }
         case .luks: take(try LUKSContainer(qcow2: header, file: file))
         }
-        // Subclusters change what a table looks like.
-        guard !header.features.contains(.extendedL2), header.features.unknownIncompatibleBits.isEmpty else { return }
+        // What is not known may change what a table looks like.
+        guard header.features.unknownIncompatibleBits.isEmpty else { return }
         let census = try Qcow2Census(file: file, header: header)
         clusters = Clusters(
             total: census.clusterCount, allocated: census.allocatedCount, compressed: census.compressedCount,
             zero: census.zeroCount, isComplete: census.isComplete, faults: census.faultCount,
             firstFault: census.firstFault)
+    }
+
+    private mutating func examineQcow(_ file: FileDevice) throws {
+        guard let header = try QcowHeader(device: file) else {
+            throw FormatError.notRecognised(
+                "the file is not qcow version 1; leave -f out, or say -f raw if it is a plain disk image")
+        }
+        virtualSize = header.virtualSize
+        version = 1
+        clusterSize = header.clusterSize
+        compression = "deflate"
+        backingFile = header.backingFile?.shown
+        if header.encryption == .legacyAES {
+            encryption = Self.encryption(.legacyAES, image)
+            container = .legacyAES { QcowImage(file: file, header: header, cipher: $0, backing: nil) }
+        }
+        let census = try QcowCensus(file: file, header: header)
+        clusters = Clusters(
+            total: census.clusterCount, allocated: census.allocatedCount, compressed: census.compressedCount,
+            zero: 0, isComplete: census.isComplete, faults: census.faultCount, firstFault: census.firstFault)
     }
 
     private mutating func take(_ container: LUKSContainer) {
@@ -182,7 +206,10 @@ struct InfoReport: Encodable {
             lines.append(("features", all.isEmpty ? "none" : all.joined(separator: ", ")))
         }
         if let compression { lines.append(("compression", compression)) }
-        if let backingFile { lines.append(("backing file", "\(backingFile) (not opened)")) }
+        if let backingFile {
+            lines.append(
+                ("backing file", "\(backingFile) (not opened), \(backingFormat.map { "format \($0)" } ?? "no format")"))
+        }
         if let dataFile { lines.append(("data file", "\(dataFile) (not opened)")) }
         if let snapshots, snapshots > 0 { lines.append(("snapshots", "\(snapshots)")) }
         if let clusters {

@@ -6,11 +6,16 @@ import NBDServer
 /// The address of an export and the commands that read it, ready to paste.
 struct Instructions {
     let address: SocketAddress
-    let export: Export
+    /// The default one first.
+    let exports: [Export]
     let image: String
 
+    private var export: Export { exports[0] }
+
     /// The export's NBD URI.
-    var uri: String {
+    var uri: String { uri(export) }
+
+    private func uri(_ export: Export) -> String {
         let name = Self.percentEncoded(export.name, allowing: "/")
         return switch address {
         case .unix(let path): "nbd+unix:///\(name)?socket=\(Self.percentEncoded(path, allowing: "/"))"
@@ -30,9 +35,16 @@ struct Instructions {
             Copy it:    qemu-img convert -p -f raw -O qcow2 \(uri) copy.qcow2
                         nbdcopy -p \(uri) copy.raw
             Attach it:  sudo nbd-client \(nbdClient) /dev/nbd0 -readonly
-            Boot it:    qemu-system-x86_64 -m 2G -drive \(drive)
+            Boot it:    qemu-system-x86_64 -m 2G -drive \(drive)\(others)
             Stop with ctrl-C.
             """
+    }
+
+    /// Further exports, a line each.
+    private var others: String {
+        guard exports.count > 1 else { return "" }
+        let lines = exports.dropFirst().map { "\n  \(uri($0))\n    \($0.description), \($0.device.size) bytes" }
+        return "\nMore exports:" + lines.joined()
     }
 
     private var nbdClient: String {

@@ -8,6 +8,8 @@ import Logging
 struct LUKSOpener {
     /// How messages name the container, e.g. "disk.luks" or "the LUKS container in old.qcow2".
     let name: String
+    /// In the chain; nil for a container on a guest disk.
+    let layer: Int?
     let ring: SecretRing
     let options: LUKSUnlock.Options
     let log: Logger
@@ -64,14 +66,14 @@ struct LUKSOpener {
         return (cipher, Self.describe(volume))
     }
 
-    /// E.g. "LUKS2, aes-xts-plain64, decrypted".
+    /// E.g. "LUKS2, aes-xts-plain64".
     private static func describe(_ volume: LUKSVolume) -> String {
         let ciphers: [String] = volume.segments.compactMap { segment in
             if case .crypt(let encryption, _, _) = segment.kind { encryption } else { nil }
         }
         let names = ciphers.enumerated().filter { ciphers.firstIndex(of: $0.element) == $0.offset }.map(\.element)
         return
-            "LUKS\(volume.version), \(names.isEmpty ? "not encrypted" : names.joined(separator: " and ") + ", decrypted")"
+            "LUKS\(volume.version), \(names.isEmpty ? "not encrypted" : names.joined(separator: " and "))"
     }
 
     private func unlock(_ volume: LUKSVolume, _ header: any BlockDevice) throws -> [LUKSUnlock.Opened] {
@@ -91,7 +93,7 @@ struct LUKSOpener {
                 return opened
             }
             guard volume.segments.contains(where: \.needsKey) else { return [] }
-            let opened = try ring.open(name) { secrets in
+            let opened = try ring.open(name, layer: layer) { secrets in
                 do { return try unlock.open(with: secrets) } catch let error as UnlockError {
                     throw Failure(error, image: name)
                 }

@@ -5,24 +5,28 @@ import Crypto
 import ImageFormats
 import Logging
 
-/// Opens an AES-encrypted qcow2 image and judges the passphrase, which the image cannot do.
+/// Finds the key of an AES-encrypted qcow or qcow2 image and judges the passphrase, which the image cannot do.
 struct LegacyAESOpener {
-    let file: FileDevice
-    let header: Qcow2Header
-    let options: DeviceStack.Options
+    /// How messages name the image.
+    let name: String
+    /// In the chain; 0 is the top.
+    let layer: Int
     let ring: SecretRing
+    let checksPassphrase: Bool
     let log: Logger
+    /// The disk of this image alone, with what it says if a cipher is right.
+    let disk: (LegacyAESCipher) -> any BlockDevice
 
     /// What a secret gives.
     private struct Candidate {
-        let image: Qcow2Image
+        let cipher: LegacyAESCipher
         let check: ContentCheck
         let secret: LUKSUnlock.NamedSecret
     }
 
-    /// The decrypted disk.
+    /// The cipher with the right key.
     /// - Throws: ``Failure`` with status 77 when the passphrase does not fit.
-    func open() throws -> Qcow2Image {
+    func open() throws -> LegacyAESCipher {
         if let raw = try ring.rawKey() {
             guard raw.secret.count == LegacyAESKey.count else {
                 throw Failure(
@@ -34,10 +38,10 @@ struct LegacyAESOpener {
         if let volumeKey = try ring.volumeKey() {
             throw Failure(
                 .wrongPassphrase,
-                "\(options.path): \(volumeKey.name) is for LUKS; the 16 key bytes of an AES image go with --raw-key-file"
+                "\(name): \(volumeKey.name) is for LUKS; the 16 key bytes of an AES image go with --raw-key-file"
             )
         }
-        return try ring.open(options.path) { secrets in
+        return try ring.open(name, layer: layer) { secrets in
             secrets.forEach(warnOfNUL)
             return try check(secrets)
         }
@@ -51,21 +55,21 @@ struct LegacyAESOpener {
         log.warning("the passphrase has a NUL byte, which ends the key after \(used) bytes\(hint)")
     }
 
-    private func image(key: Secret) -> Qcow2Image {
-        Qcow2Image(file: file, header: header, cipher: LegacyAESCipher(key: key))
+    private func examine(_ cipher: LegacyAESCipher) -> ContentCheck {
+        ContentCheck.examine(AlignedDevice(disk(cipher)))
     }
-
-    private func examine(_ image: Qcow2Image) -> ContentCheck { ContentCheck.examine(AlignedDevice(image)) }
 
     /// The first secret that fits, or else the first that cannot be judged.
     private func check(
         _ secrets: [LUKSUnlock.NamedSecret], isRawKey: Bool = false
-    ) throws -> Qcow2Image {
-        func key(_ secret: Secret) -> Secret { isRawKey ? secret : LegacyAESKey.derive(from: secret) }
-        guard options.checksPassphrase else { return image(key: key(secrets[0].secret)) }
+    ) throws -> LegacyAESCipher {
+        func cipher(_ secret: Secret) -> LegacyAESCipher {
+            LegacyAESCipher(key: isRawKey ? secret : LegacyAESKey.derive(from: secret))
+        }
+        guard checksPassphrase else { return cipher(secrets[0].secret) }
         let candidates = secrets.lazy.map { secret in
-            let image = image(key: key(secret.secret))
-            return Candidate(image: image, check: examine(image), secret: secret)
+            let cipher = cipher(secret.secret)
+            return Candidate(cipher: cipher, check: examine(cipher), secret: secret)
         }
         var undecided: Candidate?
         var wrong: Candidate?
@@ -74,16 +78,16 @@ struct LegacyAESOpener {
             case .plausible:
                 let source = secrets.count > 1 ? " from \(candidate.secret.name)" : ""
                 log.notice("the passphrase\(source) fits: \(candidate.check.summary)")
-                return candidate.image
+                return candidate.cipher
             case .cannotTell: undecided = undecided ?? candidate
             case .implausible: wrong = wrong ?? candidate
             }
         }
         if let undecided {
             log.warning("the passphrase cannot be checked, served as it is: \(undecided.check.summary)")
-            return undecided.image
+            return undecided.cipher
         }
-        guard let wrong else { throw Failure(.wrongPassphrase, "\(options.path): no passphrase was given") }
+        guard let wrong else { throw Failure(.wrongPassphrase, "\(name): no passphrase was given") }
         throw Failure(.wrongPassphrase, advice(wrong.check, secrets, isRawKey: isRawKey))
     }
 
@@ -92,11 +96,11 @@ struct LegacyAESOpener {
         _ check: ContentCheck, _ secrets: [LUKSUnlock.NamedSecret], isRawKey: Bool
     ) -> String {
         let names = secrets.map(\.name).joined(separator: ", ")
-        let verdict = "\(options.path): the passphrase from \(names) does not fit: \(check.summary)"
+        let verdict = "\(name): the passphrase from \(names) does not fit: \(check.summary)"
         let override = "if the disk really holds nothing but random data, add --no-passphrase-check"
         if isRawKey { return "\(verdict); check the key file; \(override)" }
         for variant in secrets.flatMap({ PassphraseVariant.all(of: $0.secret) })
-        where examine(image(key: LegacyAESKey.derive(from: variant.secret))).verdict == .plausible {
+        where examine(LegacyAESCipher(key: LegacyAESKey.derive(from: variant.secret))).verdict == .plausible {
             return "\(verdict); but it fits \(variant.description): "
                 + "write exactly these bytes to a file and give --key-file FILE"
         }

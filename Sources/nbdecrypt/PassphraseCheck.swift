@@ -56,7 +56,9 @@ struct PassphraseCheck: Encodable {
 
     /// Judges the decrypted disk, for an AES image proves no passphrase.
     /// - Throws: ``Failure`` when a secret cannot be read.
-    init(legacyAES header: Qcow2Header, file: FileDevice, ring: SecretRing, path: String) throws {
+    ///
+    /// - Parameter disk: what the image alone says if a cipher is right.
+    init(legacyAES disk: (LegacyAESCipher) -> any BlockDevice, ring: SecretRing, path: String) throws {
         let raw = try ring.rawKey().map { [$0] }
         outcomes = try (raw ?? ring.all(path)).map { secret in
             guard raw == nil || secret.secret.count == LegacyAESKey.count else {
@@ -64,8 +66,7 @@ struct PassphraseCheck: Encodable {
                     source: secret.name, fits: false, notes: ["it does not hold \(LegacyAESKey.count) bytes"])
             }
             let key = raw == nil ? LegacyAESKey.derive(from: secret.secret) : secret.secret
-            let image = Qcow2Image(file: file, header: header, cipher: LegacyAESCipher(key: key))
-            let check = ContentCheck.examine(AlignedDevice(image))
+            let check = ContentCheck.examine(AlignedDevice(disk(LegacyAESCipher(key: key))))
             let fits: Bool? =
                 switch check.verdict {
                 case .plausible: true

@@ -48,9 +48,21 @@ struct SecretOptions: ParsableArguments {
             "For LUKS: use the bytes of a file as the volume key; no keyslot is needed.", valueName: "path"))
     var volumeKeyFile: String?
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            """
+            Use this secret for layer n of a chain of images and no other; 0 is the image that is named. The source is \
+            passphrase-file:PATH, key-file:PATH or fd:N. Can be repeated.
+            """, valueName: "n=source"))
+    var secret: [LayerSecret] = []
+
     /// Only there to say why it is not.
     @Option(name: .customLong("passphrase"), help: .hidden)
     var passphraseOnCommandLine: String?
+
+    /// Secrets that belong to one layer of a chain.
+    var pinned: [LayerSecret] { secret }
 
     /// All sources of passphrases that were named, in the order in which they are tried.
     var sources: [SecretSource] {
@@ -78,7 +90,12 @@ struct SecretOptions: ParsableArguments {
         guard keyFileSize.allSatisfy({ $0 >= 0 }) else {
             throw ValidationError("--key-file-size takes no negative number.")
         }
-        guard Set(passphraseFd).count == passphraseFd.count else {
+        let descriptors =
+            passphraseFd
+            + pinned.compactMap { pin in
+                if case .passphraseDescriptor(let number) = pin.source { number } else { nil }
+            }
+        guard Set(descriptors).count == descriptors.count else {
             throw ValidationError("A descriptor can be read only once: each --passphrase-fd needs another number.")
         }
         guard (passphraseFile + keyFile).count(where: { $0 == "-" }) <= 1 else {
@@ -87,5 +104,30 @@ struct SecretOptions: ParsableArguments {
         guard rawKeyFile == nil || (sources.isEmpty && volumeKeyFile == nil) else {
             throw ValidationError("--raw-key-file is the key itself: no other secret can be given with it.")
         }
+    }
+}
+
+/// A secret for one layer of a chain, as in "1=key-file:/root/base.key".
+struct LayerSecret: ExpressibleByArgument {
+    let layer: Int
+    let source: SecretSource
+
+    init?(argument: String) {
+        guard let equals = argument.firstIndex(of: "="), let layer = Int(argument[..<equals]), layer >= 0 else {
+            return nil
+        }
+        let source = argument[argument.index(after: equals)...]
+        guard let colon = source.firstIndex(of: ":") else { return nil }
+        let place = String(source[source.index(after: colon)...])
+        guard !place.isEmpty else { return nil }
+        switch source[..<colon] {
+        case "passphrase-file": self.source = .passphraseFile(place)
+        case "key-file": self.source = .keyFile(place)
+        case "fd":
+            guard let number = Int32(place), number >= 0 else { return nil }
+            self.source = .passphraseDescriptor(number)
+        default: return nil
+        }
+        self.layer = layer
     }
 }

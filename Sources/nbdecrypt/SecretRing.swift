@@ -10,11 +10,21 @@ final class SecretRing {
     /// How often a person may type a passphrase.
     static let maximumAttempts = 3
 
+    /// A secret for one layer.
+    private struct Pinned {
+        let layer: Int
+        let secret: LUKSUnlock.NamedSecret
+    }
+
     private let options: SecretOptions
     private let termination: Termination
     private let log: Logger
     /// Read when first needed: an image that cannot be opened at all is told before.
     private lazy var named = Result { try read(options.sources) }
+    private lazy var pinned = Result {
+        try options.pinned.map { pin in Pinned(layer: pin.layer, secret: try read([pin.source])[0]) }
+    }
+    private var isUsed = false
     private var typed: [LUKSUnlock.NamedSecret] = []
 
     init(_ options: SecretOptions, termination: Termination, log: Logger) {
@@ -26,7 +36,7 @@ final class SecretRing {
     /// The sources named on the command line, for a warning that they are not used; nil when there are none.
     var names: String? {
         let sources =
-            options.sources + options.rawKeyFile.map { [.rawKeyFile($0)] }.orNone
+            options.sources + options.pinned.map(\.source) + options.rawKeyFile.map { [.rawKeyFile($0)] }.orNone
             + options.volumeKeyFile.map { [.volumeKeyFile($0)] }.orNone
         return sources.isEmpty ? nil : sources.map(\.name).joined(separator: ", ")
     }
@@ -34,13 +44,15 @@ final class SecretRing {
     /// The 16 key bytes of an AES image, if they were given.
     /// - Throws: ``Failure``.
     func rawKey() throws -> LUKSUnlock.NamedSecret? {
-        try options.rawKeyFile.map { try read([.rawKeyFile($0)])[0] }
+        isUsed = true
+        return try options.rawKeyFile.map { try read([.rawKeyFile($0)])[0] }
     }
 
     /// The volume key of a LUKS container, if it was given.
     /// - Throws: ``Failure``.
     func volumeKey() throws -> LUKSUnlock.NamedSecret? {
-        try options.volumeKeyFile.map { try read([.volumeKeyFile($0)])[0] }
+        isUsed = true
+        return try options.volumeKeyFile.map { try read([.volumeKeyFile($0)])[0] }
     }
 
     private func read(_ sources: [SecretSource]) throws -> [LUKSUnlock.NamedSecret] {
@@ -53,8 +65,18 @@ final class SecretRing {
 
     /// Gives `attempt` the secrets; asks a person, three times, when none were named.
     ///
-    /// - Parameter attempt: throws a ``Failure`` with status 77 when none of them fits.
-    func open<Result>(_ what: String, _ attempt: ([LUKSUnlock.NamedSecret]) throws -> Result) throws -> Result {
+    /// - Parameters:
+    ///   - layer: of the chain; secrets that are pinned to it are the only ones then.
+    ///   - attempt: throws a ``Failure`` with status 77 when none of them fits.
+    func open<Result>(
+        _ what: String, layer: Int?, _ attempt: ([LUKSUnlock.NamedSecret]) throws -> Result
+    ) throws -> Result {
+        let pinned = try self.pinned.get().filter { $0.layer == layer }.map(\.secret)
+        guard pinned.isEmpty else {
+            isUsed = true
+            return try attempt(pinned)
+        }
+        isUsed = true
         let secrets = try named.get()
         guard secrets.isEmpty else { return try attempt(secrets) }
         // Another layer may have the passphrase of this one.
@@ -98,6 +120,12 @@ final class SecretRing {
     private func warnUnlessLocked(_ secret: Secret) {
         guard !secret.isLocked else { return }
         log.warning("the passphrase cannot be locked into memory and may reach the swap; raise RLIMIT_MEMLOCK")
+    }
+
+    /// To be called when all layers are open: a secret that no layer has asked for may be a mistake.
+    func warnIfUnused() {
+        guard !isUsed, let names else { return }
+        log.warning("the image is not encrypted: \(names) is not used")
     }
 
     /// To be called when all keys are in use.

@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import Dispatch
+import ImageFormats
 import Logging
 import NBDServer
 
@@ -9,7 +10,7 @@ import NBDServer
 struct ServeCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "serve",
-        abstract: "Serve an image over NBD until it is stopped.",
+        abstract: "Serve images over NBD until it is stopped.",
         discussion: """
             Without --socket, --bind and --port it listens on a Unix socket in a private directory and prints its \
             address with commands to paste. Sockets of a service manager (LISTEN_FDS) are used when there are any.
@@ -17,10 +18,28 @@ struct ServeCommand: AsyncParsableCommand {
             \(ExitStatus.explanation)
             """)
 
-    @OptionGroup var image: ImageOptions
+    @Argument(
+        help: ArgumentHelp(
+            "Image files or block devices; several are exports under their file names.", valueName: "image"))
+    var images: [String] = []
+
+    @Option(
+        name: .shortAndLong,
+        help: ArgumentHelp(
+            "The format: raw, qcow, qcow2 or luks. Without it the format is found out, but raw is never guessed.",
+            valueName: "format"))
+    var format: ImageFormat?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp("Read what to serve from a JSON file; see the man page.", valueName: "path"))
+    var config: String?
+
     @OptionGroup(title: "Where to listen") var listening: ListenOptions
     @OptionGroup(title: "Passphrase") var secret: SecretOptions
     @OptionGroup(title: "LUKS") var unlock: UnlockOptions
+    @OptionGroup(title: "What to serve of an image") var exports: ExportOptions
+    @OptionGroup(title: "Files that an image names") var references: ReferenceOptions
 
     @Flag(name: .long, help: "Serve even if the passphrase of an AES image does not seem to fit.")
     var noPassphraseCheck = false
@@ -62,6 +81,15 @@ struct ServeCommand: AsyncParsableCommand {
     var verbose: Int
 
     func validate() throws {
+        guard !images.isEmpty || config != nil else {
+            throw ValidationError("Missing expected argument '<image>': name an image.")
+        }
+        guard images.allSatisfy({ !$0.isEmpty }) else { throw ValidationError("The name of the image is empty.") }
+        guard images.count <= 1 && config == nil || !exports.isForOneImage && unlock.header == nil else {
+            throw ValidationError(
+                "--partition, --snapshot, --offset, --size and --header are for one image; with several, use --exports "
+                    + "or --config.")
+        }
         guard exportName.utf8.count <= Server.maximumNameLength else {
             throw ValidationError("The export name is longer than \(Server.maximumNameLength) bytes.")
         }
@@ -79,16 +107,12 @@ struct ServeCommand: AsyncParsableCommand {
         // are there: none of them waits for a key derivation.
         let termination = Termination()
         let plan = try listening.prepare()
-        let stack = try DeviceStack(
-            DeviceStack.Options(
-                path: image.image, format: image.format, luksHeader: unlock.header, unlock: unlock.unlock,
-                checksPassphrase: !noPassphraseCheck, allowsDamage: allowDamaged, sharesWithWriters: forceShare),
-            ring: SecretRing(secret, termination: termination, log: log), log: log)
+        let exports = try ExportBuilder(command: self, termination: termination, log: log).exports()
         let place = try ListeningPlace(plan)
         let cleanUp = termination.begin { place.remove() }
         defer { termination.end(cleanUp) }
         let status = try await Serving(
-            command: self, stack: stack, place: place, log: log, termination: termination
+            command: self, exports: exports, place: place, log: log, termination: termination
         ).run()
         if status != 0 { throw ExitCode(status) }
     }

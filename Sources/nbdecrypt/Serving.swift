@@ -10,7 +10,8 @@ import SystemPackage
 /// The server while it runs: from the first client to the last.
 struct Serving {
     let command: ServeCommand
-    let stack: DeviceStack
+    /// The default one first.
+    let exports: [Export]
     let place: ListeningPlace
     let log: Logger
     let termination: Termination
@@ -29,11 +30,10 @@ struct Serving {
     /// - Returns: the exit status.
     func run() async throws -> Int32 {
         let (ends, continuation) = AsyncStream.makeStream(of: End.self)
-        let export = Export(name: command.exportName, description: stack.description, device: stack.disk)
         var limits = ServerLimits()
         limits.connections = command.maxConnections
         let server = Server(
-            exports: ExportTable([export]), limits: limits, processorCount: Process.processorCount, log: log
+            exports: ExportTable(exports), limits: limits, processorCount: Process.processorCount, log: log
         ) {
             if command.once { continuation.yield(.transfersEnded) }
         }
@@ -43,7 +43,7 @@ struct Serving {
         defer { pidFile.map(termination.end) }
 
         for socket in place.sockets { server.listen(on: socket) }
-        let instructions = Instructions(address: place.address, export: export, image: command.image.image)
+        let instructions = Instructions(address: place.address, exports: exports, image: command.shownImage)
         let child = command.shellCommand.map { start($0, instructions, continuation) }
         if child == nil { Process.printLine(instructions.text) }
 

@@ -199,7 +199,7 @@ import TestSupport
         fixture.set(UInt64(4096), at: 40)
         fixture.set(UInt64(2048), at: 48)
         fixture.addExtension(0x4441_5441, [UInt8](repeating: 0x61, count: 1800))
-        let name = try #require(try fixture.header()?.extensions.dataFileName)
+        let name = try #require(try fixture.header()?.extensions.dataFile?.shown)
         #expect(name == String(repeating: "a", count: 1023) + "…")
     }
 

@@ -13,9 +13,11 @@ int LLVMFuzzerRunDriver(int *argc, char ***argv, int (*callback)(const uint8_t *
     int name(int argc, char **argv) { return LLVMFuzzerRunDriver(&argc, &argv, LLVMFuzzerTestOneInput); }
 
 ENTRY(FuzzQcow2_main)
+ENTRY(FuzzQcow1_main)
 ENTRY(FuzzNBD_main)
 ENTRY(FuzzConnection_main)
 ENTRY(FuzzContentCheck_main)
 ENTRY(FuzzLUKS1_main)
 ENTRY(FuzzLUKS2Header_main)
 ENTRY(FuzzLUKS2JSON_main)
+ENTRY(FuzzPartitions_main)

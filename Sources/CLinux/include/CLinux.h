@@ -31,6 +31,13 @@ void linux_wipe(void *start, size_t length);
 off_t linux_seek_data(int fd, off_t offset);
 off_t linux_seek_hole(int fd, off_t offset);
 
+/// openat2(2) with O_PATH and RESOLVE_NO_MAGICLINKS; `beneath` adds RESOLVE_BENEATH: nothing, no symbolic link either, may
+/// lead out of `directory`. The descriptor, or -1 with errno.
+int linux_find(int directory, const char *path, bool beneath);
+
+/// Opens for reading, without waiting, what a descriptor of `linux_find` stands for; or -1 with errno.
+int linux_open_found(int found);
+
 /// Takes a shared open-file-description lock on one byte (F_OFD_SETLK, F_RDLCK); 0, or -1 with errno.
 int linux_lock_byte(int fd, off_t offset);
 

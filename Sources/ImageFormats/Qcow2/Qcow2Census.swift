@@ -78,7 +78,7 @@ public struct Qcow2Census: Equatable, Sendable {
         _ file: any BlockDevice, _ header: Qcow2Header,
         _ body: (Int, UInt64, HostOffset, String?) throws(BlockError) -> Void
     ) throws(BlockError) {
-        let tables = Qcow2Tables(file: file, mapping: header.mapping)
+        let tables = Qcow2Tables(file: file, mapping: header.mapping, cache: ImageCache())
         for start in stride(from: 0, to: header.l1EntryCount, by: pieceEntries) {
             let count = min(pieceEntries, header.l1EntryCount - start)
             let place = header.l1TableOffset + UInt64(start) * 8

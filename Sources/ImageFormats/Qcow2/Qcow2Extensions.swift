@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import BlockIO
+public import BlockIO
 
 /// The header extensions of a qcow2 image.
 ///
@@ -9,7 +9,7 @@ public struct Qcow2Extensions: Equatable, Sendable {
     /// "Backing file format name" (0xE2792ACA).
     public private(set) var backingFormat: String?
     /// "External data file name string" (0x44415441).
-    public private(set) var dataFileName: String?
+    public private(set) var dataFile: FileReference?
     /// "Full disk encryption header pointer" (0x0537be77): where in the file the LUKS header is.
     public private(set) var luksHeader: LUKSHeader?
     /// "Feature name table" (0x6803f857).
@@ -61,7 +61,7 @@ public struct Qcow2Extensions: Equatable, Sendable {
     ) throws(FormatError) {
         switch type {
         case 0xE279_2ACA: backingFormat = Self.printable(data)
-        case 0x4441_5441: dataFileName = Self.printable(data)
+        case 0x4441_5441: dataFile = Self.reference(data)
         case 0x2385_2875: hasBitmaps = true
         case 0x6803_F857:
             var reader = ByteReader(data)
@@ -80,6 +80,11 @@ public struct Qcow2Extensions: Equatable, Sendable {
             luksHeader = LUKSHeader(offset: offset, length: length)
         default: break
         }
+    }
+
+    /// A name that may be opened, which is not more than 1023 bytes for QEMU.
+    static func reference(_ bytes: [UInt8]) -> FileReference {
+        FileReference(bytes: bytes, shown: printable(bytes))
     }
 
     /// The longest text that is shown; backing file names have this limit anyway.

@@ -9,8 +9,8 @@ public import BlockIO
 public struct Qcow2Header: Equatable, Sendable {
     /// 2 or 3.
     public let version: UInt32
-    /// The name of the backing file; nil when there is none.
-    public let backingFileName: String?
+    /// The backing file; nil when there is none.
+    public let backingFile: FileReference?
     /// cluster_bits: a cluster has 2^this bytes; 9 to 21.
     public let clusterBits: Int
     /// The header's size field in bytes; the guest disk is this rounded down to 512.
@@ -82,7 +82,7 @@ public struct Qcow2Header: Equatable, Sendable {
 
     /// Reads the header.
     ///
-    /// - Returns: nil when the file is not qcow2 at all.
+    /// - Returns: nil when the file is not qcow2 at all; qcow version 1 is another format.
     /// - Throws: ``FormatError`` when it is qcow2 but damaged or of an unknown version.
     public init?(device: any BlockDevice) throws(FormatError) {
         var fixed = try Self.read(device, at: 0, count: Int(min(device.size, 112)))[...]
@@ -94,11 +94,7 @@ public struct Qcow2Header: Equatable, Sendable {
         let field = Field(bytes: Array(fixed))
 
         version = field.word(4)
-        guard version != 1 else {
-            throw .unsupported(
-                "the image is qcow version 1, which this version of nbdecrypt does not read; "
-                    + "make a qcow2 copy first: qemu-img convert -f qcow -O qcow2 OLD NEW")
-        }
+        guard version != 1 else { return nil }
         guard version == 2 || version == 3 else {
             throw .damaged("qcow2 header: version", at: 4, found: version, allowed: "2 or 3")
         }
@@ -166,7 +162,7 @@ public struct Qcow2Header: Equatable, Sendable {
         }
 
         let backing = (offset: field.long(8), length: field.word(16))
-        backingFileName = try Self.backingFileName(device, backing.offset, backing.length, clusterSize: clusterSize)
+        backingFile = try Self.backingFile(device, backing.offset, backing.length, clusterSize: clusterSize)
         let areaEnd = min(backing.offset > 0 ? backing.offset : clusterSize, clusterSize, device.size)
         extensions = try Qcow2Extensions(
             area: Self.read(
@@ -245,10 +241,11 @@ public struct Qcow2Header: Equatable, Sendable {
         }
     }
 
-    private static func backingFileName(
+    private static func backingFile(
         _ device: any BlockDevice, _ offset: UInt64, _ length: UInt32, clusterSize: UInt64
-    ) throws(FormatError) -> String? {
-        guard offset > 0 else { return nil }
+    ) throws(FormatError) -> FileReference? {
+        // To QEMU, an empty name is none.
+        guard offset > 0, length > 0 else { return nil }
         guard length <= maximumBackingNameLength else {
             throw .damaged(
                 "qcow2 header: backing_file_size", at: 16, found: "\(length) bytes",
@@ -260,7 +257,7 @@ public struct Qcow2Header: Equatable, Sendable {
                 "qcow2 header: backing_file_offset", at: 8, found: "\(length) bytes at \(offset)",
                 allowed: "a name within the first cluster")
         }
-        return Qcow2Extensions.printable(try read(device, at: offset, count: Int(length)))
+        return Qcow2Extensions.reference(try read(device, at: offset, count: Int(length)))
     }
 
     /// Big-endian fields of the fixed part, whose length has been checked.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import BlockIO
-import Synchronization
 
 /// A disk of a qcow2 image, the active one or that of an internal snapshot, decrypted when the image is encrypted.
 ///
@@ -22,7 +21,8 @@ public final class Qcow2Image: BlockDevice {
     private let numbersByHost: Bool
     private let tables: Qcow2Tables
     private let decompressor: Decompressor
-    private let unpacked = Mutex(TwoGenerationCache<Qcow2Entry.CompressedCluster, [UInt8]>(maximumCost: 4 << 20))
+    private let cache: ImageCache
+    private let owner: Int
 
     /// - Parameters:
     ///   - header: of `file`, and accepted by ``Qcow2Support``.
@@ -31,9 +31,10 @@ public final class Qcow2Image: BlockDevice {
     ///   - dataFile: holds the clusters when the header says that another file does.
     ///   - backing: the disk behind what is unallocated. What it does not reach reads as zeros, and so does everything
     ///     without it.
+    ///   - cache: shared by images that are open together.
     public init(
         file: any BlockDevice, header: Qcow2Header, mapping: Qcow2Mapping? = nil, cipher: (any SectorCipher)?,
-        dataFile: (any BlockDevice)? = nil, backing: (any BlockDevice)? = nil
+        dataFile: (any BlockDevice)? = nil, backing: (any BlockDevice)? = nil, cache: ImageCache = ImageCache()
     ) {
         precondition((cipher != nil) == (header.encryption != .none))
         self.file = file
@@ -44,8 +45,10 @@ public final class Qcow2Image: BlockDevice {
         self.numbersByHost = header.encryption == .luks
         self.size = self.mapping.virtualSize
         self.alignment = cipher?.sectorSize ?? 1
-        self.tables = Qcow2Tables(file: file, mapping: self.mapping)
+        self.tables = Qcow2Tables(file: file, mapping: self.mapping, cache: cache)
         self.decompressor = Decompressor(header.compression)
+        self.cache = cache
+        self.owner = cache.makeOwner()
     }
 
     /// One read of the file for each run of clusters that lie together in it; compressed clusters are unpacked only when
@@ -206,7 +209,8 @@ public final class Qcow2Image: BlockDevice {
     ) throws(BlockError) {
         let clusterSize = Int(mapping.clusterSize)
         let inCluster = Int(guest.bytes % mapping.clusterSize)
-        if let bytes = unpacked.withLock({ $0.value(for: cluster, cost: clusterSize) }) {
+        let key = ImageCache.Key(owner: owner, offset: cluster.offset.bytes, count: cluster.length)
+        if let bytes = cache.cluster(key, size: clusterSize) {
             bytes.withBytes { part.copy(from: $0.extracting(inCluster..<(inCluster + part.byteCount))) }
             return
         }
@@ -215,7 +219,7 @@ public final class Qcow2Image: BlockDevice {
         if part.byteCount == clusterSize { return try unpack(cluster, into: &part, guest) }
         var bytes = [UInt8](repeating: 0, count: clusterSize)
         try bytes.withMutableBytes { (bytes) throws(BlockError) in try unpack(cluster, into: &bytes, guest) }
-        unpacked.withLock { $0.insert(bytes, for: cluster, cost: clusterSize) }
+        cache.insert(cluster: bytes, key)
         bytes.withBytes { part.copy(from: $0.extracting(inCluster..<(inCluster + part.byteCount))) }
     }
 

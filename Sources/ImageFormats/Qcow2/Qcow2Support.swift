@@ -15,26 +15,10 @@ public enum Qcow2Support {
                 "the image needs features that nbdecrypt does not know: \(names.joined(separator: ", ")); "
                     + "convert it with the program that made it")
         }
-        if header.features.contains(.externalDataFile) {
-            let name = header.extensions.dataFileName.map { " (\($0))" } ?? ""
-            throw refused("keeps its data in an external data file\(name)")
-        }
-        if let name = header.backingFileName {
-            throw refused("has a backing file (\(name))")
-        }
-        if header.features.contains(.extendedL2) {
-            throw refused("has extended L2 entries (subclusters)")
-        }
-        if header.snapshotCount > 0 {
+        guard !header.features.contains(.externalDataFile) || header.extensions.dataFile != nil else {
             throw .unsupported(
-                "the image holds internal snapshots (\(header.snapshotCount)), which this version of nbdecrypt does "
-                    + "not read; list them with qemu-img snapshot -l, delete them in a copy with qemu-img snapshot -d")
+                "the image keeps its data in an external data file, but does not name it; "
+                    + "give it a name with qemu-img amend -o data_file=NAME in a copy")
         }
-    }
-
-    private static func refused(_ reason: String) -> FormatError {
-        .unsupported(
-            "the image \(reason), which this version of nbdecrypt does not read; "
-                + "make a copy that stands alone with qemu-img convert first")
     }
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import BlockIO
-import Synchronization
 
 /// Looks up entries of the L1 and L2 tables.
 ///
@@ -14,17 +13,14 @@ final class Qcow2Tables: Sendable {
     private let file: any BlockDevice
     private let mapping: Qcow2Mapping
     private let sliceBytes: Int
-    private let cache = Mutex(TwoGenerationCache<Place, Slice>(maximumCost: 4 << 20))
+    private let cache: ImageCache
+    private let owner: Int
 
-    /// Where a slice is. Its length belongs to it: in a damaged image, tables of different lengths can be in one place.
-    private struct Place: Hashable {
-        let offset: UInt64
-        let count: Int
-    }
-
-    init(file: any BlockDevice, mapping: Qcow2Mapping) {
+    init(file: any BlockDevice, mapping: Qcow2Mapping, cache: ImageCache) {
         self.file = file
         self.mapping = mapping
+        self.cache = cache
+        self.owner = cache.makeOwner()
         self.sliceBytes = Int(min(4096, mapping.clusterSize))
     }
 
@@ -82,10 +78,10 @@ final class Qcow2Tables: Sendable {
     }
 
     private func slice(at offset: UInt64, count: Int, _ mode: ReadMode) throws(BlockError) -> Slice {
-        let place = Place(offset: offset, count: count)
-        if let slice = cache.withLock({ $0.value(for: place, cost: sliceBytes) }) { return slice }
+        let key = ImageCache.Key(owner: owner, offset: offset, count: count)
+        if let slice = cache.slice(key) { return slice }
         let slice = try Self.read(file, at: offset, count: count, mode)
-        cache.withLock { $0.insert(slice, for: place, cost: sliceBytes) }
+        cache.insert(slice: slice, key)
         return slice
     }
 

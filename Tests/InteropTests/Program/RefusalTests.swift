@@ -15,19 +15,15 @@ struct RefusalTests {
         var incompatible: [String] = []
     }
 
-    static let qcow2 = [
+    static let shapes = [
         Kind(
             description: "backing file",
             script: "qemu-img create -q -f raw DIR/base.raw 1M; qemu-img create -q -f qcow2 -b base.raw -F raw IMAGE",
-            says: ["has a backing file", "base.raw", "qemu-img convert"]),
+            says: ["base.raw (not opened), format raw"]),
         Kind(
             description: "external data file",
             script: "qemu-img create -q -f qcow2 -o data_file=DIR/data.raw IMAGE 1M",
-            says: ["external data file", "data.raw"], incompatible: ["external data file"]),
-        Kind(
-            description: "raw external data file",
-            script: "qemu-img create -q -f qcow2 -o data_file=DIR/data.raw,data_file_raw=on IMAGE 1M",
-            says: ["external data file", "data.raw"], incompatible: ["external data file"]),
+            says: ["data.raw (not opened)"], incompatible: ["external data file"]),
         Kind(
             description: "extended L2 entries",
             script: "qemu-img create -q -f qcow2 -o extended_l2=on IMAGE 1M",
@@ -35,11 +31,10 @@ struct RefusalTests {
         Kind(
             description: "internal snapshots",
             script: "qemu-img create -q -f qcow2 IMAGE 1M; qemu-img snapshot -c a IMAGE; qemu-img snapshot -c b IMAGE",
-            says: ["internal snapshots (2)", "qemu-img snapshot"]),
+            says: ["snapshots:    2"]),
     ]
 
     static let otherFormats = [
-        Kind(description: "qcow version 1", script: "qemu-img create -q -f qcow IMAGE 1M", says: ["qcow version 1"]),
         Kind(description: "VMDK", script: "qemu-img create -q -f vmdk IMAGE 1M", says: ["VMDK"]),
         Kind(
             description: "VMDK descriptor", script: "qemu-img create -q -f vmdk -o subformat=monolithicFlat IMAGE 1M",
@@ -51,27 +46,17 @@ struct RefusalTests {
         Kind(description: "Parallels", script: "qemu-img create -q -f parallels IMAGE 1M", says: ["Parallels"]),
     ]
 
-    @Test("serve names what it cannot read; info shows it all the same", arguments: qcow2)
-    func feature(_ kind: Kind) async throws {
+    @Test("info shows what an image is made of, and opens none of it", arguments: shapes)
+    func shape(_ kind: Kind) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try await make(kind, directory)
-        let outcome = try await Program.run(["serve", image, "--socket", directory.file("s")])
-        Program.expectRefusal(outcome, status: 65, saying: [image] + kind.says)
-        #expect(!File.exists(directory.file("s")))
+        for other in ["base.raw", "data.raw"] { try? FileManager.default.removeItem(atPath: directory.file(other)) }
         let report = try await InfoReport.of(image)
         #expect(report.features?.incompatible == kind.incompatible)
-        #expect(report.virtualSize == 1 << 20)
-        let refusal = try #require(report.refusal)
-        #expect(outcome.errors.contains(refusal))
-        switch kind.description {
-        case "backing file": #expect(report.backingFile == "base.raw")
-        case "external data file", "raw external data file": #expect(report.dataFile == directory.file("data.raw"))
-        case "internal snapshots": #expect(report.snapshots == 2)
-        default: break
-        }
+        #expect(report.virtualSize == 1 << 20 && report.refusal == nil)
         let text = try await Tool.succeed(try Program.path, ["info", image])
-        #expect(text.contains(refusal))
+        for part in kind.says { #expect(text.contains(part), "'\(part)' in \(text)") }
     }
 
     @Test("Other formats are refused by name", arguments: otherFormats)

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import ImageFormats
+import TestSupport
+
+/// A disk, behind a byte that says what to make of it: bits 0 and 1 the sector size (to be found out, 512, 4096), bit 2
+/// to make the checksums of GPT headers right, bit 3 to read in whole sectors only.
+@_cdecl("LLVMFuzzerTestOneInput")
+public func fuzzPartitions(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
+    let input = unsafe Array(UnsafeBufferPointer(start: start, count: count))
+    guard let choice = input.first else { return 0 }
+    let sectorSize: Int? = [nil, 512, 4096, nil][Int(choice & 3)]
+    var bytes = Array(input.dropFirst())
+    if choice & 4 != 0 {
+        for size in [512, 4096] where bytes.count >= 2 * size {
+            seal(&bytes, size)
+            seal(&bytes, bytes.count / size * size - size)
+        }
+    }
+    let alignment = choice & 8 != 0 ? 512 : 1
+    if alignment > 1 { bytes.removeLast(bytes.count % alignment) }
+    let device = MemoryDevice(bytes, alignment: alignment)
+    if let table = try? PartitionTable(device, sectorSize: sectorSize) { check(table, device) }
+    precondition(device.readCount < 30_000)
+    return 0
+}
+
+private func check(_ table: PartitionTable, _ device: MemoryDevice) {
+    precondition(table.sectorSize == 512 || table.sectorSize == 4096)
+    precondition(table.warnings.count <= 21 && table.warnings.allSatisfy { isPrintable($0) && $0.utf8.count < 512 })
+    var number = 0
+    for partition in table.partitions {
+        precondition(partition.number > number && partition.number <= (table.kind == .mbr ? 255 : 16384))
+        number = partition.number
+        precondition(partition.range.length > 0 && partition.range.fits(device.size))
+        precondition((partition.range.offset | partition.range.length) % UInt64(table.sectorSize) == 0)
+        precondition(isPrintable(partition.name) && partition.name.unicodeScalars.count <= 36)
+        precondition(partition.type.utf8.count == (table.kind == .mbr ? 4 : 36))
+        let window = WindowDevice(AlignedDevice(device), partition.range)
+        precondition((try? window.read(count: 512, at: window.size - 512)) != nil)
+    }
+}
+
+private func isPrintable(_ text: String) -> Bool {
+    text.unicodeScalars.allSatisfy {
+        $0.properties.generalCategory != .control && $0.properties.generalCategory != .format
+    }
+}
+
+/// Makes the checksum of a header right, and that of its entries when they lie on the disk.
+private func seal(_ bytes: inout [UInt8], _ header: Int) {
+    func field(_ offset: Int) -> Int { (0..<4).reduce(0) { $0 | Int(bytes[header + offset + $1]) << (8 * $1) } }
+    func put(_ value: UInt32, _ offset: Int) {
+        for index in 0..<4 { bytes[header + offset + index] = UInt8(truncatingIfNeeded: value >> UInt32(8 * index)) }
+    }
+    let size = header % 4096 == 0 && bytes[header] == 0x45 && field(12) > 512 ? 4096 : 512
+    for sectorSize in [size, 4096] {
+        let (start, byteCount) = (field(72) * sectorSize, field(80) * field(84))
+        guard start < bytes.count, byteCount <= min(32768, bytes.count - start) else { continue }
+        put(checksum(bytes[start..<(start + byteCount)]), 88)
+        break
+    }
+    put(0, 16)
+    let end = header + field(12)
+    guard end <= bytes.count, field(12) <= 4096 else { return }
+    put(checksum(bytes[header..<end]), 16)
+}
+
+private let checksumTable: [UInt32] = (0..<256).map { byte in
+    (0..<8).reduce(UInt32(byte)) { value, _ in value & 1 == 1 ? value >> 1 ^ 0xEDB8_8320 : value >> 1 }
+}
+
+private func checksum(_ bytes: ArraySlice<UInt8>) -> UInt32 {
+    ~bytes.reduce(~0) { value, byte in value >> 8 ^ checksumTable[Int(UInt8(truncatingIfNeeded: value) ^ byte)] }
+}

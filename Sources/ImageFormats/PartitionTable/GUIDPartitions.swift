@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+
+/// The partitions of a GPT.
+///
+/// Source: UEFI specification, "GUID Partition Table (GPT) Disk Layout".
+enum GUIDPartitions {
+    private typealias Fault = GUIDPartitionHeader.Fault
+
+    /// Reads the primary table or, when it is damaged, the backup in the last sector.
+    ///
+    /// - Parameters:
+    ///   - views: the disk with each sector size that it may have.
+    ///   - isHybrid: the MBR has partitions of its own.
+    /// - Throws: `damaged` when no table is sound.
+    static func find(in views: [DiskSectors], isHybrid: Bool) throws(FormatError) -> PartitionList {
+        // A table with a signature is the one whose fault is worth telling.
+        var (primary, place) = (Fault(reason: "there is none", isAbsent: true), UInt64(0))
+        for disk in views {
+            do throws(Fault) {
+                return list(try GUIDPartitionHeader(disk, at: 1), disk, isHybrid, primaryFault: nil)
+            } catch {
+                if place == 0 || primary.isAbsent && !error.isAbsent { (primary, place) = (error, disk.size) }
+            }
+        }
+        var backupFault = Fault(reason: "the disk is too small for it", isAbsent: true)
+        for disk in views where disk.count > 2 {
+            do throws(Fault) {
+                let backup = try GUIDPartitionHeader(disk, at: disk.count - 1)
+                return list(backup, disk, isHybrid, primaryFault: primary)
+            } catch {
+                if backupFault.isAbsent { backupFault = error }
+            }
+        }
+        throw .damaged(
+            "GUID partition table, which the first sector announces,", at: place,
+            found: "no sound copy: \(primary.reason); backup: \(backupFault.reason)",
+            allowed: "a table whose checksums are right, or its backup in the last sector",
+            advice: "repair it in a copy of the image, for example with gdisk, or name the sector size of the disk")
+    }
+
+    private static func list(
+        _ header: GUIDPartitionHeader, _ disk: DiskSectors, _ isHybrid: Bool, primaryFault: Fault?
+    ) -> PartitionList {
+        var list = PartitionList(disk)
+        if isHybrid { list.warn("the disk has a hybrid MBR; its partitions are ignored in favour of the GPT") }
+        if let primaryFault {
+            list.warn("the GPT is damaged: \(primaryFault.reason); the backup at the end of the disk is used")
+        } else {
+            warnOfBackup(of: header, disk, &list)
+        }
+        addEntries(of: header, disk, &list)
+        return list
+    }
+
+    /// Says when the backup is missing, damaged or different.
+    private static func warnOfBackup(of header: GUIDPartitionHeader, _ disk: DiskSectors, _ list: inout PartitionList) {
+        let last = max(header.alternate, header.usable.upperBound)
+        guard last < disk.count else {
+            list.warn(
+                "the GPT reaches to sector \(last), and the disk has \(disk.count): the image is not complete, or was shrunk"
+            )
+            return
+        }
+        do throws(Fault) {
+            let backup = try GUIDPartitionHeader(disk, at: header.alternate)
+            if backup.entriesChecksum != header.entriesChecksum || backup.diskGUID != header.diskGUID {
+                list.warn("the GPT and its backup at sector \(header.alternate) are different; the first one is used")
+            }
+        } catch {
+            list.warn("the backup of the GPT at sector \(header.alternate) is damaged: \(error.reason)")
+        }
+    }
+
+    private static func addEntries(of header: GUIDPartitionHeader, _ disk: DiskSectors, _ list: inout PartitionList) {
+        let last = max(disk.count - 1, header.alternate, header.place)
+        for index in 0..<header.entryCount {
+            let entry = index * header.entrySize
+            guard !header.entries.isZero(entry, 16) else { continue }
+            let range = (header.entries.little(entry + 32, UInt64.self), header.entries.little(entry + 40, UInt64.self))
+            let number = index + 1
+            guard range.0 <= range.1 else {
+                list.warn("partition \(number) begins at sector \(range.0) and ends at \(range.1): it is left out")
+                continue
+            }
+            // Linux does the same. On a disk that lost its end, where Linux sees no table, partitions are shortened.
+            guard range.1 <= last else {
+                list.warn("partition \(number) ends at sector \(range.1), the table at \(last): it is left out")
+                continue
+            }
+            if !header.usable.contains(range.0) || !header.usable.contains(range.1) {
+                let usable = "\(header.usable.lowerBound) to \(header.usable.upperBound)"
+                list.warn("partition \(number) is not within the sectors for partitions, \(usable)")
+            }
+            let type = guidText(header.entries.field(entry, 16))
+            list.add(
+                number, range.0, range.1, type: type, typeName: PartitionTypeNames.gpt[type],
+                name: name(header.entries.field(entry + 56, 72)))
+        }
+    }
+
+    /// The canonical text: the first three fields are little-endian.
+    private static func guidText(_ bytes: ArraySlice<UInt8>) -> String {
+        let digits = bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16, uppercase: true) }
+        let order = [[3, 2, 1, 0], [5, 4], [7, 6], [8, 9], [10, 11, 12, 13, 14, 15]]
+        return order.map { field in field.map { digits[$0] }.joined() }.joined(separator: "-")
+    }
+
+    /// UTF-16, up to the first NUL; for a person's eyes.
+    private static func name(_ bytes: ArraySlice<UInt8>) -> String {
+        let field = Array(bytes)
+        let units = stride(from: 0, to: field.count - 1, by: 2).map { UInt16(field[$0 + 1]) << 8 | UInt16(field[$0]) }
+        let text = String(decoding: units.prefix { $0 != 0 }, as: UTF16.self)
+        return Qcow2Extensions.printable(Array(text.utf8))
+    }
+}

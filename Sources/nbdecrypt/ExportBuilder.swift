@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Logging
+import NBDServer
+
+/// Opens all images of a command and gives their disks the names that clients know.
+struct ExportBuilder {
+    let command: ServeCommand
+    let termination: Termination
+    let log: Logger
+
+    /// An image and how its exports are called.
+    private struct Request {
+        /// Before the names of its exports; nil: it is the only one, and they have none.
+        let prefix: String?
+        let options: DeviceStack.Options
+        let ring: SecretRing
+    }
+
+    /// The default export first.
+    /// - Throws: ``Failure``.
+    func exports() throws -> [Export] {
+        let requests = try requests()
+        var exports: [Export] = []
+        for request in requests {
+            let stack = try DeviceStack(request.options, ring: request.ring, log: log)
+            for disk in stack.disks { exports.append(try export(disk, request)) }
+        }
+        var names: Set<String> = []
+        for export in exports where !names.insert(export.name).inserted {
+            throw Failure(
+                .usage, "two exports would have the name \(export.name); give the images other names with --config")
+        }
+        return exports
+    }
+
+    private func export(_ disk: DeviceStack.Disk, _ request: Request) throws -> Export {
+        let name =
+            switch (request.prefix, disk.name.isEmpty) {
+            case (let prefix?, true): prefix
+            case (let prefix?, false): "\(prefix)/\(disk.name)"
+            case (nil, true): command.exportName
+            case (nil, false): disk.name
+            }
+        guard name.utf8.count <= Server.maximumNameLength else {
+            throw Failure(.usage, "an export name would be longer than \(Server.maximumNameLength) bytes; use --config")
+        }
+        var description = disk.description
+        while description.utf8.count > Server.maximumNameLength { description.removeLast(64) }
+        return Export(name: name, description: description, device: disk.device)
+    }
+
+    private func requests() throws -> [Request] {
+        guard let config = command.config else {
+            let ring = SecretRing(command.secret, termination: termination, log: log)
+            return command.images.map { path in
+                Request(
+                    prefix: command.images.count > 1 ? Self.fileName(path) : nil, options: options(path), ring: ring)
+            }
+        }
+        let named = try ServeConfiguration(path: config).images.map { image in
+            Request(
+                prefix: image.name ?? Self.fileName(image.path), options: image.options(options(image.path)),
+                ring: SecretRing(image.secrets ?? command.secret, termination: termination, log: log))
+        }
+        let ring = SecretRing(command.secret, termination: termination, log: log)
+        return named
+            + command.images.map { Request(prefix: Self.fileName($0), options: options($0), ring: ring) }
+    }
+
+    private static func fileName(_ path: String) -> String {
+        path.split(separator: "/").last.map(String.init) ?? path
+    }
+
+    private func options(_ path: String) -> DeviceStack.Options {
+        DeviceStack.Options(
+            path: path, format: command.format, luksHeader: command.unlock.header, unlock: command.unlock.unlock,
+            checksPassphrase: !command.noPassphraseCheck, allowsDamage: command.allowDamaged,
+            sharesWithWriters: command.forceShare, references: command.references.policy,
+            backingFormat: command.references.backingFormat, selection: command.exports.selection)
+    }
+}
+
+extension ServeCommand {
+    /// What is served, for people.
+    var shownImage: String {
+        guard images.count == 1, config == nil, let image = images.first else { return "\(images.count) images" }
+        return image
+    }
+}

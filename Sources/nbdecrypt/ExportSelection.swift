@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import BlockIO
+
+/// Which parts of an image are served, and which of them a client gets that asks for none by name.
+struct ExportSelection {
+    /// Named exports.
+    enum Names: Equatable {
+        /// The default export alone.
+        case none
+        case all
+        case listed([String])
+    }
+
+    var names = Names.none
+    /// The default export is this partition instead of the disk.
+    var partition: Int?
+    /// The default export is the disk of this snapshot, by name or id.
+    var snapshot: String?
+    /// The default export starts at this byte.
+    var offset: UInt64?
+    /// The default export has this many bytes.
+    var size: UInt64?
+
+    /// Does a snapshot have to be found?
+    var wantsSnapshots: Bool { snapshot != nil || names.wants("snapshot/") }
+    /// Is a LUKS container on the disk needed in decrypted form?
+    var wantsPlaintext: Bool { names != .listed(["ciphertext"]) }
+}
+
+extension ExportSelection.Names {
+    /// The values of `--exports`, which hold lists.
+    init(_ values: [String]) {
+        let names = values.flatMap { $0.split(separator: ",").map(String.init) }
+        self = names.isEmpty ? .none : names.contains("all") ? .all : .listed(names)
+    }
+
+    /// May a name with this beginning be offered?
+    func wants(_ prefix: String) -> Bool {
+        switch self {
+        case .none: false
+        case .all: true
+        case .listed(let names): names.contains { $0.hasPrefix(prefix) }
+        }
+    }
+}
+
+/// The options that say which parts of an image are served.
+struct ExportOptions: ParsableArguments {
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            """
+            Offer these exports: "all", or a list of disk, snapshot/NAME, partition/N, layer/N and ciphertext, with \
+            commas between them. Can be repeated.
+            """, valueName: "list"))
+    var exports: [String] = []
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp("Serve this partition, decrypted if it holds LUKS, instead of the disk.", valueName: "n"))
+    var partition: Int?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp("Serve the disk of this internal snapshot, by its name or id.", valueName: "name"))
+    var snapshot: String?
+
+    @Option(name: .long, help: ArgumentHelp("Serve the disk from this byte on (K, M, G, T).", valueName: "size"))
+    var offset: ByteCount?
+
+    @Option(name: .long, help: ArgumentHelp("Serve only so many bytes of the disk (K, M, G, T).", valueName: "size"))
+    var size: ByteCount?
+
+    func validate() throws {
+        guard partition.map({ $0 > 0 }) ?? true else { throw ValidationError("--partition takes a number from 1 on.") }
+        guard size.map({ $0.bytes > 0 }) ?? true else { throw ValidationError("--size takes a number above 0.") }
+    }
+
+    var selection: ExportSelection {
+        ExportSelection(
+            names: ExportSelection.Names(exports), partition: partition, snapshot: snapshot, offset: offset?.bytes,
+            size: size?.bytes)
+    }
+
+    /// Is one of the options given that make sense for one image only?
+    var isForOneImage: Bool { partition != nil || snapshot != nil || offset != nil || size != nil }
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import ArgumentParser
+public import BlockIO
+import ImageFormats
+import SystemPackage
+
+/// The options that say which files an image may name and have opened.
+struct ReferenceOptions: ParsableArguments {
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            """
+            Open backing files and data files that the image names: none (deny), those below its own directory \
+            (same-directory, the default), or any (allow).
+            """, valueName: "policy"))
+    var references: FileReferences.Policy = .sameDirectory
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Open this file when an image names it, whatever the policy is. Can be repeated.", valueName: "path"))
+    var allowReference: [String] = []
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "The format of backing files whose format the image does not say; without it they are raw.",
+            valueName: "format"))
+    var backingFormat: ImageFormat?
+
+    var policy: FileReferences {
+        FileReferences(references, allowed: allowReference.map { FilePath(Process.absolutePath($0)) })
+    }
+}
+
+extension FileReferences.Policy: ExpressibleByArgument {}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import Foundation
+import ImageFormats
+import SystemPackage
+
+/// A JSON file that says which images to serve and how: `serve --config`.
+struct ServeConfiguration: Decodable {
+    /// One image; what is not said is as the command line says it.
+    struct Image: Decodable {
+        /// Relative paths, here and below, start in the directory of the file.
+        var path: String
+        /// Of the export; without it the name of the file.
+        let name: String?
+        let format: String?
+        var header: String?
+        var passphraseFile: String?
+        var keyFile: String?
+        let exports: [String]?
+        let partition: Int?
+        let snapshot: String?
+        let offset: UInt64?
+        let size: UInt64?
+        let references: String?
+        var allowReferences: [String]?
+        let backingFormat: String?
+
+        enum CodingKeys: String, CodingKey, CaseIterable {
+            case path, name, format, header, exports, partition, snapshot, offset, size, references
+            case passphraseFile = "passphrase-file"
+            case keyFile = "key-file"
+            case allowReferences = "allow-references"
+            case backingFormat = "backing-format"
+        }
+    }
+
+    private(set) var images: [Image]
+
+    /// Larger files are not read.
+    private static let maximumSize = 1 << 20
+
+    /// Reads the file.
+    /// - Throws: ``Failure`` with status 64 for anything that is not understood.
+    init(path: String) throws {
+        let bytes: [UInt8]
+        do {
+            let file = try FileDevice(path: FilePath(path), excludesWriters: false)
+            guard file.size <= Self.maximumSize else {
+                throw Failure(.usage, "\(path): more than \(Self.maximumSize) bytes; is it the right file?")
+            }
+            bytes = try file.read(count: Int(file.size), at: 0)
+        } catch let error as FormatError {
+            throw Failure(error, image: path)
+        }
+        do { self = try JSONDecoder().decode(ServeConfiguration.self, from: Data(bytes)) } catch {
+            throw Failure(.usage, "\(path): \(Self.explanation(error))")
+        }
+        guard !images.isEmpty else { throw Failure(.usage, "\(path): images: there is none") }
+        let directory = FilePath(Process.absolutePath(path)).removingLastComponent()
+        func absolute(_ path: String) -> String {
+            path.hasPrefix("/") ? path : directory.appending(FilePath(path).components).string
+        }
+        for index in images.indices {
+            images[index].path = absolute(images[index].path)
+            images[index].header = images[index].header.map(absolute)
+            images[index].passphraseFile = images[index].passphraseFile.map(absolute)
+            images[index].keyFile = images[index].keyFile.map(absolute)
+            images[index].allowReferences = images[index].allowReferences.map { $0.map(absolute) }
+            try images[index].check(path)
+        }
+    }
+
+    private static func explanation(_ error: any Error) -> String {
+        func place(_ context: DecodingError.Context) -> String {
+            let path = context.codingPath.map { $0.intValue.map(String.init) ?? $0.stringValue }.joined(separator: ".")
+            return path.isEmpty ? "the file" : path
+        }
+        return switch error {
+        case DecodingError.keyNotFound(let key, let context): "\(place(context)): \(key.stringValue) is missing"
+        case DecodingError.typeMismatch(_, let context), DecodingError.valueNotFound(_, let context),
+            DecodingError.dataCorrupted(let context):
+            "\(place(context)): \(context.debugDescription)"
+        default: "it cannot be read as JSON"
+        }
+    }
+}
+
+extension ServeConfiguration.Image {
+    init(from decoder: any Decoder) throws {
+        struct AnyKey: CodingKey {
+            let stringValue: String
+            var intValue: Int? { nil }
+            init?(stringValue: String) { self.stringValue = stringValue }
+            init?(intValue: Int) { nil }
+        }
+        let all = try decoder.container(keyedBy: AnyKey.self)
+        let known = CodingKeys.allCases.map(\.rawValue)
+        if let unknown = all.allKeys.first(where: { !known.contains($0.stringValue) }) {
+            throw DecodingError.dataCorrupted(
+                .init(
+                    codingPath: decoder.codingPath,
+                    debugDescription: "\(unknown.stringValue) is not known; there are \(known.joined(separator: ", "))")
+            )
+        }
+        let values = try decoder.container(keyedBy: CodingKeys.self)
+        path = try values.decode(String.self, forKey: .path)
+        name = try values.decodeIfPresent(String.self, forKey: .name)
+        format = try values.decodeIfPresent(String.self, forKey: .format)
+        header = try values.decodeIfPresent(String.self, forKey: .header)
+        passphraseFile = try values.decodeIfPresent(String.self, forKey: .passphraseFile)
+        keyFile = try values.decodeIfPresent(String.self, forKey: .keyFile)
+        exports = try values.decodeIfPresent([String].self, forKey: .exports)
+        partition = try values.decodeIfPresent(Int.self, forKey: .partition)
+        snapshot = try values.decodeIfPresent(String.self, forKey: .snapshot)
+        offset = try values.decodeIfPresent(UInt64.self, forKey: .offset)
+        size = try values.decodeIfPresent(UInt64.self, forKey: .size)
+        references = try values.decodeIfPresent(String.self, forKey: .references)
+        allowReferences = try values.decodeIfPresent([String].self, forKey: .allowReferences)
+        backingFormat = try values.decodeIfPresent(String.self, forKey: .backingFormat)
+    }
+
+    /// Refuses values that no option would take.
+    fileprivate func check(_ file: String) throws {
+        for format in [format, backingFormat].compactMap({ $0 }) where ImageFormat(rawValue: format) == nil {
+            let known = ImageFormat.allCases.map(\.rawValue).joined(separator: ", ")
+            throw Failure(.usage, "\(file): \(path): the format \(format) is not known; there are \(known)")
+        }
+        if let references, FileReferences.Policy(rawValue: references) == nil {
+            throw Failure(.usage, "\(file): \(path): references may be deny, same-directory or allow")
+        }
+        guard partition.map({ $0 > 0 }) ?? true, size.map({ $0 > 0 }) ?? true else {
+            throw Failure(.usage, "\(file): \(path): partition and size are above 0")
+        }
+    }
+
+    /// Its own secrets; nil when it has none.
+    var secrets: SecretOptions? {
+        guard passphraseFile != nil || keyFile != nil else { return nil }
+        var options = SecretOptions()
+        options.passphraseFile = passphraseFile.map { [$0] } ?? []
+        options.passphraseFd = []
+        options.keyFile = keyFile.map { [$0] } ?? []
+        options.keyFileOffset = []
+        options.keyFileSize = []
+        options.rawKeyFile = nil
+        options.volumeKeyFile = nil
+        options.secret = []
+        options.passphraseOnCommandLine = nil
+        return options
+    }
+
+    /// How to open it.
+    func options(_ common: DeviceStack.Options) -> DeviceStack.Options {
+        let policy = references.flatMap(FileReferences.Policy.init)
+        return DeviceStack.Options(
+            path: path, format: format.flatMap(ImageFormat.init) ?? common.format, luksHeader: header,
+            unlock: common.unlock, checksPassphrase: common.checksPassphrase, allowsDamage: common.allowsDamage,
+            sharesWithWriters: common.sharesWithWriters,
+            references: policy != nil || allowReferences != nil
+                ? FileReferences(policy ?? .sameDirectory, allowed: (allowReferences ?? []).map { FilePath($0) })
+                : common.references,
+            backingFormat: backingFormat.flatMap(ImageFormat.init) ?? common.backingFormat,
+            selection: ExportSelection(
+                names: exports.map(ExportSelection.Names.init) ?? common.selection.names, partition: partition,
+                snapshot: snapshot, offset: offset, size: size))
+    }
+}
