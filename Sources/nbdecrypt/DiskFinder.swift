@@ -125,8 +125,15 @@ struct DiskFinder {
             device: WindowDevice(disk.device, range))
     }
 
+    /// - Parameter required: somebody has asked for them, so that what cannot be read or opened is an error.
     private func partitions(of disk: Disk, required: Bool, only number: Int? = nil) throws -> [Disk] {
-        guard let table = try PartitionTable(disk.device) else { return [] }
+        let found: PartitionTable?
+        do throws(FormatError) { found = try PartitionTable(disk.device) } catch {
+            guard !required else { throw error }
+            log.warning("\(options.path): \(error)")
+            return []
+        }
+        guard let table = found else { return [] }
         for warning in table.warnings { log.warning("\(options.path): \(warning)") }
         return try table.partitions.filter { number == nil || $0.number == number }.map { partition in
             let window = WindowDevice(disk.device, partition.range)

@@ -4,18 +4,28 @@ import BlockIO
 import ImageFormats
 import TestSupport
 
+/// Tables of partitions need no more, and small disks are fast.
+private let mostBytes = 8192
+
 /// A disk, behind a byte that says what to make of it: bits 0 and 1 the sector size (to be found out, 512, 4096), bit 2
-/// to make the checksums of GPT headers right, bit 3 to read in whole sectors only.
+/// to make the checksums of GPT headers right, bit 3 to read in whole sectors only, bit 4 to take every 512 bytes for the
+/// beginning of a sector of 4096 bytes.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzPartitions(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
-    let input = unsafe Array(UnsafeBufferPointer(start: start, count: count))
+    let input = unsafe Array(UnsafeBufferPointer(start: start, count: min(count, 1 + mostBytes)))
     guard let choice = input.first else { return 0 }
     let sectorSize: Int? = [nil, 512, 4096, nil][Int(choice & 3)]
     var bytes = Array(input.dropFirst())
+    if choice & 16 != 0 {
+        bytes = stride(from: 0, to: bytes.count, by: 512).flatMap { start in
+            let sector = bytes[start..<min(bytes.count, start + 512)]
+            return sector + [UInt8](repeating: 0, count: 4096 - sector.count)
+        }
+    }
     if choice & 4 != 0 {
         for size in [512, 4096] where bytes.count >= 2 * size {
-            seal(&bytes, size)
-            seal(&bytes, bytes.count / size * size - size)
+            seal(&bytes, header: size, size)
+            seal(&bytes, header: bytes.count / size * size - size, size)
         }
     }
     let alignment = choice & 8 != 0 ? 512 : 1
@@ -49,17 +59,16 @@ private func isPrintable(_ text: String) -> Bool {
 }
 
 /// Makes the checksum of a header right, and that of its entries when they lie on the disk.
-private func seal(_ bytes: inout [UInt8], _ header: Int) {
+private func seal(_ bytes: inout [UInt8], header: Int, _ sectorSize: Int) {
     func field(_ offset: Int) -> Int { (0..<4).reduce(0) { $0 | Int(bytes[header + offset + $1]) << (8 * $1) } }
     func put(_ value: UInt32, _ offset: Int) {
         for index in 0..<4 { bytes[header + offset + index] = UInt8(truncatingIfNeeded: value >> UInt32(8 * index)) }
     }
-    let size = header % 4096 == 0 && bytes[header] == 0x45 && field(12) > 512 ? 4096 : 512
-    for sectorSize in [size, 4096] {
-        let (start, byteCount) = (field(72) * sectorSize, field(80) * field(84))
-        guard start < bytes.count, byteCount <= min(32768, bytes.count - start) else { continue }
+    guard bytes[header..<(header + 8)].elementsEqual("EFI PART".utf8) else { return }
+    let (start, tooFar) = field(72).multipliedReportingOverflow(by: sectorSize)
+    let (byteCount, tooMany) = field(80).multipliedReportingOverflow(by: field(84))
+    if !tooFar, !tooMany, start < bytes.count, byteCount <= min(4096, bytes.count - start) {
         put(checksum(bytes[start..<(start + byteCount)]), 88)
-        break
     }
     put(0, 16)
     let end = header + field(12)

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+
+/// Checking and counting the entries of L2 tables.
+extension Qcow2AuditWalk {
+    private static let offsetMask: UInt64 = 0x00FF_FFFF_FFFF_FE00
+    private static let reservedBits: UInt64 = 0x3F00_0000_0000_01FE
+    private static let compressedFlag: UInt64 = 1 << 62
+    private static let copiedFlag: UInt64 = 1 << 63
+    private static let zeroFlag: UInt64 = 1
+    /// Neighbouring tables are read together up to this many bytes.
+    private static let runSize: UInt64 = 64 << 10
+
+    /// Reads the L2 tables, in the first pass all of them, then those that lead to the window.
+    mutating func countL2Tables(_ progress: (Double) -> Void) {
+        let number = window.first >> UInt64(limits.windowBits)
+        for table in tables { reference(table.offset, mapping.clusterSize, .l2Table, table.weight) }
+        var start = 0
+        while start < tables.count {
+            guard isFirstPass || tables[start].touches(number) else {
+                start += 1
+                continue
+            }
+            var end = start + 1
+            while end < tables.count, UInt64(end - start) < Self.runSize / mapping.clusterSize,
+                tables[end].offset == tables[end - 1].offset + mapping.clusterSize,
+                isFirstPass || tables[end].touches(number)
+            {
+                end += 1
+            }
+            guard countTables(start..<end) else { return }
+            start = end
+            progress(Double(start) / Double(tables.count))
+        }
+    }
+
+    /// - Returns: false when there was enough work.
+    private mutating func countTables(_ range: Range<Int>) -> Bool {
+        let size = Int(mapping.clusterSize)
+        guard spend(UInt64(range.count * size)) else { return false }
+        guard let bytes = try? file.read(count: range.count * size, at: tables[range.lowerBound].offset) else {
+            guard range.count > 1 else {
+                let offset = tables[range.lowerBound].offset
+                if let bytes = read(size, at: offset, "an L2 table") { count(bytes, from: 0, range.lowerBound) }
+                return true
+            }
+            for index in range { guard countTables(index..<(index + 1)) else { return false } }
+            return true
+        }
+        for (number, index) in range.enumerated() { count(bytes, from: number * size, index) }
+        return true
+    }
+
+    /// Counts what the table with this index uses, which starts at byte `start` of `bytes`.
+    private mutating func count(_ bytes: [UInt8], from start: Int, _ index: Int) {
+        let table = tables[index]
+        let windows = bytes.withBytes { bytes in
+            var windows = (first: UInt64.max, last: UInt64(0))
+            for position in stride(from: 0, to: Int(mapping.clusterSize), by: 8 << mapping.entryWordBits) {
+                let word = bytes.bigEndianWord(at: start + position)
+                let bitmap = mapping.hasSubclusters ? bytes.bigEndianWord(at: start + position + 8) : 0
+                guard word | bitmap != 0,
+                    let clusters = count(word, bitmap, at: table.offset + UInt64(position), table)
+                else { continue }
+                windows.first = min(windows.first, clusters.first >> UInt64(limits.windowBits))
+                windows.last = max(windows.last, clusters.last >> UInt64(limits.windowBits))
+            }
+            return windows
+        }
+        guard isFirstPass, windows.first <= windows.last else { return }
+        tables[index].firstWindow = UInt32(clamping: windows.first)
+        tables[index].lastWindow = UInt32(clamping: windows.last)
+    }
+
+    /// Counts what one entry uses of the file.
+    ///
+    /// - Returns: the first and the last cluster; nil when it uses none.
+    private mutating func count(
+        _ word: UInt64, _ bitmap: UInt64, at place: UInt64, _ table: Qcow2AuditL2
+    ) -> (first: UInt64, last: UInt64)? {
+        guard word & Self.compressedFlag == 0 else { return countCompressed(word, bitmap, at: place, table) }
+        if isFirstPass { checkBits(word, bitmap, at: place) }
+        let offset = word & Self.offsetMask
+        let isZero = !mapping.hasSubclusters && word & Self.zeroFlag != 0
+        let isInDataFile = mapping.hasDataFile
+        guard offset != 0 || isInDataFile && !isZero && word & Self.copiedFlag != 0 else { return nil }
+        storesData = storesData || !isZero
+        if isFirstPass, offset & (mapping.clusterSize - 1) != 0 {
+            faults.note(
+                .misaligned, at: place,
+                "the L2 entry at byte \(place) points to byte \(offset), which is not the start of a cluster")
+        }
+        guard !isInDataFile else {
+            if isFirstPass { checkInDataFile(word, offset, at: place) }
+            return nil
+        }
+        if table.isActive { checkCopied(word, offset, at: place, "L2") }
+        guard bitmap & bitmap >> 32 & 0xFFFF_FFFF == 0 else { return nil }
+        guard isInFile(offset, mapping.clusterSize) else {
+            noteOutside(offset, at: place)
+            return nil
+        }
+        if isFirstPass, offset == table.offset {
+            faults.note(.loop, at: place, "the L2 entry at byte \(place) points to its own table")
+        }
+        return reference(offset, mapping.clusterSize, .data, table.weight)
+    }
+
+    /// What can be wrong with an entry that is not compressed, wherever it points.
+    private mutating func checkBits(_ word: UInt64, _ bitmap: UInt64, at place: UInt64) {
+        func name() -> String { "the L2 entry at byte \(place), 0x\(String(word, radix: 16))," }
+        if word & Self.reservedBits != 0 {
+            faults.note(.invalidEntry, at: place, "\(name()) has reserved bits set")
+        }
+        if mapping.version < 3, word & Self.zeroFlag != 0 {
+            faults.note(.invalidEntry, at: place, "\(name()) is marked as zeros, which version 2 does not know")
+        }
+        guard bitmap != 0 else { return }
+        let isAllocated = word & Self.offsetMask != 0 || mapping.hasDataFile && word & Self.copiedFlag != 0
+        if isAllocated, bitmap & bitmap >> 32 & 0xFFFF_FFFF != 0 {
+            faults.note(.invalidEntry, at: place, "\(name()) has a subcluster that is both allocated and zero")
+        } else if !isAllocated, bitmap & 0xFFFF_FFFF != 0 {
+            faults.note(.invalidEntry, at: place, "\(name()) has allocated subclusters, but no cluster")
+        }
+    }
+
+    /// In a data file there are no reference counts: each cluster is used once.
+    private mutating func checkInDataFile(_ word: UInt64, _ offset: UInt64, at place: UInt64) {
+        if word & Self.copiedFlag == 0 {
+            faults.note(
+                .copiedFlag, at: place,
+                "the L2 entry at byte \(place) is not marked as used once, as all clusters of a data file are")
+        }
+        if let size = dataFileSize, offset >= size {
+            faults.note(
+                .outsideFile, at: place,
+                "the L2 entry at byte \(place) points to byte \(offset), outside the data file's \(size) bytes")
+        }
+    }
+
+    private mutating func countCompressed(
+        _ word: UInt64, _ bitmap: UInt64, at place: UInt64, _ table: Qcow2AuditL2
+    ) -> (first: UInt64, last: UInt64)? {
+        let entry = Qcow2Entry(l2Entry: word & ~Self.copiedFlag, mapping)
+        if isFirstPass {
+            if word & Self.copiedFlag != 0 {
+                faults.note(
+                    .copiedFlag, at: place,
+                    "the L2 entry at byte \(place) is marked as used once, which compressed clusters never are")
+            }
+            if case .invalid(let reason) = entry {
+                faults.note(.invalidEntry, at: place, "the L2 entry at byte \(place) \(reason)")
+            } else if bitmap != 0 {
+                faults.note(
+                    .invalidEntry, at: place, "the L2 entry at byte \(place) is compressed, but tells of subclusters")
+            }
+        }
+        guard case .compressed(let cluster) = entry else { return nil }
+        storesData = true
+        if isFirstPass { compressed.note(cluster.offset.bytes) }
+        guard bitmap == 0 else { return nil }
+        guard isInFile(cluster.offset.bytes, UInt64(cluster.length)) else {
+            noteOutside(cluster.offset.bytes, at: place)
+            return nil
+        }
+        return reference(cluster.offset.bytes, UInt64(cluster.length), .compressed, table.weight)
+    }
+
+    private mutating func noteOutside(_ offset: UInt64, at place: UInt64) {
+        guard isFirstPass else { return }
+        faults.note(
+            .outsideFile, at: place,
+            "the L2 entry at byte \(place) points to byte \(offset), outside the file's \(file.size) bytes")
+    }
+}
