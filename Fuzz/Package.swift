@@ -36,6 +36,10 @@ let package = Package(
             dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
             swiftSettings: strict),
         .executableTarget(
+            name: "FuzzAudit",
+            dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
+            swiftSettings: strict),
+        .executableTarget(
             name: "FuzzNBD",
             dependencies: ["FuzzMain", product("BlockIO"), product("NBDServer"), product("TestSupport")],
             swiftSettings: strict),

@@ -74,7 +74,10 @@ public struct FileReferences: Sendable {
     }
 
     /// What to type so that `path` may be opened.
-    private static func permission(_ path: FilePath) -> String { "--allow-reference '\(absolute(path))'" }
+    private static func permission(_ path: FilePath) -> String {
+        // The name is the image's choice: between quotes that it cannot end, it is no command.
+        "--allow-reference '\(absolute(path).string.replacing("'", with: "'\\''"))'"
+    }
 
     private static func absolute(_ path: FilePath) -> FilePath {
         guard path.isRelative, let directory = unsafe getcwd(nil, 0) else { return path }
@@ -99,12 +102,14 @@ public struct FileReferences: Sendable {
         guard !bytes.isEmpty, !bytes.contains(0) else {
             throw .unsupported("\(name) has no usable name: it is empty or has a NUL byte; \(convert)")
         }
-        let path = FilePath(String(decoding: bytes, as: UTF8.self))
-        guard path.string.utf8.elementsEqual(bytes) else {
-            throw .unsupported(
-                "\(name) has a name that is not UTF-8; rename the file and change the name with qemu-img rebase -u")
+        let text = String(decoding: bytes, as: UTF8.self)
+        let rename = "rename the file and change the name with qemu-img rebase -u"
+        guard text.utf8.elementsEqual(bytes) else { throw .unsupported("\(name) has a name that is not UTF-8; \(rename)") }
+        // The path is part of messages and of what clients are told.
+        guard reference.shown.hasSuffix(text) else {
+            throw .unsupported("\(name) has a name that cannot be shown, or a very long one; \(rename)")
         }
-        return path
+        return FilePath(text)
     }
 
     private func find(

@@ -156,7 +156,14 @@ struct DiskFinder {
     }
 
     private func snapshots() throws -> [Disk] {
-        try layer.snapshots.map(disk)
+        // Before each is looked at, and a container on it unlocked: an image can have 65,536 of them.
+        guard layer.snapshots.count <= Self.maximumCount else {
+            throw Failure(
+                .usage,
+                "\(options.path) has \(layer.snapshots.count) snapshots to export, more than \(Self.maximumCount): name some with --exports"
+            )
+        }
+        return try layer.snapshots.map(disk)
     }
 
     private func snapshot(_ name: String) throws -> Disk {
@@ -172,8 +179,10 @@ struct DiskFinder {
     }
 
     private func disk(_ snapshot: ImageLayer.Snapshot) throws -> Disk {
+        // QEMU allows several of one name, and of none.
+        let isUnique = !snapshot.name.isEmpty && layer.snapshots.count { $0.name == snapshot.name } == 1
         let disk = Disk(
-            name: "snapshot/\(snapshot.name)",
+            name: "snapshot/\(isUnique ? snapshot.name : snapshot.id)",
             description: "snapshot \(snapshot.name) (id \(snapshot.id)), \(layer.description)",
             device: snapshot.disk)
         return try selection.snapshot == nil ? decrypted(disk) : disk

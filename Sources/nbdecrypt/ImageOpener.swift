@@ -150,6 +150,10 @@ struct ImageOpener {
 
     private func openQcow(_ place: Place) throws -> ImageLayer {
         guard let header = try QcowHeader(device: place.file) else { throw Self.isNot(.qcow) }
+        do { try QcowCensus.checkL1(file: place.file, header: header) } catch {
+            guard options.allowsDamage else { throw error }
+            log.warning("\(error)")
+        }
         let below = try openBacking(place, header.backingFile, nil)
         var cipher: (any SectorCipher)?
         if header.encryption == .legacyAES {

@@ -56,11 +56,11 @@ public struct AuditFaults: Equatable, Sendable {
     /// None yet.
     public init() {}
 
-    /// Counts a fault; its sentence is made only when it is kept.
+    /// Counts a fault, or `count` of them of which the sentence tells the first; it is made only when it is kept.
     public mutating func note(
-        _ kind: AuditFault.Kind, at offset: UInt64?, _ description: @autoclosure () -> String
+        _ kind: AuditFault.Kind, at offset: UInt64?, count: UInt64 = 1, _ description: @autoclosure () -> String
     ) {
-        counts[kind, default: 0] += 1
+        counts[kind, default: 0] += count
         guard listed.count < Self.maximumListed else { return }
         listed.append(AuditFault(kind, at: offset, description()))
     }

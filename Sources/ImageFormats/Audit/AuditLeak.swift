@@ -38,7 +38,8 @@ public struct AuditLeak: Equatable, Sendable {
             leaks.append(
                 AuditLeak(
                     kind: .compressedClusters, layer: index, clusterCount: count, places: layer.compressedClusterPlaces,
-                    description: "\(layer.name): \(count) compressed \(count == 1 ? "cluster" : "clusters") of the disk and "
+                    description:
+                        "\(layer.name): \(count) compressed \(count == 1 ? "cluster" : "clusters") of the disk and "
                         + "its snapshots \(count == 1 ? "is" : "are") stored in the clear, because compressed clusters are never encrypted: whoever has the file "
                         + "can unpack them; copy the image without compression and destroy this file"))
         }
@@ -46,7 +47,8 @@ public struct AuditLeak: Equatable, Sendable {
             leaks.append(
                 AuditLeak(
                     kind: .ciphertextInRawFile, layer: index, clusterCount: nil, places: [],
-                    description: "\(layer.name): its data file is marked as a raw image that can be read on its own, but "
+                    description:
+                        "\(layer.name): its data file is marked as a raw image that can be read on its own, but "
                         + "holds ciphertext: a program that trusts the mark gives out noise, or destroys the disk by "
                         + "writing plaintext to it; clear the mark with qemu-img amend -o data_file_raw=off"))
         }

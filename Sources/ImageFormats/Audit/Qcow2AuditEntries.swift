@@ -95,12 +95,12 @@ extension Qcow2AuditWalk {
             if isFirstPass { checkInDataFile(word, offset, at: place) }
             return nil
         }
-        if table.isActive { checkCopied(word, offset, at: place, "L2") }
         guard bitmap & bitmap >> 32 & 0xFFFF_FFFF == 0 else { return nil }
         guard isInFile(offset, mapping.clusterSize) else {
             noteOutside(offset, at: place)
             return nil
         }
+        if table.isActive { checkCopied(word, offset, at: place, "L2") }
         if isFirstPass, offset == table.offset {
             faults.note(.loop, at: place, "the L2 entry at byte \(place) points to its own table")
         }

@@ -17,7 +17,10 @@ struct Qcow2AuditL2 {
     var lastWindow: UInt32 = 0
 
     /// Whether entries may lead to a window.
-    func touches(_ window: UInt64) -> Bool { UInt64(firstWindow) <= window && window <= UInt64(lastWindow) }
+    func touches(_ window: UInt64) -> Bool {
+        let window = UInt32(clamping: window)
+        return firstWindow <= window && window <= lastWindow
+    }
 }
 
 /// Finding and checking L1 tables and the entries in them.
@@ -63,7 +66,12 @@ extension Qcow2AuditWalk {
             faults.note(.invalidEntry, at: place, "\(name()) is 0x\(String(word, radix: 16)): reserved bits are set")
         }
         let offset = word & Self.offsetMask
-        guard offset != 0 else { return }
+        guard offset != 0 else {
+            if word & Self.reservedL1Bits == 0 {
+                faults.note(.invalidEntry, at: place, "\(name()) has a flag, but points to no L2 table")
+            }
+            return
+        }
         guard offset % mapping.clusterSize == 0 else {
             faults.note(
                 .misaligned, at: place, "\(name()) points to byte \(offset), which is not the start of a cluster")
@@ -117,7 +125,8 @@ extension Qcow2AuditWalk {
             forEachPiece(of: l1.range, l1.name) { walk, place, words in
                 for (index, word) in words.enumerated() {
                     let offset = word & Self.offsetMask
-                    guard offset != 0 else { continue }
+                    let size = walk.mapping.clusterSize
+                    guard offset != 0, offset % size == 0, offset + size <= walk.file.size else { continue }
                     walk.checkCopied(word, offset, at: place + UInt64(index) * 8, "L1")
                 }
             }
