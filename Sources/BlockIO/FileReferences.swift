@@ -54,10 +54,15 @@ public struct FileReferences: Sendable {
         _ reference: FileReference, _ what: String, of image: FilePath, excludesWriters: Bool
     ) throws(FormatError) -> (file: FileDevice, path: FilePath) {
         let name = "the \(what) (\(reference.shown))"
-        let relative = try path(of: reference, name)
+        var relative = try path(of: reference, name)
         let directory = image.removingLastComponent()
-        let path = (relative.isAbsolute ? relative : directory.appending(relative.components)).lexicallyNormalized()
+        var path = relative.isAbsolute ? relative : directory.appending(relative.components)
         let isListed = allowed.contains(Self.absolute(path))
+        if isListed {
+            // What is listed is what is opened: with links, a way through ".." may end elsewhere.
+            path = Self.absolute(path)
+            relative = path
+        }
         guard isListed || policy != .deny else {
             throw .unsupported(
                 "\(name) is not opened, as --references deny says; to open it, add \(Self.permission(path))")
@@ -80,7 +85,7 @@ public struct FileReferences: Sendable {
     }
 
     private static func absolute(_ path: FilePath) -> FilePath {
-        guard path.isRelative, let directory = unsafe getcwd(nil, 0) else { return path }
+        guard path.isRelative, let directory = unsafe getcwd(nil, 0) else { return path.lexicallyNormalized() }
         defer { unsafe free(directory) }
         return FilePath(unsafe String(cString: directory)).appending(path.components).lexicallyNormalized()
     }
@@ -104,7 +109,9 @@ public struct FileReferences: Sendable {
         }
         let text = String(decoding: bytes, as: UTF8.self)
         let rename = "rename the file and change the name with qemu-img rebase -u"
-        guard text.utf8.elementsEqual(bytes) else { throw .unsupported("\(name) has a name that is not UTF-8; \(rename)") }
+        guard text.utf8.elementsEqual(bytes) else {
+            throw .unsupported("\(name) has a name that is not UTF-8; \(rename)")
+        }
         // The path is part of messages and of what clients are told.
         guard reference.shown.hasSuffix(text) else {
             throw .unsupported("\(name) has a name that cannot be shown, or a very long one; \(rename)")

@@ -15,6 +15,10 @@ struct AvailableMemory: Equatable {
         var limits: [AvailableMemory] = []
         if let kibibytes = field("MemAvailable:", of: text("/proc/meminfo")) {
             limits.append(.init(bytes: kibibytes * 1024, reason: "MemAvailable of the system"))
+        } else if let pages = UInt64(exactly: sysconf(Int32(_SC_PHYS_PAGES))), pages > 0 {
+            // Without /proc/meminfo nothing says what is free, but there is no more than this.
+            let page = UInt64(max(1, sysconf(Int32(_SC_PAGESIZE))))
+            limits.append(.init(bytes: pages * page, reason: "the memory of the machine"))
         }
         if let group = text("/proc/self/cgroup").split(separator: "\n").first(where: { $0.hasPrefix("0::/") }) {
             limits += groups(String(group.dropFirst(3)), root: "/sys/fs/cgroup")

@@ -3,6 +3,7 @@
 internal import BlockIO
 import CLinux
 import Glibc
+import Synchronization
 public import SystemPackage
 
 /// Bytes that must not leak: a passphrase or a key.
@@ -64,22 +65,49 @@ public final class Secret: @unchecked Sendable {
         }
     }
 
-    /// Reads everything up to the end of the file, straight into protected memory.
+    /// False once the system has refused to lock any secret of this process: it could reach the swap.
+    public static var allAreLocked: Bool { !lockHasFailed.load(ordering: .relaxed) }
+    private static let lockHasFailed = Atomic(false)
+
+    /// Reads a file, straight into protected memory.
     ///
+    /// - Parameters:
+    ///   - offset: bytes to skip before.
+    ///   - limit: bytes to read at most; nil: all up to the end.
     /// - Returns: nil when there is more than ``maximumCount`` bytes.
     /// - Throws: `Errno` when the descriptor cannot be read.
-    public static func read(from descriptor: FileDescriptor) throws(Errno) -> Secret? {
-        try read(from: descriptor, once: false)
+    public static func read(
+        from descriptor: FileDescriptor, offset: UInt64 = 0, limit: Int? = nil
+    ) throws(Errno) -> Secret? {
+        try skip(offset, of: descriptor)
+        return try read(from: descriptor, limit: limit, once: false)
+    }
+
+    /// Moves on in a file, or reads what is to be skipped of a pipe.
+    private static func skip(_ offset: UInt64, of descriptor: FileDescriptor) throws(Errno) {
+        guard offset > 0, let distance = Int(exactly: offset) else {
+            guard offset == 0 else { throw .invalidArgument }
+            return
+        }
+        if lseek(descriptor.rawValue, distance, SEEK_CUR) >= 0 { return }
+        var left = offset
+        while left > 0 {
+            let count = Int(min(left, 64 << 10))
+            guard let skipped = try read(from: descriptor, limit: count, once: false), skipped.count > 0 else { return }
+            left -= UInt64(skipped.count)
+        }
     }
 
     /// Reads what a terminal in line mode gives at once: a line with its end.
     public static func readLine(from terminal: FileDescriptor) throws(Errno) -> Secret {
         // A terminal gives at most 4096 bytes, so the limit cannot be reached.
-        try read(from: terminal, once: true) ?? Secret(count: 0) { _ in }
+        try read(from: terminal, limit: nil, once: true) ?? Secret(count: 0) { _ in }
     }
 
-    private static func read(from descriptor: FileDescriptor, once: Bool) throws(Errno) -> Secret? {
-        var (pages, isLocked) = unsafe allocate(64 << 10)
+    private static func read(
+        from descriptor: FileDescriptor, limit: Int?, once: Bool
+    ) throws(Errno) -> Secret? {
+        var (pages, isLocked) = unsafe allocate(4096)
         var count = 0
         while true {
             if count == pages.count {
@@ -88,7 +116,8 @@ public final class Secret: @unchecked Sendable {
                 unsafe release(pages)
                 unsafe (pages, isLocked) = unsafe larger
             }
-            let rest = unsafe UnsafeMutableRawBufferPointer(rebasing: pages[count...])
+            let wanted = min(pages.count, limit ?? pages.count)
+            let rest = unsafe UnsafeMutableRawBufferPointer(rebasing: pages[count..<max(count, wanted)])
             let got = unsafe Glibc.read(descriptor.rawValue, rest.baseAddress, rest.count)
             if got < 0 {
                 let error = Errno(rawValue: errno)
@@ -97,7 +126,9 @@ public final class Secret: @unchecked Sendable {
                 throw error
             }
             count += got
-            if got == 0 || once { return unsafe Secret(pages: pages, isLocked: isLocked, count: count) }
+            if got == 0 || once || count == limit {
+                return unsafe Secret(pages: pages, isLocked: isLocked, count: count)
+            }
             if count > maximumCount {
                 unsafe release(pages)
                 return nil
@@ -111,6 +142,7 @@ public final class Secret: @unchecked Sendable {
         let start = unsafe mmap(nil, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
         guard let start = unsafe start, unsafe start != MAP_FAILED else { fatalError("no memory for a secret") }
         let isLocked = unsafe linux_protect(start, length) == 0
+        if !isLocked { lockHasFailed.store(true, ordering: .relaxed) }
         return (unsafe UnsafeMutableRawBufferPointer(start: start, count: length), isLocked)
     }
 

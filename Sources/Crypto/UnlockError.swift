@@ -6,6 +6,8 @@ public struct UnlockError: Error, Equatable, Sendable, CustomStringConvertible {
     public enum Code: Sendable {
         /// No secret fits, or none was given.
         case wrongSecret
+        /// The caller has asked for something that is not there.
+        case usage
         /// The image asks for what is not available here or costs more than is allowed.
         case refused
     }
@@ -25,4 +27,7 @@ public struct UnlockError: Error, Equatable, Sendable, CustomStringConvertible {
 
     /// Not here or not at this cost; the sentence says what would help.
     public static func refused(_ description: String) -> UnlockError { UnlockError(.refused, description) }
+
+    /// What was asked for is not there; the sentence says what is.
+    public static func usage(_ description: String) -> UnlockError { UnlockError(.usage, description) }
 }

@@ -66,7 +66,6 @@ struct DeviceStack {
         } catch let error as FormatError {
             throw Failure(error, image: options.path)
         }
-        ring.warnUnlessKeysAreLocked()
         ring.warnIfUnused()
     }
 }

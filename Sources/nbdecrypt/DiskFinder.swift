@@ -22,8 +22,9 @@ struct DiskFinder {
     /// The default export first.
     /// - Throws: ``FormatError``, or ``Failure`` when something that was named is not there.
     func disks() throws -> [Disk] {
-        let chosen =
-            try selection.snapshot.map(snapshot) ?? Disk(name: "", description: layer.description, device: layer.disk)
+        let found = try selection.snapshot.map(snapshot)
+        let chosen = Disk(
+            name: "", description: found?.description ?? layer.description, device: found?.device ?? layer.disk)
         let plain = try selection.wantsPlaintext ? decrypted(chosen) : chosen
         let main = try part(of: plain)
         switch selection.names {

@@ -46,6 +46,7 @@ struct Failure: Error, CustomStringConvertible {
             switch error.code {
             case .wrongSecret: .wrongPassphrase
             case .refused: .badImage
+            case .usage: .usage
             }
         self.init(status, "\(image): \(error)")
     }

@@ -32,7 +32,7 @@ struct InfoCommand: ParsableCommand {
     @OptionGroup(title: "LUKS") var unlock: UnlockOptions
 
     func validate() throws {
-        let isNamed = !secret.sources.isEmpty || secret.rawKeyFile != nil || secret.volumeKeyFile != nil
+        let isNamed = !secret.sources.isEmpty || secret.rawKeyFile != nil || !secret.volumeKeyFile.isEmpty
         guard checkPassphrase || !isNamed else {
             throw ValidationError("info needs no passphrase; to try one, add --check-passphrase.")
         }

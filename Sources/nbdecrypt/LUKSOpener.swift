@@ -87,19 +87,24 @@ struct LUKSOpener {
             progress.begin(what)
         }
         do {
-            if let key = try ring.volumeKey() {
-                let opened = try unlock.open(volumeKey: key)
-                log.notice("\(name): the volume key from \(key.name) is right")
-                return opened
-            }
             guard volume.segments.contains(where: \.needsKey) else { return [] }
-            let opened = try ring.open(name, layer: layer) { secrets in
-                do { return try unlock.open(with: secrets) } catch let error as UnlockError {
-                    throw Failure(error, image: name)
+            let volumeKeys = try ring.volumeKeys()
+            try unlock.prepare(volumeKeyIsGiven: !volumeKeys.isEmpty)
+            let isSettled =
+                try !volumeKeys.isEmpty && (unlock.isSettled(by: volumeKeys) || !ring.hasPassphrases(for: layer))
+            let opened =
+                isSettled
+                ? try unlock.open(with: [], volumeKeys: volumeKeys)
+                : try ring.open(name, layer: layer) { secrets in
+                    do { return try unlock.open(with: secrets, volumeKeys: volumeKeys) } catch let error as UnlockError
+                    {
+                        throw Failure(error, image: name)
+                    }
                 }
-            }
-            for slot in opened {
-                log.notice("\(name): keyslot \(slot.keyslot ?? 0) opens with \(slot.source)")
+            for key in opened {
+                log.notice(
+                    key.keyslot.map { "\(name): keyslot \($0) opens with \(key.source)" }
+                        ?? "\(name): the volume key from \(key.source) is right")
             }
             return opened
         } catch let error as UnlockError {

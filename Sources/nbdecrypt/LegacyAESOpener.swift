@@ -35,13 +35,16 @@ struct LegacyAESOpener {
             }
             return try check([raw], isRawKey: true)
         }
-        if let volumeKey = try ring.volumeKey() {
+        if let volumeKey = try ring.volumeKeys().first {
             throw Failure(
                 .wrongPassphrase,
                 "\(name): \(volumeKey.name) is for LUKS; the 16 key bytes of an AES image go with --raw-key-file"
             )
         }
         return try ring.open(name, layer: layer) { secrets in
+            for secret in secrets where secret.isMissing {
+                throw Failure(.wrongPassphrase, "\(name): \(secret.name) is empty; write the passphrase into it")
+            }
             secrets.forEach(warnOfNUL)
             return try check(secrets)
         }
@@ -76,8 +79,8 @@ struct LegacyAESOpener {
         for candidate in candidates {
             switch candidate.check.verdict {
             case .plausible:
-                let source = secrets.count > 1 ? " from \(candidate.secret.name)" : ""
-                log.notice("the passphrase\(source) fits: \(candidate.check.summary)")
+                let name = secrets.count > 1 ? candidate.secret.name : "the passphrase"
+                log.notice("\(name) fits: \(candidate.check.summary)")
                 return candidate.cipher
             case .cannotTell: undecided = undecided ?? candidate
             case .implausible: wrong = wrong ?? candidate
@@ -96,7 +99,7 @@ struct LegacyAESOpener {
         _ check: ContentCheck, _ secrets: [LUKSUnlock.NamedSecret], isRawKey: Bool
     ) -> String {
         let names = secrets.map(\.name).joined(separator: ", ")
-        let verdict = "\(name): the passphrase from \(names) does not fit: \(check.summary)"
+        let verdict = "\(name): \(names) does not fit: \(check.summary)"
         let override = "if the disk really holds nothing but random data, add --no-passphrase-check"
         if isRawKey { return "\(verdict); check the key file; \(override)" }
         for variant in secrets.flatMap({ PassphraseVariant.all(of: $0.secret) })

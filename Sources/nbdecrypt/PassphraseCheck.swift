@@ -20,8 +20,8 @@ struct PassphraseCheck: Encodable {
 
     private(set) var outcomes: [Outcome] = []
 
-    /// Can it be that one of the secrets opens the image?
-    var mayFit: Bool { outcomes.contains { $0.fits != false } }
+    /// Can it be that the secrets together open the image?
+    let mayFit: Bool
 
     /// Tries all secrets of `ring` on all keyslots; asks a person when there are none.
     /// - Throws: ``Failure`` when a secret cannot be read.
@@ -30,28 +30,37 @@ struct PassphraseCheck: Encodable {
         let progress = DerivationProgress(log: log)
         defer { progress.end() }
         let unlock = LUKSUnlock(container.volume, header: container.header, options: options) { progress.begin($0) }
-        if let key = try ring.volumeKey() {
-            do {
-                _ = try unlock.open(volumeKey: key)
-                outcomes.append(Outcome(source: key.name, fits: true))
-            } catch {
-                outcomes.append(Outcome(source: key.name, fits: false, notes: [error.description]))
-            }
-            return
+        let needed = unlock.neededDigestNumbers
+        var proved: Set<Int> = []
+        let volumeKeys = try ring.volumeKeys()
+        do { try unlock.prepare(volumeKeyIsGiven: !volumeKeys.isEmpty) } catch { throw Failure(error, image: path) }
+        for key in volumeKeys {
+            let digests = (try? unlock.digests(provedBy: key)) ?? []
+            proved.formUnion(digests)
+            outcomes.append(Outcome(source: key.name, fits: !digests.isEmpty))
         }
-        outcomes = try ring.all(path).map { secret in
-            var outcome = Outcome(source: secret.name, fits: false, keyslots: nil)
+        let secrets = volumeKeys.isEmpty || ring.hasPassphrases(for: 0) ? try ring.all(path) : []
+        outcomes += secrets.map { secret in
             var opened: [Int] = []
+            var notes: [String] = []
+            var fits = false
             for (keyslot, result) in unlock.survey(secret) {
                 switch result {
-                case .opened: opened.append(keyslot)
+                case .opened(let key):
+                    opened.append(keyslot)
+                    proved.insert(key.digest.number)
+                    if needed.contains(key.digest.number) {
+                        fits = true
+                    } else {
+                        notes.append("keyslot \(keyslot) is unbound: its key opens no data")
+                    }
                 case .wrongSecret: break
-                case .cannotTry(let reason): outcome.notes.append("keyslot \(keyslot) was not tried: \(reason)")
+                case .cannotTry(let reason): notes.append("keyslot \(keyslot) was not tried: \(reason)")
                 }
             }
-            return Outcome(
-                source: outcome.source, fits: !opened.isEmpty, keyslots: opened.sorted(), notes: outcome.notes)
+            return Outcome(source: secret.name, fits: fits, keyslots: opened.sorted(), notes: notes)
         }
+        mayFit = needed.isSubset(of: proved)
     }
 
     /// Judges the decrypted disk, for an AES image proves no passphrase.
@@ -75,6 +84,7 @@ struct PassphraseCheck: Encodable {
                 }
             return Outcome(source: secret.name, fits: fits, notes: [check.summary])
         }
+        mayFit = outcomes.contains { $0.fits != false }
     }
 
     /// Lines for people.
@@ -86,7 +96,8 @@ struct PassphraseCheck: Encodable {
                 case (true?, false): "opens keyslot \(slots)"
                 case (true?, true): "fits"
                 case (nil, _): "cannot be judged"
-                case (false?, _): outcome.keyslots == nil ? "does not fit" : "opens no keyslot"
+                case (false?, false): "opens keyslot \(slots), but not the data"
+                case (false?, true): outcome.keyslots == nil ? "does not fit" : "opens no keyslot"
                 }
             return ["\(outcome.source) \(verdict)"] + outcome.notes.map { "  \($0)" }
         }

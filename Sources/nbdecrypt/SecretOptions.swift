@@ -45,8 +45,9 @@ struct SecretOptions: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "For LUKS: use the bytes of a file as the volume key; no keyslot is needed.", valueName: "path"))
-    var volumeKeyFile: String?
+            "For LUKS: use the bytes of a file as the volume key; no keyslot is needed. Can be repeated.",
+            valueName: "path"))
+    var volumeKeyFile: [String] = []
 
     @Option(
         name: .long,
@@ -98,10 +99,17 @@ struct SecretOptions: ParsableArguments {
         guard Set(descriptors).count == descriptors.count else {
             throw ValidationError("A descriptor can be read only once: each --passphrase-fd needs another number.")
         }
-        guard (passphraseFile + keyFile).count(where: { $0 == "-" }) <= 1 else {
+        let pinnedFiles = pinned.compactMap { pin in
+            switch pin.source {
+            case .passphraseFile(let path), .keyFile(let path, _, _): path
+            case .passphraseDescriptor, .rawKeyFile, .volumeKeyFile: nil as String?
+            }
+        }
+        let files = passphraseFile + keyFile + volumeKeyFile + pinnedFiles + [rawKeyFile].compactMap { $0 }
+        guard files.count(where: { $0 == "-" }) + descriptors.count(where: { $0 == 0 }) <= 1 else {
             throw ValidationError("Standard input can be read only once.")
         }
-        guard rawKeyFile == nil || (sources.isEmpty && volumeKeyFile == nil) else {
+        guard rawKeyFile == nil || (sources.isEmpty && volumeKeyFile.isEmpty) else {
             throw ValidationError("--raw-key-file is the key itself: no other secret can be given with it.")
         }
     }

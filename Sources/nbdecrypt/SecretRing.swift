@@ -21,6 +21,7 @@ final class SecretRing {
     private let log: Logger
     /// Read when first needed: an image that cannot be opened at all is told before.
     private lazy var named = Result { try read(options.sources) }
+    private lazy var givenVolumeKeys = Result { try read(options.volumeKeyFile.map(SecretSource.volumeKeyFile)) }
     private lazy var pinned = Result {
         try options.pinned.map { pin in Pinned(layer: pin.layer, secret: try read([pin.source])[0]) }
     }
@@ -37,7 +38,7 @@ final class SecretRing {
     var names: String? {
         let sources =
             options.sources + options.pinned.map(\.source) + options.rawKeyFile.map { [.rawKeyFile($0)] }.orNone
-            + options.volumeKeyFile.map { [.volumeKeyFile($0)] }.orNone
+            + options.volumeKeyFile.map(SecretSource.volumeKeyFile)
         return sources.isEmpty ? nil : sources.map(\.name).joined(separator: ", ")
     }
 
@@ -48,19 +49,21 @@ final class SecretRing {
         return try options.rawKeyFile.map { try read([.rawKeyFile($0)])[0] }
     }
 
-    /// The volume key of a LUKS container, if it was given.
+    /// The volume keys of LUKS containers that were given.
     /// - Throws: ``Failure``.
-    func volumeKey() throws -> LUKSUnlock.NamedSecret? {
-        isUsed = true
-        return try options.volumeKeyFile.map { try read([.volumeKeyFile($0)])[0] }
+    func volumeKeys() throws -> [LUKSUnlock.NamedSecret] {
+        let keys = try givenVolumeKeys.get()
+        if !keys.isEmpty { isUsed = true }
+        return keys
     }
 
     private func read(_ sources: [SecretSource]) throws -> [LUKSUnlock.NamedSecret] {
-        try sources.map { source in
-            let secret = try source.read()
-            warnUnlessLocked(secret)
-            return LUKSUnlock.NamedSecret(name: source.name, secret: secret)
-        }
+        try sources.map { try $0.read() }
+    }
+
+    /// Were passphrases named for this layer?
+    func hasPassphrases(for layer: Int?) -> Bool {
+        !options.sources.isEmpty || options.pinned.contains { $0.layer == layer }
     }
 
     /// Gives `attempt` the secrets; asks a person, three times, when none were named.
@@ -113,13 +116,8 @@ final class SecretRing {
                 "\(what) is encrypted and there is no terminal to ask for its passphrase; "
                     + "give it with --passphrase-file FILE (- for standard input) or --passphrase-fd N")
         }
-        warnUnlessLocked(passphrase)
-        return LUKSUnlock.NamedSecret(name: "the terminal", secret: passphrase)
-    }
-
-    private func warnUnlessLocked(_ secret: Secret) {
-        guard !secret.isLocked else { return }
-        log.warning("the passphrase cannot be locked into memory and may reach the swap; raise RLIMIT_MEMLOCK")
+        return LUKSUnlock.NamedSecret(
+            name: "the passphrase from the terminal", secret: passphrase, isMissing: passphrase.count == 0)
     }
 
     /// To be called when all layers are open: a secret that no layer has asked for may be a mistake.
@@ -129,10 +127,15 @@ final class SecretRing {
     }
 
     /// To be called when all keys are in use.
-    func warnUnlessKeysAreLocked() {
-        guard !SecureHeap.isLocked else { return }
-        log.warning("keys cannot be locked into memory and may reach the swap; raise RLIMIT_MEMLOCK")
+    static func warnUnlessLocked(_ log: Logger) {
+        guard !areSecretsLocked else { return }
+        log.warning(
+            "passphrases and keys cannot all be locked into memory and may reach the swap; raise RLIMIT_MEMLOCK (ulimit -l)"
+        )
     }
+
+    /// False once something secret could not be locked.
+    static var areSecretsLocked: Bool { SecureHeap.isLocked && Secret.allAreLocked }
 }
 
 extension [SecretSource]? {

@@ -19,66 +19,84 @@ enum SecretSource {
     /// How messages name it; never its contents.
     var name: String {
         switch self {
-        case .passphraseFile("-"), .keyFile("-", _, _): "standard input"
+        case .passphraseFile("-"): "the passphrase from standard input"
+        case .keyFile("-", _, _): "the key from standard input"
         case .passphraseFile(let path): "the passphrase file \(path)"
-        case .passphraseDescriptor(let number): "descriptor \(number)"
+        case .passphraseDescriptor(let number): "the passphrase from descriptor \(number)"
         case .keyFile(let path, _, _): "the key file \(path)"
         case .rawKeyFile(let path): "the raw key file \(path)"
+        case .volumeKeyFile("-"): "the volume key from standard input"
         case .volumeKeyFile(let path): "the volume key file \(path)"
         }
     }
 
     /// Reads the secret.
     /// - Throws: ``Failure``.
-    func read() throws -> Secret {
+    func read() throws -> LUKSUnlock.NamedSecret {
         switch self {
-        case .passphraseFile("-"): try Self.read(.standardInput, name).droppingTrailingNewline()
-        case .passphraseFile(let path): try Self.read(path: path, name).droppingTrailingNewline()
-        case .passphraseDescriptor(let number):
-            try Self.read(FileDescriptor(rawValue: number), name).droppingTrailingNewline()
-        case .keyFile(let path, let offset, let size):
-            try Self.part(
-                path == "-" ? Self.read(.standardInput, name) : Self.read(path: path, name), offset, size, name)
-        case .rawKeyFile(let path), .volumeKeyFile(let path): try Self.read(path: path, name)
+        case .passphraseFile(let path): try text(open(path))
+        case .passphraseDescriptor(let number): try text(.init(FileDescriptor(rawValue: number), isOurs: false))
+        case .keyFile(let path, let offset, let size): try part(open(path), offset, size)
+        case .rawKeyFile(let path), .volumeKeyFile(let path): try named(bytes(open(path), 0, nil))
         }
     }
 
-    private static func part(_ secret: Secret, _ offset: UInt64, _ size: Int?, _ name: String) throws -> Secret {
-        guard let start = Int(exactly: offset), start < secret.count else {
-            throw Failure(
-                .wrongPassphrase,
-                "\(name) holds \(secret.count) bytes, so nothing follows --key-file-offset \(offset)")
-        }
-        let rest = secret.count - start
-        guard size ?? rest <= rest else {
-            throw Failure(
-                .wrongPassphrase,
-                "\(name) holds \(rest) bytes from byte \(offset) on, fewer than --key-file-size \(size ?? rest)")
-        }
-        return start == 0 && (size ?? rest) == rest ? secret : secret.part(start..<(start + (size ?? rest)))
-    }
-
-    private static func read(path: String, _ name: String) throws -> Secret {
+    /// An open file, which is closed if it was opened for this.
+    private struct Input {
         let descriptor: FileDescriptor
-        do { descriptor = try FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec) } catch {
+        let isOurs: Bool
+
+        init(_ descriptor: FileDescriptor, isOurs: Bool) {
+            self.descriptor = descriptor
+            self.isOurs = isOurs
+        }
+    }
+
+    private func open(_ path: String) throws -> Input {
+        guard path != "-" else { return Input(.standardInput, isOurs: false) }
+        do {
+            return Input(try FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec), isOurs: true)
+        } catch {
             throw Failure(.cannotOpen, "cannot open \(name): \(error); check the name")
         }
-        defer { try? descriptor.close() }
-        return try read(descriptor, name)
     }
 
-    private static func read(_ descriptor: FileDescriptor, _ name: String) throws -> Secret {
-        let secret: Secret?
-        do { secret = try Secret.read(from: descriptor) } catch {
+    private func named(_ secret: Secret) -> LUKSUnlock.NamedSecret {
+        LUKSUnlock.NamedSecret(name: name, secret: secret, isMissing: secret.count == 0)
+    }
+
+    private func text(_ input: Input) throws -> LUKSUnlock.NamedSecret {
+        let secret = try bytes(input, 0, nil)
+        // A newline alone is the empty passphrase; nothing at all may be a mistake.
+        return LUKSUnlock.NamedSecret(
+            name: name, secret: secret.droppingTrailingNewline(), isMissing: secret.count == 0)
+    }
+
+    private func part(_ input: Input, _ offset: UInt64, _ size: Int?) throws -> LUKSUnlock.NamedSecret {
+        let secret = try bytes(input, offset, size)
+        guard offset == 0 || secret.count > 0 else {
+            throw Failure(.wrongPassphrase, "\(name) has no byte at --key-file-offset \(offset)")
+        }
+        guard secret.count == size ?? secret.count else {
             throw Failure(
-                .cannotOpen, "cannot read \(name): \(error); open a descriptor in the shell with N<FILE")
+                .wrongPassphrase,
+                "\(name) holds \(secret.count) bytes from byte \(offset) on, fewer than --key-file-size \(size ?? 0)")
+        }
+        return named(secret)
+    }
+
+    private func bytes(_ input: Input, _ offset: UInt64, _ size: Int?) throws -> Secret {
+        defer { if input.isOurs { try? input.descriptor.close() } }
+        let secret: Secret?
+        do { secret = try Secret.read(from: input.descriptor, offset: offset, limit: size) } catch {
+            let advice = input.isOurs ? "is it the right file?" : "open a descriptor in the shell with N<FILE"
+            throw Failure(.cannotOpen, "cannot read \(name): \(error); \(advice)")
         }
         guard let secret else {
             throw Failure(
-                .wrongPassphrase, "\(name) holds more than \(Secret.maximumCount) bytes; is it the right file?")
-        }
-        guard secret.count > 0 else {
-            throw Failure(.wrongPassphrase, "\(name) is empty; write the passphrase into it")
+                .wrongPassphrase,
+                "\(name) holds more than \(Secret.maximumCount) bytes; is it the right file? Of a large one, name a part with "
+                    + "--key-file-offset and --key-file-size")
         }
         return secret
     }

@@ -108,6 +108,7 @@ struct ServeCommand: AsyncParsableCommand {
         let termination = Termination()
         let plan = try listening.prepare()
         let exports = try ExportBuilder(command: self, termination: termination, log: log).exports()
+        SecretRing.warnUnlessLocked(log)
         let place = try ListeningPlace(plan)
         let cleanUp = termination.begin { place.remove() }
         defer { termination.end(cleanUp) }

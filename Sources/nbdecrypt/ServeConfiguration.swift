@@ -144,7 +144,7 @@ extension ServeConfiguration.Image {
         options.keyFileOffset = []
         options.keyFileSize = []
         options.rawKeyFile = nil
-        options.volumeKeyFile = nil
+        options.volumeKeyFile = []
         options.secret = []
         options.passphraseOnCommandLine = nil
         return options

@@ -29,6 +29,7 @@ struct Serving {
     /// Serves until something ends it.
     /// - Returns: the exit status.
     func run() async throws -> Int32 {
+        let wereSecretsLocked = SecretRing.areSecretsLocked
         let (ends, continuation) = AsyncStream.makeStream(of: End.self)
         var limits = ServerLimits()
         limits.connections = command.maxConnections
@@ -63,6 +64,8 @@ struct Serving {
             }
         }
         await server.stop(patience: Self.patience)
+        // Contexts of ciphers are made when they are needed.
+        if wereSecretsLocked { SecretRing.warnUnlessLocked(log) }
         log.info("clients have read \(server.bytesRead) bytes")
         return status
     }

@@ -10,7 +10,7 @@ enum Terminal {
     /// Shows `prompt` on the controlling terminal and reads a line with echo off.
     ///
     /// - Returns: nil when there is no terminal.
-    /// - Throws: ``Failure`` when the person typed nothing or pressed ctrl-C.
+    /// - Throws: ``Failure`` when the person pressed ctrl-C or ctrl-D.
     static func askPassphrase(_ prompt: String, _ termination: Termination) throws -> Secret? {
         guard let terminal = try? FileDescriptor.open(FilePath("/dev/tty"), .readWrite, options: .closeOnExec) else {
             return nil
@@ -32,12 +32,15 @@ enum Terminal {
         }
         defer { termination.end(cleanUp) }
         _ = try? terminal.writeAll(Array(prompt.utf8))
-        let line = try Secret.readLine(from: terminal)
+        let line: Secret
+        do { line = try Secret.readLine(from: terminal) } catch {
+            throw Failure(.wrongPassphrase, "cannot read a passphrase from the terminal: \(error)")
+        }
         if line.withBytes({ $0.byteCount > 0 && $0.byte(at: $0.byteCount - 1) == interrupt }) {
             throw Failure(.wrongPassphrase, "no passphrase: interrupted")
         }
-        let passphrase = line.droppingTrailingNewline()
-        guard passphrase.count > 0 else { throw Failure(.wrongPassphrase, "no passphrase was typed") }
-        return passphrase
+        // ctrl-D; an empty line is an empty passphrase.
+        guard line.count > 0 else { throw Failure(.wrongPassphrase, "no passphrase was typed") }
+        return line.droppingTrailingNewline()
     }
 }

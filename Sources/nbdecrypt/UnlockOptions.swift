@@ -26,7 +26,7 @@ struct UnlockOptions: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "The most memory that a LUKS header may ask argon2 to use, in bytes or with K, M, G (default: 4G).",
+            "The most memory that a LUKS header may ask argon2 to use, in bytes or with K, M, G, T (default: 4G).",
             valueName: "size"))
     var maxKdfMemory: ByteCount?
 
@@ -62,7 +62,7 @@ struct ByteCount: ExpressibleByArgument {
 
     init?(argument: String) {
         let factors: [Character: UInt64] = ["K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40]
-        let factor = argument.last.flatMap { factors[$0] }
+        let factor = argument.last.flatMap { factors[Character($0.uppercased())] }
         guard let number = UInt64(factor == nil ? argument : String(argument.dropLast())) else { return nil }
         let (bytes, overflow) = number.multipliedReportingOverflow(by: factor ?? 1)
         guard !overflow else { return nil }

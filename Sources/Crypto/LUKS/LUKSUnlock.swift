@@ -24,13 +24,16 @@ public struct LUKSUnlock {
     public struct NamedSecret {
         /// E.g. "the key file /root/key".
         public let name: String
-        /// The bytes.
+        /// The bytes; none for the empty passphrase.
         public let secret: Secret
+        /// The source held no byte at all, not even a newline.
+        public let isMissing: Bool
 
         /// - Parameter name: never the contents.
-        public init(name: String, secret: Secret) {
+        public init(name: String, secret: Secret, isMissing: Bool = false) {
             self.name = name
             self.secret = secret
+            self.isMissing = isMissing
         }
     }
 
@@ -64,44 +67,88 @@ public struct LUKSUnlock {
         self.willDerive = willDerive
     }
 
-    /// Tries every secret on every keyslot that can hold a key of the data, the cheapest first, until all encrypted
-    /// segments have their key.
+    /// Refuses what no secret can change: a keyslot that is not there, data that is not encrypted, costs beyond the limits.
+    /// To be called before anybody types a passphrase.
     ///
+    /// - Parameter volumeKeyIsGiven: no keyslot may be needed.
+    /// - Throws: ``UnlockError``.
+    public func prepare(volumeKeyIsGiven: Bool) throws(UnlockError) {
+        try checkNullCipher()
+        for digest in neededDigests {
+            try digest.derivation.check(options.limits)
+            guard !volumeKeyIsGiven else { continue }
+            let keyslots = try keyslots(of: digest)
+            var reasons: [String] = []
+            for keyslot in keyslots {
+                do throws(UnlockError) { _ = try means(of: keyslot) } catch {
+                    reasons.append("keyslot \(keyslot.number): \(error)")
+                }
+            }
+            guard reasons.count < keyslots.count else {
+                throw .refused("no keyslot can be tried: \(reasons.joined(separator: "; "))")
+            }
+        }
+    }
+
+    /// Tries every secret on every keyslot that can hold a key of the data, the cheapest first, until all encrypted
+    /// segments have their key. Volume keys are proved without a keyslot.
+    ///
+    /// - Parameters:
+    ///   - secrets: gives what is to be tried on keyslots; asked only when a volume key does not settle it.
+    ///   - volumeKeys: known keys.
     /// - Returns: a key for each digest that a segment needs.
     /// - Throws: ``UnlockError`` when a key is not found.
-    public func open(with secrets: [NamedSecret]) throws(UnlockError) -> [Opened] {
-        try check()
+    public func open(with secrets: [NamedSecret], volumeKeys: [NamedSecret] = []) throws(UnlockError) -> [Opened] {
+        try checkNullCipher()
         var opened: [Opened] = []
         for digest in neededDigests {
+            if let found = try proved(digest, by: volumeKeys) {
+                opened.append(found)
+                continue
+            }
+            guard !secrets.isEmpty || volumeKeys.isEmpty else { throw Self.noVolumeKey(volumeKeys, digest) }
             let keyslots = try keyslots(of: digest)
             var trial = Trial()
-            if let found = trial.first(keyslots, secrets, { keyslot, secret in self.attempt(keyslot, digest, secret) })
-            {
-                opened.append(found)
-            } else {
-                throw trial.failure(secrets, hasOnlyOneKeyslot: options.keyslot != nil)
-            }
+            let found = trial.first(keyslots, secrets) { keyslot, secret in attempt(keyslot, digest, secret) }
+            guard let found else { throw trial.failure(secrets, hasOnlyOneKeyslot: options.keyslot != nil) }
+            opened.append(found)
         }
         return opened
     }
 
-    /// Proves a volume key that was given, without any keyslot.
-    /// - Throws: ``UnlockError`` when it is not the key of all encrypted segments.
-    public func open(volumeKey: NamedSecret) throws(UnlockError) -> [Opened] {
-        try check()
-        var opened: [Opened] = []
-        for digest in neededDigests {
+    /// Do these volume keys suffice, so that no passphrase is needed?
+    public func isSettled(by volumeKeys: [NamedSecret]) throws(UnlockError) -> Bool {
+        for digest in neededDigests where try proved(digest, by: volumeKeys) == nil { return false }
+        return true
+    }
+
+    /// Numbers of the needed digests that a volume key proves.
+    public func digests(provedBy volumeKey: NamedSecret) throws(UnlockError) -> [Int] {
+        var numbers: [Int] = []
+        for digest in neededDigests where try proved(digest, by: [volumeKey]) != nil { numbers.append(digest.number) }
+        return numbers
+    }
+
+    private func proved(_ digest: LUKSDigest, by volumeKeys: [NamedSecret]) throws(UnlockError) -> Opened? {
+        for key in volumeKeys {
             try digest.derivation.check(options.limits)
             willDerive("digest \(digest.number) (\(digest.derivation.description))")
-            guard try proves(digest, volumeKey.secret) else {
-                throw .wrongSecret(
-                    "\(volumeKey.name) holds \(volumeKey.secret.count) bytes which are not the volume key: digest "
-                        + "\(digest.number) does not fit; get the key with cryptsetup luksDump --dump-volume-key")
+            if try proves(digest, key.secret) {
+                return Opened(digest: digest, key: key.secret, keyslot: nil, source: key.name)
             }
-            opened.append(Opened(digest: digest, key: volumeKey.secret, keyslot: nil, source: volumeKey.name))
         }
-        return opened
+        return nil
     }
+
+    private static func noVolumeKey(_ keys: [NamedSecret], _ digest: LUKSDigest) -> UnlockError {
+        let holders = keys.map { "\($0.name) (\($0.secret.count) bytes)" }.joined(separator: ", ")
+        return .wrongSecret(
+            "\(holders) is not the volume key: digest \(digest.number) does not fit; get the key with "
+                + "cryptsetup luksDump --dump-volume-key")
+    }
+
+    /// The digests whose keys the data needs; with their keys, it can be read.
+    public var neededDigestNumbers: Set<Int> { Set(neededDigests.map(\.number)) }
 
     /// Which keyslots a secret opens; every keyslot is tried.
     /// - Returns: for each keyslot whether it opens, or why it cannot be tried.
@@ -136,12 +183,12 @@ public struct LUKSUnlock {
         if let number = options.keyslot {
             guard let keyslot = volume.keyslots.first(where: { $0.number == number }) else {
                 let numbers = volume.keyslots.map { String($0.number) }.joined(separator: ", ")
-                throw .wrongSecret(
+                throw .usage(
                     "there is no keyslot \(number); the volume has \(numbers.isEmpty ? "none" : numbers): see nbdecrypt info"
                 )
             }
             guard digest.keyslots.contains(number) else {
-                throw .wrongSecret("keyslot \(number) does not hold the key of the data; leave --key-slot out")
+                throw .usage("keyslot \(number) does not hold the key of the data; leave --key-slot out")
             }
             return [keyslot]
         }
@@ -165,7 +212,7 @@ public struct LUKSUnlock {
             < (first.priority.rawValue, second.derivation.cost, second.number)
     }
 
-    private func check() throws(UnlockError) {
+    private func checkNullCipher() throws(UnlockError) {
         for segment in volume.segments {
             guard case .crypt(let encryption, _, _) = segment.kind else { continue }
             guard let spec = try? CipherSpec(encryption), spec.isNull else { continue }
@@ -183,9 +230,7 @@ public struct LUKSUnlock {
     private func attempt(_ keyslot: LUKSKeyslot, _ digest: LUKSDigest, _ secret: NamedSecret) -> Outcome {
         do throws(UnlockError) {
             try digest.derivation.check(options.limits)
-            let cipher = try keyslotCipher(keyslot)
-            let hash = try Self.refusing { () throws(FormatError) in try HashAlgorithm(keyslot.splitHash) }
-            try keyslot.derivation.check(options.limits)
+            let (cipher, hash) = try means(of: keyslot)
             willDerive("keyslot \(keyslot.number) (\(keyslot.derivation.description)) with \(secret.name)")
             let slotKey = try keyslot.derivation.derive(
                 from: secret.secret, count: keyslot.encryptionKeySize, limits: options.limits)
@@ -196,6 +241,14 @@ public struct LUKSUnlock {
         } catch {
             return .cannotTry(error.description)
         }
+    }
+
+    /// What a keyslot is opened with, if it may be.
+    private func means(of keyslot: LUKSKeyslot) throws(UnlockError) -> (cipher: CipherSpec, hash: HashAlgorithm) {
+        let cipher = try keyslotCipher(keyslot)
+        let hash = try Self.refusing { () throws(FormatError) in try HashAlgorithm(keyslot.splitHash) }
+        try keyslot.derivation.check(options.limits)
+        return (cipher, hash)
     }
 
     private func keyslotCipher(_ keyslot: LUKSKeyslot) throws(UnlockError) -> CipherSpec {

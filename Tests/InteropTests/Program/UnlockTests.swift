@@ -38,7 +38,7 @@ struct UnlockTests {
             try await Program.expectRefusal(
                 serve + ["--key-slot", "0"], status: 77, saying: "1 keyslot (0) tried", "leave --key-slot out")
             try await Program.expectRefusal(
-                serve + ["--key-slot", "7"], status: 77, saying: "there is no keyslot 7", "0, 1")
+                serve + ["--key-slot", "7"], status: 64, saying: "there is no keyslot 7", "0, 1")
         }
     }
 
@@ -88,7 +88,7 @@ struct UnlockTests {
                 ["--key-file", other, "--key-file-offset", "0", "--key-file-size", "0", "--key-file", file] + exact)
             let serve = ["serve", path, "--socket", maker.directory.file("s"), "--key-file", file]
             try await Program.expectRefusal(
-                serve + ["--key-file-offset", "313"], status: 77, saying: "holds 313 bytes", "--key-file-offset 313")
+                serve + ["--key-file-offset", "313"], status: 77, saying: "no byte at --key-file-offset 313")
             try await Program.expectRefusal(
                 serve + ["--key-file-offset", "300", "--key-file-size", "14"], status: 77,
                 saying: "holds 13 bytes from byte 300 on", "--key-file-size 14")
@@ -114,10 +114,73 @@ struct UnlockTests {
                 serve + ["--volume-key-file", wrong], status: 77, saying: "not the volume key", "digest 0")
             let short = try maker.directory.write("short-key", bytes.dropLast())
             try await Program.expectRefusal(
-                serve + ["--volume-key-file", short], status: 77, saying: "holds \(bytes.count - 1) bytes")
+                serve + ["--volume-key-file", short], status: 77, saying: "(\(bytes.count - 1) bytes) is not the volume key")
             try await Program.expectRefusal(
                 serve + ["--passphrase-file", passphrase], status: 77, saying: "no keyslot holds the key",
                 "--volume-key-file")
+        }
+    }
+
+    @Test("A key may lie far inside a large file, or a device that never ends")
+    func keyInLargeFile() async throws {
+        try await withContainer { maker, path in
+            let large = maker.directory.file("large")
+            try await Tool.shell(
+                "truncate -s 20M \(large); printf 'correct horse' | dd of=\(large) bs=1 seek=10000000 conv=notrunc status=none"
+            )
+            let part = ["--key-file-offset", "10000000", "--key-file-size", "13"]
+            _ = try await opens(maker, path, ["--key-file", large] + part)
+            let piped = [
+                "-c",
+                "exec \(try Program.path) serve \(path) --socket \(maker.directory.file("s")) --key-file - "
+                    + part.joined(separator: " ") + " < <(cat \(large))",
+            ]
+            try await ServerUnderTest.run(piped, program: "/bin/bash", in: maker.directory) { _ in }
+            let serve = ["serve", path, "--socket", maker.directory.file("s")]
+            try await Program.expectRefusal(
+                serve + ["--key-file", "/dev/zero", "--key-file-size", "32"], status: 77, saying: "no keyslot opens")
+            try await Program.expectRefusal(
+                serve + ["--key-file", large], status: 77, saying: "more than 8388608 bytes", "--key-file-offset")
+        }
+    }
+
+    @Test("The empty passphrase opens a keyslot that has it")
+    func emptyPassphrase() async throws {
+        try await withContainer { maker, path in
+            try await maker.addKey("", to: path)
+            let empty = try maker.directory.write("empty", text: "")
+            let newline = try maker.directory.write("newline", text: "\n")
+            for source in [["--key-file", empty], ["--passphrase-file", empty], ["--passphrase-file", newline]] {
+                let log = try await opens(maker, path, source)
+                #expect(log.contains("keyslot 1 opens"), "\(log)")
+            }
+        }
+    }
+
+    @Test("Nobody is asked for a passphrase that could not help")
+    func asksInVain() async throws {
+        try await withContainer { maker, path in
+            let serve = ["serve", path, "--socket", maker.directory.file("s")]
+            try await Program.expectRefusal(serve + ["--key-slot", "5"], status: 64, saying: "there is no keyslot 5")
+            try await Program.expectRefusal(
+                serve + ["--max-kdf-iterations", "999"], status: 65, saying: "--max-kdf-iterations")
+            try await maker.cryptsetup(["config", path, "--key-slot", "0", "--priority", "ignore"])
+            try await Program.expectRefusal(serve, status: 77, saying: "--key-slot 0")
+        }
+    }
+
+    @Test("When memory cannot be locked, it says so once, and serves")
+    func lockedMemory() async throws {
+        try await withContainer { maker, path in
+            let file = try maker.directory.write("p", text: "correct horse")
+            let line =
+                "ulimit -l 64; exec \(geteuid() == 0 ? "setpriv --inh-caps=-all --bounding-set=-all --reuid 65534 --clear-groups" : "") "
+                + "\(try Program.path) serve \(path) --passphrase-file \(file) --run 'nbdinfo --size \"$uri\"'"
+            try await Tool.shell("chmod 755 \(maker.directory.path); chmod 644 \(file) \(path)")
+            let outcome = try await Tool.run(
+                "/bin/bash", ["-c", line], environment: ["XDG_RUNTIME_DIR": nil, "TMPDIR": nil])
+            #expect(outcome.code == 0, "\(outcome.errors)")
+            #expect(outcome.errors.matches(of: #/RLIMIT_MEMLOCK/#).count == 1, "\(outcome.errors)")
         }
     }
 
