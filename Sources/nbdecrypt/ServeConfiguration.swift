@@ -62,6 +62,9 @@ struct ServeConfiguration: Decodable {
             path.hasPrefix("/") ? path : directory.appending(FilePath(path).components).string
         }
         for index in images.indices {
+            guard !images[index].path.isEmpty else {
+                throw Failure(.usage, "\(path): images.\(index): the path is empty")
+            }
             images[index].path = absolute(images[index].path)
             images[index].header = images[index].header.map(absolute)
             images[index].passphraseFile = images[index].passphraseFile.map(absolute)
@@ -78,6 +81,9 @@ struct ServeConfiguration: Decodable {
         }
         return switch error {
         case DecodingError.keyNotFound(let key, let context): "\(place(context)): \(key.stringValue) is missing"
+        // Foundation says no more of either.
+        case DecodingError.dataCorrupted(let context) where context.debugDescription.contains("valid JSON"):
+            "it is not valid JSON, or a number in it is negative, too large or not whole"
         case DecodingError.typeMismatch(_, let context), DecodingError.valueNotFound(_, let context),
             DecodingError.dataCorrupted(let context):
             "\(place(context)): \(context.debugDescription)"
@@ -86,23 +92,40 @@ struct ServeConfiguration: Decodable {
     }
 }
 
-extension ServeConfiguration.Image {
-    init(from decoder: any Decoder) throws {
-        struct AnyKey: CodingKey {
-            let stringValue: String
-            var intValue: Int? { nil }
-            init?(stringValue: String) { self.stringValue = stringValue }
-            init?(intValue: Int) { nil }
-        }
-        let all = try decoder.container(keyedBy: AnyKey.self)
-        let known = CodingKeys.allCases.map(\.rawValue)
+/// Any key of an object.
+private struct AnyKey: CodingKey {
+    let stringValue: String
+    var intValue: Int? { nil }
+    init?(stringValue: String) { self.stringValue = stringValue }
+    init?(intValue: Int) { nil }
+}
+
+extension Decoder {
+    /// A key that is misspelt must not be passed over.
+    fileprivate func refuseUnknownKeys(_ known: [String]) throws {
+        let all = try container(keyedBy: AnyKey.self)
         if let unknown = all.allKeys.first(where: { !known.contains($0.stringValue) }) {
             throw DecodingError.dataCorrupted(
                 .init(
-                    codingPath: decoder.codingPath,
+                    codingPath: codingPath,
                     debugDescription: "\(unknown.stringValue) is not known; there are \(known.joined(separator: ", "))")
             )
         }
+    }
+}
+
+extension ServeConfiguration {
+    enum CodingKeys: String, CodingKey, CaseIterable { case images }
+
+    init(from decoder: any Decoder) throws {
+        try decoder.refuseUnknownKeys(CodingKeys.allCases.map(\.rawValue))
+        images = try decoder.container(keyedBy: CodingKeys.self).decode([Image].self, forKey: .images)
+    }
+}
+
+extension ServeConfiguration.Image {
+    init(from decoder: any Decoder) throws {
+        try decoder.refuseUnknownKeys(CodingKeys.allCases.map(\.rawValue))
         let values = try decoder.container(keyedBy: CodingKeys.self)
         path = try values.decode(String.self, forKey: .path)
         name = try values.decodeIfPresent(String.self, forKey: .name)

@@ -37,7 +37,8 @@ struct ExitStatusTests {
         "Wrong usage ends with 64 and leaves nothing behind",
         arguments: [
             ["serve"], ["serve", "IMAGE", "--nonsense"], ["serve", "IMAGE", "-f", "vmdk"], ["nonsense"],
-            ["serve", "IMAGE", "IMAGE", "--partition", "1"], ["serve", "IMAGE", "--port", "65536"], ["serve", "IMAGE", "--port", "x"],
+            ["serve", "IMAGE", "IMAGE", "--partition", "1"],
+            ["serve", "IMAGE", "--port", "65536"], ["serve", "IMAGE", "--port", "x"],
             ["serve", "IMAGE", "--socket", "SOCKET", "--port", "0"],
             ["serve", "IMAGE", "--socket", "SOCKET", "--bind", "127.0.0.1"],
             ["serve", "IMAGE", "--max-connections", "0", "--socket", "SOCKET"],

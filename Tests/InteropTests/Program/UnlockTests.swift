@@ -114,7 +114,8 @@ struct UnlockTests {
                 serve + ["--volume-key-file", wrong], status: 77, saying: "not the volume key", "digest 0")
             let short = try maker.directory.write("short-key", bytes.dropLast())
             try await Program.expectRefusal(
-                serve + ["--volume-key-file", short], status: 77, saying: "(\(bytes.count - 1) bytes) is not the volume key")
+                serve + ["--volume-key-file", short], status: 77, saying: "(\(bytes.count - 1) bytes) is not",
+                "the volume key")
             try await Program.expectRefusal(
                 serve + ["--passphrase-file", passphrase], status: 77, saying: "no keyslot holds the key",
                 "--volume-key-file")
