@@ -40,6 +40,12 @@ struct DeviceStack {
         let selection: ExportSelection
 
         var wantsSnapshots: Bool { selection.wantsSnapshots }
+
+        /// How files that the image names are opened.
+        var chain: ImageChain.Options {
+            ImageChain.Options(
+                references: references, backingFormat: backingFormat, sharesWithWriters: sharesWithWriters)
+        }
     }
 
     /// Opens the image and everything in it.

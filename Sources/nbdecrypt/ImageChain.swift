@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import ImageFormats
+import Logging
+import SystemPackage
+
+/// The files of an image: what the caller named, the backing file that it names, and so on to the bottom.
+///
+/// Headers alone are read: no secret is needed.
+struct ImageChain {
+    /// A file and what it is.
+    struct Link {
+        let file: FileDevice
+        let path: FilePath
+        /// 0 is the top.
+        let number: Int
+        let kind: Kind
+        /// Of a qcow2 image that keeps its clusters elsewhere.
+        let dataFile: FileDevice?
+
+        /// For messages: nothing of the image itself, which is named anyway.
+        var shown: String { number == 0 ? "" : "layer \(number) (\(path)): " }
+    }
+
+    /// What a file is, with its header.
+    enum Kind {
+        case raw
+        case luks
+        case qcow(QcowHeader)
+        case qcow2(Qcow2Header)
+
+        var format: ImageFormat {
+            switch self {
+            case .raw: .raw
+            case .luks: .luks
+            case .qcow: .qcow
+            case .qcow2: .qcow2
+            }
+        }
+    }
+
+    /// The top first.
+    let links: [Link]
+
+    /// QEMU has no limit; nobody has needed more.
+    static let maximumDepth = 64
+
+    /// How files that an image names are found and opened.
+    struct Options {
+        let references: FileReferences
+        /// Of backing files without a format.
+        let backingFormat: ImageFormat?
+        let sharesWithWriters: Bool
+    }
+
+    /// Follows the names in headers, as far as `options` permit.
+    ///
+    /// - Parameter format: of `file`.
+    /// - Throws: ``FormatError``.
+    init(_ file: FileDevice, path: FilePath, format: ImageFormat, _ options: Options, log: Logger) throws(FormatError) {
+        var follower = Follower(options: options, log: log)
+        var links = [try follower.link(file, path, format)]
+        while let link = links.last, let next = try follower.below(link) { links.append(next) }
+        self.links = links
+    }
+
+    /// Goes from one link to the next.
+    private struct Follower {
+        let options: Options
+        let log: Logger
+        var files: [FileDevice.Identity] = []
+
+        mutating func link(_ file: FileDevice, _ path: FilePath, _ format: ImageFormat) throws(FormatError) -> Link {
+            let number = files.count
+            files.append(file.identity)
+            do {
+                let kind = try Self.kind(file, format)
+                var dataFile: FileDevice?
+                if case .qcow2(let header) = kind { dataFile = try self.dataFile(header, path, number) }
+                return Link(file: file, path: path, number: number, kind: kind, dataFile: dataFile)
+            } catch {
+                throw number == 0 ? error : error.naming("layer \(number) (\(path))")
+            }
+        }
+
+        private static func kind(_ file: FileDevice, _ format: ImageFormat) throws(FormatError) -> Kind {
+            switch format {
+            case .raw: return .raw
+            case .luks: return .luks
+            case .qcow:
+                guard let header = try QcowHeader(device: file) else { throw isNot(.qcow) }
+                return .qcow(header)
+            case .qcow2:
+                guard let header = try Qcow2Header(device: file) else { throw isNot(.qcow2) }
+                try Qcow2Support.check(header)
+                return .qcow2(header)
+            }
+        }
+
+        private static func isNot(_ format: ImageFormat) -> FormatError {
+            .notRecognised(
+                "the file is not \(format.rawValue); leave -f out, or say -f raw if it is a plain disk image")
+        }
+
+        private func dataFile(
+            _ header: Qcow2Header, _ path: FilePath, _ number: Int
+        ) throws(FormatError) -> FileDevice? {
+            guard header.features.contains(.externalDataFile), let reference = header.extensions.dataFile else {
+                return nil
+            }
+            let (file, found) = try options.references.open(
+                reference, "external data file", of: path, excludesWriters: !options.sharesWithWriters)
+            guard !files.contains(file.identity) else {
+                throw .unsupported("the external data file (\(reference.shown)) is an image of the chain itself")
+            }
+            log.info("layer \(number): external data file \(found)")
+            return file
+        }
+
+        /// The link below; nil at the bottom.
+        mutating func below(_ link: Link) throws(FormatError) -> Link? {
+            do {
+                guard let (file, path, format) = try backing(link) else { return nil }
+                log.info("layer \(link.number + 1): backing file \(path), format \(format.rawValue)")
+                return try self.link(file, path, format)
+            } catch {
+                // What is said of the layer below names that one.
+                throw files.count > link.number + 1 || link.number == 0
+                    ? error : error.naming("layer \(link.number) (\(link.path))")
+            }
+        }
+
+        private func backing(
+            _ link: Link
+        ) throws(FormatError) -> (file: FileDevice, path: FilePath, format: ImageFormat)? {
+            let (reference, formatName): (FileReference?, String?) =
+                switch link.kind {
+                case .raw, .luks: (nil, nil)
+                case .qcow(let header): (header.backingFile, nil)
+                case .qcow2(let header): (header.backingFile, header.extensions.backingFormat)
+                }
+            guard let reference else { return nil }
+            guard link.number + 1 < maximumDepth else {
+                throw .unsupported(
+                    "the chain of backing files is longer than \(maximumDepth); shorten it with qemu-img rebase")
+            }
+            let (file, path) = try options.references.open(
+                reference, "backing file", of: link.path, excludesWriters: !options.sharesWithWriters)
+            guard !files.contains(file.identity) else {
+                throw .damaged(
+                    "backing file", at: 8, found: "\(reference.shown), which is above itself in the chain",
+                    allowed: "another file", advice: "name the right one with qemu-img rebase -u in a copy")
+            }
+            return (file, path, try format(of: file, formatName, reference))
+        }
+
+        /// The format of a backing file: what the image says, what the caller says, or else raw. It is never guessed: a
+        /// guest that owns a raw disk can write the header of any format to it.
+        private func format(
+            of file: FileDevice, _ name: String?, _ reference: FileReference
+        ) throws(FormatError) -> ImageFormat {
+            switch name {
+            case "file"?, "host_device"?: return .raw
+            case let name?:
+                guard let format = ImageFormat(rawValue: name) else {
+                    throw .unsupported(
+                        "the backing file (\(reference.shown)) has the format \(name), which nbdecrypt does not read; "
+                            + "make a copy that stands alone with qemu-img convert")
+                }
+                return format
+            case nil:
+                if let format = options.backingFormat { return format }
+                let looks = (try? ImageProbe.detect(file)).map { ", though it looks like \($0.rawValue)" } ?? ""
+                let sentence =
+                    "the image does not say which format its backing file (\(reference.shown)) has: it is read as raw"
+                    + "\(looks); say --backing-format to have it otherwise"
+                log.warning("\(sentence)")
+                return .raw
+            }
+        }
+    }
+}
