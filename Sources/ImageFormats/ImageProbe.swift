@@ -28,29 +28,55 @@ public enum ImageProbe {
         if start.starts(with: Qcow2Header.magic) {
             return start.dropFirst(4).starts(with: [0, 0, 0, 1]) ? .qcow : .qcow2
         }
-        if try holdsLUKS(device) { return .luks }
+        let luks = try findLUKS(device)
+        if luks == .container { return .luks }
         if let other = others.first(where: { start.dropFirst($0.offset).starts(with: $0.magic.utf8) }) {
             throw .unsupported(
                 "the file holds \(other.name), which this version of nbdecrypt does not read; \(other.advice)")
         }
+        if case .leftover(let contents) = luks {
+            throw .notRecognised(
+                "the file begins with other contents (\(contents)), but a second copy of a LUKS2 header is left in it; "
+                    + "to serve the file as it is, say -f raw; to open the LUKS container that was there, -f luks")
+        }
         throw .notRecognised(
-            "the contents are of no format that nbdecrypt knows; if the file is a plain disk image, say so with -f raw")
+            "the contents are of no format that nbdecrypt knows; if the file is a plain disk image, say so with -f raw; "
+                + "if it is the data of a LUKS volume, name the file with its header with --header")
     }
 
-    /// Does `device` start with a LUKS header, or hold the second copy of one whose first is lost?
+    /// What there is of LUKS on a device.
+    public enum LUKSFinding: Sendable, Equatable {
+        /// Nothing.
+        case none
+        /// A header at the start, or the second copy of one whose first is lost.
+        case container
+        /// The second copy of a header, behind a start that something else has been written to since, which is named.
+        ///
+        /// cryptsetup does not open such a device either ("ambiguous signatures").
+        case leftover(behind: String)
+    }
+
+    /// Does `device` hold a LUKS container that may be opened without being asked to?
     public static func holdsLUKS(_ device: any BlockDevice) throws(FormatError) -> Bool {
+        try findLUKS(device) == .container
+    }
+
+    /// Looks for a LUKS container on `device`.
+    /// - Throws: ``FormatError`` with code `unreadable`.
+    public static func findLUKS(_ device: any BlockDevice) throws(FormatError) -> LUKSFinding {
         // Not text: the last two bytes are 0xBA 0xBE.
         let magic: [UInt8] = [0xBA, 0xBE]
         let start = try read(device, at: 0, count: 8)
-        if start.starts(with: Array("LUKS".utf8) + magic) { return true }
+        if start.starts(with: Array("LUKS".utf8) + magic) { return .container }
         // LUKS1 while it is being reencrypted.
-        if start == Array("LUKS".utf8) + [0xDE, 0xAD, 0, 1] { return true }
+        if start == Array("LUKS".utf8) + [0xDE, 0xAD, 0, 1] { return .container }
         for offset in secondLUKS2Headers where try read(device, at: offset, count: 6) == Array("SKUL".utf8) + magic {
             // hdr_offset: its own place. A header somewhere else belongs to something else.
             var field = ByteReader(try read(device, at: offset + 256, count: 8))
-            if field.integer(UInt64.self) == offset { return true }
+            guard field.integer(UInt64.self) == offset else { continue }
+            return DiskStart.contents(device).map { .leftover(behind: $0) } ?? .container
         }
-        return false
+        return .none
     }
 
     /// Where the second copy of a LUKS2 header may lie. Source: LUKS2 On-Disk Format Specification, "Binary Header".

@@ -24,3 +24,14 @@ public struct LUKSDamage: Sendable, CustomStringConvertible {
         self.image = image
     }
 }
+
+extension LUKSDamage {
+    /// The header is in order, as far as can be told: only the data is not in the file, as in the backup of a header.
+    public var isWithoutData: Bool { Self.withoutData.contains(description) }
+
+    private static let withoutData: Set<String> = [
+        "LUKS1: a file that ends where the data starts", "LUKS1: data beyond the file", "LUKS1: no place of the data",
+        "LUKS2: a segment at 2^64 - 512", "LUKS2: a segment at the start of the file",
+        "LUKS2: a segment beyond the file",
+    ]
+}

@@ -69,9 +69,10 @@ struct DiskFinder {
     private func decrypted(_ disk: Disk) throws -> Disk {
         // A start that cannot be read holds nothing that can be opened; clients may read the rest. And what is in a container
         // or a plain file is served as it is.
-        guard layer.format == .qcow2 || layer.format == .qcow,
-            let holdsLUKS = try? ImageProbe.holdsLUKS(disk.device), holdsLUKS
-        else { return disk }
+        guard layer.format == .qcow2 || layer.format == .qcow, (try? holdsLUKS(disk.device, "the guest disk")) == true
+        else {
+            return disk
+        }
         // Whoever names the format wants what is in it, as it is.
         guard options.format == nil else {
             log.warning(
@@ -81,6 +82,19 @@ struct DiskFinder {
         }
         let (device, encryption) = try opener.openContainer(on: disk.device, "the LUKS container in \(options.path)")
         return Disk(name: disk.name, description: "\(encryption), decrypted, in \(disk.description)", device: device)
+    }
+
+    /// Is there a container to open? One that something else was written over is told of, and left alone.
+    private func holdsLUKS(_ device: any BlockDevice, _ name: String) throws(FormatError) -> Bool {
+        switch try ImageProbe.findLUKS(device) {
+        case .container: return true
+        case .leftover(let contents):
+            log.warning(
+                "\(options.path): \(name) begins with \(contents), and is served as it is; a second copy of a LUKS2 header is left on it, which is ignored"
+            )
+            return false
+        case .none: return false
+        }
     }
 
     /// The guest's view of a disk that holds a container.
@@ -142,7 +156,7 @@ struct DiskFinder {
             if !partition.name.isEmpty { parts.append("\"\(partition.name)\"") }
             let name = "partition/\(partition.number)"
             let description = parts.joined(separator: ", ")
-            guard try ImageProbe.holdsLUKS(window) else {
+            guard try holdsLUKS(window, "partition \(partition.number)") else {
                 return Disk(name: name, description: description, device: window)
             }
             do {

@@ -19,20 +19,39 @@ struct LUKSContainer {
     let volume: LUKSVolume
     /// What the header was read from.
     let header: any BlockDevice
-    /// "file", "detached header", "qcow2 header" or "guest disk".
+    /// "file", "detached header", "header alone", "qcow2 header" or "guest disk".
     let place: String
-    /// Of the device with the segments, in bytes; nil inside qcow2.
+    /// The file with a detached header, as a person typed it.
+    private(set) var headerPath: String?
+    /// The data belonging to a detached header is on the disk in an image.
+    private(set) var isDataInImage = false
+    /// Why `serve` refuses a header alone.
+    private(set) var refusal: String?
+    /// Of the device with the segments, in bytes; nil inside qcow2 and for a header alone.
     let dataSize: UInt64?
     /// The size of the disk, in bytes, where qcow2 decides it.
     let guestSize: UInt64?
 
-    /// The container in a file: the header at its start.
+    /// The container in a file: the header at its start. The data may be elsewhere.
     init(file: FileDevice) throws(FormatError) {
-        volume = try LUKSOpener.header(file, dataSize: file.size, isDetached: false)
         header = file
-        place = "file"
-        dataSize = file.size
         guestSize = nil
+        do throws(FormatError) {
+            volume = try LUKSOpener.header(file, dataSize: file.size, isDetached: false)
+            place = "file"
+            dataSize = file.size
+        } catch {
+            // Is it only that the data is not here?
+            guard error.code == .damaged,
+                let alone = try? LUKSOpener.header(file, dataSize: nil, isDetached: true),
+                let data = alone.disk.map(\.offset).min(),
+                data == 0 || data >= file.size || file.size <= alone.headerSize
+            else { throw error }
+            volume = alone
+            place = "header alone"
+            dataSize = nil
+            refusal = error.description
+        }
     }
 
     /// The data in `data` with its header in another file.
@@ -45,6 +64,8 @@ struct LUKSContainer {
             throw Failure(error, image: path)
         }
         place = "detached header"
+        headerPath = path
+        isDataInImage = !(data is FileDevice)
         dataSize = data.size
         guestSize = nil
     }

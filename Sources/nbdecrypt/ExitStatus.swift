@@ -7,6 +7,8 @@ import NBDServer
 /// How the program ends; the numbers are those of sysexits.h.
 enum ExitStatus: Int32 {
     case success = 0
+    /// What an audit finds in a sound image.
+    case leaks = 1
     case usage = 64
     case badImage = 65
     case cannotOpen = 66
@@ -15,7 +17,7 @@ enum ExitStatus: Int32 {
 
     /// For `--help`.
     static let explanation = """
-        Exit status: 0 fine, 64 wrong usage, 65 bad image, 66 a file or socket cannot be opened, 70 internal error, \
+        Exit status: 0 fine, 1 leaks found by audit, 64 wrong usage, 65 bad image, 66 a file or socket cannot be opened, 70 internal error, \
         77 wrong or missing passphrase; with --run that of the command.
         """
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Foundation
+import BlockIO
 import Logging
 import NBDServer
+import SystemPackage
 
 /// Opens all images of a command and gives their disks the names that clients know.
 struct ExportBuilder {
@@ -22,8 +23,14 @@ struct ExportBuilder {
     /// - Throws: ``Failure``.
     func exports() throws -> [Export] {
         let requests = try requests()
+        guard command.exportName.isEmpty || requests.allSatisfy({ $0.prefix == nil }) else {
+            throw Failure(
+                .usage,
+                "--export-name is for one image; several have the names of their files, or those that --config says")
+        }
         var exports: [Export] = []
         for request in requests {
+            if command.audit { try audit(request.options) }
             let stack = try DeviceStack(request.options, ring: request.ring, log: log)
             for disk in stack.disks { exports.append(try export(disk, request)) }
         }
@@ -33,6 +40,20 @@ struct ExportBuilder {
                 .usage, "two exports would have the name \(export.name); give the images other names with --config")
         }
         return exports
+    }
+
+    /// Refuses an image whose metadata is damaged, and warns of what it leaks.
+    private func audit(_ options: DeviceStack.Options) throws {
+        do {
+            let file = try FileDevice(path: FilePath(options.path), excludesWriters: !options.sharesWithWriters)
+            let report = try AuditReport.examine(
+                file, path: options.path, format: options.format, luksHeader: options.luksHeader, options.chain,
+                log: log)
+            if let failure = report.failure, report.verdict != .leaks { throw failure }
+            for leak in report.leaks { log.warning("\(options.path): \(leak.description)") }
+        } catch let error as FormatError {
+            throw Failure(error, image: options.path)
+        }
     }
 
     private func export(_ disk: DeviceStack.Disk, _ request: Request) throws -> Export {

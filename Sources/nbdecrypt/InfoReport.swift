@@ -118,6 +118,10 @@ struct InfoReport: Encodable {
                 take(try LUKSContainer(data: disk, header: luksHeader))
             } else if let inside = try LUKSContainer(guestDisk: disk) {
                 take(inside)
+            } else if case .leftover(let contents)? = try? ImageProbe.findLUKS(disk) {
+                encryption = Encryption(
+                    method: "none",
+                    description: "none; behind \(contents) a second copy of a LUKS2 header is left, which is ignored")
             }
         case .legacyAES:
             container = .legacyAES { Qcow2Image(file: file, header: header, cipher: $0) }
@@ -159,7 +163,9 @@ struct InfoReport: Encodable {
         virtualSize = report.virtualSize
         refusal = refusal ?? report.refusal
         encryption = Encryption(
-            method: "luks", description: "LUKS\(report.version), \(report.cipher), in the \(report.place)")
+            method: "luks",
+            description: "LUKS\(report.version), \(report.cipher), "
+                + (report.place == "header alone" ? "a header without its data" : "in the \(report.place)"))
     }
 
     private static func encryption(_ method: Qcow2Header.Encryption, _ path: String) -> Encryption {
@@ -235,7 +241,12 @@ struct InfoReport: Encodable {
             "\(name):\(String(repeating: " ", count: width - name.count + 1))\(value)"
         }
         if let luks, !luks.verdict.commands.isEmpty {
-            return (table + ["To improve it, with a backup at hand, type:"] + luks.verdict.commands.map { "  \($0)" })
+            let isNewImage = luks.place == "qcow2 header" || luks.place == "guest disk"
+            let introduction =
+                isNewImage
+                ? "To improve it, put a new passphrase into the file new-passphrase, without a newline, and type:"
+                : "To improve it, with a backup at hand, type:"
+            return (table + [introduction] + luks.verdict.commands.map { "  \($0)" })
                 .joined(separator: "\n")
         }
         guard let step = encryption.nextSteps.first else { return table.joined(separator: "\n") }

@@ -64,7 +64,7 @@ struct LUKSReport: Encodable {
         let keyslots: [Int]
     }
 
-    /// "file", "detached header", "qcow2 header" or "guest disk": where the container was found.
+    /// "file", "detached header", "header alone", "qcow2 header" or "guest disk": where the container was found.
     let place: String
     let version: Int
     let uuid: String
@@ -85,7 +85,7 @@ struct LUKSReport: Encodable {
     let warnings: [String]
     /// Where the first byte of data lies; nil inside qcow2, where the clusters are anywhere.
     let payloadOffset: UInt64?
-    /// In bytes; nil when the segments do not fit the data.
+    /// In bytes; nil when it cannot be told, as the reason says.
     let virtualSize: UInt64?
     let virtualSizeReason: String
     /// Where `cryptsetup open` would give another disk.
@@ -106,7 +106,9 @@ struct LUKSReport: Encodable {
             HeaderCopy(name: $0.isPrimary ? "primary" : "secondary", sequenceID: $0.sequenceID, size: $0.size)
         }
         headerSize = volume.headerSize
-        cipher = volume.segments.map(\.cipherName).joined(separator: ", ")
+        cipher = volume.disk.map(\.cipherName).reduce(into: [String]()) { all, name in
+            if !all.contains(name) { all.append(name) }
+        }.joined(separator: ", ")
         keyBits = volume.keyslots.first.map { $0.keySize * 8 }
         keyslots = volume.keyslots.map { slot in
             Keyslot(
@@ -127,37 +129,48 @@ struct LUKSReport: Encodable {
         flags = volume.flags
         warnings = volume.warnings
         payloadOffset = guestSize == nil ? volume.segments.first?.offset : nil
-        (virtualSize, virtualSizeReason) = Self.size(volume, container.dataSize, guestSize)
-        differences = guestSize == nil ? Self.differences(volume) : []
-        verdict = LUKSVerdict(
-            volume, isInsideImage: place == "qcow2 header" || place == "guest disk", path: path)
+        (virtualSize, virtualSizeReason) = Self.size(container)
+        differences = guestSize == nil && !volume.isInReencryption ? Self.differences(volume) : []
+        verdict = LUKSVerdict(volume, LUKSVerdict.Place(container, path: path))
         do throws(FormatError) {
             try LUKSSupport.check(volume)
             try LUKSSegments(volume).check()
-            refusal = nil
+            refusal = container.refusal
         } catch {
             refusal = error.description
         }
     }
 
     /// The exact size of the disk, and how it comes about.
-    private static func size(
-        _ volume: LUKSVolume, _ dataSize: UInt64?, _ guestSize: UInt64?
-    ) -> (UInt64?, String) {
-        if let guestSize { return (guestSize, "the size in the qcow2 header; LUKS takes nothing from it") }
-        guard let dataSize else { return (nil, "the data is in another file") }
+    private static func size(_ container: LUKSContainer) -> (UInt64?, String) {
+        let volume = container.volume
+        if let guestSize = container.guestSize {
+            return (guestSize, "the size in the qcow2 header; LUKS takes nothing from it")
+        }
+        if volume.isInReencryption { return (nil, "unknown before the reencryption has ended") }
+        for segment in volume.disk {
+            switch segment.kind {
+            case .linear, .crypt: break
+            case .integrity: return (nil, "unknown: the tags of the integrity protection take up a part of the data")
+            case .other(let type): return (nil, "unknown: segment \(segment.number) is of type \(type)")
+            }
+        }
+        guard volume.requirements.isEmpty else { return (nil, "unknown: the volume has requirements") }
+        guard let dataSize = container.dataSize else {
+            return (nil, "unknown: the file holds the header, not the data")
+        }
         var total: UInt64 = 0
         var reasons: [String] = []
-        for segment in volume.segments {
+        for segment in volume.disk {
             guard segment.offset <= dataSize else { return (nil, "segment \(segment.number) starts beyond the data") }
             let rest = segment.size ?? dataSize - segment.offset
-            let unit = UInt64(segment.unit)
+            let unit = UInt64(segment.sectorSize)
             let (sum, overflow) = total.addingReportingOverflow(rest / unit * unit)
             guard !overflow, rest <= dataSize - segment.offset else {
                 return (nil, "segment \(segment.number) ends beyond the data")
             }
             total = sum
-            let name = volume.segments.count > 1 ? "segment \(segment.number): " : ""
+            let name = volume.disk.count > 1 ? "segment \(segment.number): " : ""
             let rounding = rest % unit == 0 ? "" : ", rounded down to sectors of \(unit)"
             reasons.append(
                 segment.size == nil
@@ -171,13 +184,14 @@ struct LUKSReport: Encodable {
     private static func differences(_ volume: LUKSVolume) -> [String] {
         guard volume.version == 2 else { return [] }
         var found: [String] = []
-        if volume.segments.count > 1 {
-            found.append("cryptsetup open uses segment \(volume.segments[0].number) alone, nbdecrypt all of them")
+        let segments = volume.disk
+        if segments.count > 1 {
+            found.append("cryptsetup open uses segment \(segments[0].number) alone, nbdecrypt all of them")
         }
-        if case .crypt(_, _, let tweak)? = volume.segments.first?.kind, tweak != 0 {
+        if case .crypt(_, _, let tweak)? = segments.first?.kind, tweak != 0 {
             found.append("cryptsetup open ignores the iv_tweak \(tweak) of the first segment, nbdecrypt adds it")
         }
-        if let size = volume.segments.first?.size, volume.segments.count == 1 {
+        if let size = segments.first?.size, segments.count == 1 {
             found.append("cryptsetup open takes the whole device for the segment, nbdecrypt its \(size) bytes")
         }
         return found
@@ -199,7 +213,9 @@ extension LUKSReport {
         if let payloadOffset { lines.append(("payload offset", "\(payloadOffset) bytes")) }
         lines.append(("why this size", virtualSizeReason))
         lines += keyslots.map { slot in
-            let unbound = slot.digests.isEmpty ? ", proved by no digest" : ""
+            let opensData = digests.contains { slot.digests.contains($0.number) && !$0.segments.isEmpty }
+            let unbound =
+                slot.digests.isEmpty ? ", proved by no digest" : opensData ? "" : ", unbound: opens no data"
             let priority = slot.priority == "normal" ? "" : ", priority \(slot.priority)"
             return (
                 "keyslot \(slot.number)",
@@ -248,27 +264,28 @@ extension LUKSReport.Segment {
             self.encryption = encryption
             self.sectorSize = sectorSize
             self.ivTweak = ivTweak
-        case .integrity(let encryption, let integrity):
+        case .integrity(let encryption, let integrity, let sectorSize):
             type = "crypt"
             self.encryption = encryption
+            self.sectorSize = sectorSize
             self.integrity = integrity
         case .other(let name): type = name
         }
     }
 }
 
-extension LUKSSegment {
-    /// What its length is a multiple of, in bytes.
-    fileprivate var unit: Int {
-        if case .crypt(_, let size, _) = kind { size } else { 512 }
-    }
+extension LUKSVolume {
+    /// The segments that make the disk, without what a reencryption keeps.
+    var disk: [LUKSSegment] { segments.filter { !$0.isBackup } }
+}
 
+extension LUKSSegment {
     /// E.g. "aes-xts-plain64", "linear".
     var cipherName: String {
         switch kind {
         case .linear: "linear"
         case .crypt(let encryption, _, _): encryption
-        case .integrity(let encryption, let integrity): "\(encryption) with \(integrity)"
+        case .integrity(let encryption, let integrity, _): "\(encryption) with \(integrity)"
         case .other(let name): name
         }
     }

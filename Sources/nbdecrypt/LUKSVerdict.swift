@@ -13,17 +13,15 @@ struct LUKSVerdict: Encodable {
     private(set) var strong: [String] = []
     private(set) var weak: [Weakness] = []
 
-    /// - Parameters:
-    ///   - isInsideImage: cryptsetup cannot be used on it directly.
-    ///   - path: as a person typed it.
-    init(_ volume: LUKSVolume, isInsideImage: Bool, path: String) {
-        let commands = Commands(path: path, isInsideImage: isInsideImage)
+    /// Judges `volume`, whose commands are for `place`.
+    init(_ volume: LUKSVolume, _ place: Place) {
+        let commands = Commands(place, isInReencryption: volume.isInReencryption)
         judgeHeader(volume, commands)
         for keyslot in volume.keyslots { judge(keyslot, volume, commands) }
         if volume.keyslots.isEmpty {
             weak.append(Weakness(what: "no keyslot is left: only the volume key opens the data", command: nil))
         }
-        for segment in volume.segments { judge(segment, volume, commands) }
+        for segment in volume.disk { judge(segment, volume, commands) }
     }
 
     private mutating func judgeHeader(_ volume: LUKSVolume, _ commands: Commands) {
@@ -37,16 +35,25 @@ struct LUKSVerdict: Encodable {
         if !volume.warnings.isEmpty {
             weak.append(Weakness(what: "one copy of the header is damaged", command: commands.repair))
         }
+        if volume.isInReencryption {
+            weak.append(
+                Weakness(
+                    what: "a reencryption has begun and not ended",
+                    command: volume.isInOnlineReencryption ? commands.resume : nil))
+        }
     }
 
     /// Iterations of PBKDF2 below which trying passphrases is cheap: the recommendations of OWASP for each hash, 2023.
     private static func enoughIterations(_ hash: String) -> UInt32 {
-        switch hash {
-        case "sha1", "ripemd160": 1_300_000
-        case "sha512", "whirlpool", "sha3-512", "blake2b-512", "stribog512": 210_000
+        // By one name of several, in whatever letters the header has it.
+        switch normal(hash) {
+        case "sha1", "ripemd160", "rmd160": 1_300_000
+        case "sha512", "whirlpool", "wp512", "sha3-512", "blake2b-512", "stribog512", "streebog512": 210_000
         default: 600_000
         }
     }
+
+    private static func normal(_ hash: String) -> String { (try? HashAlgorithm(hash))?.description ?? hash }
 
     private mutating func judge(_ keyslot: LUKSKeyslot, _ volume: LUKSVolume, _ commands: Commands) {
         let name = "keyslot \(keyslot.number)"
@@ -61,7 +68,7 @@ struct LUKSVerdict: Encodable {
             } else {
                 strong.append("\(name): \(iterations) iterations of PBKDF2 with \(hash)")
             }
-            if ["sha1", "md5"].contains(hash) {
+            if ["sha1", "md5"].contains(Self.normal(hash)) {
                 weak.append(Weakness(what: "\(name): \(hash) is outdated", command: commands.convertKey))
             }
         case .argon2i(let time, let memory, let lanes), .argon2id(let time, let memory, let lanes):
@@ -122,7 +129,8 @@ struct LUKSVerdict: Encodable {
             weak.append(
                 Weakness(what: "\(encryption): blocks of 64 bits collide after some GiB", command: commands.reencrypt))
         }
-        if weak.count == before { strong.append("\(encryption): a sound choice for disks") }
+        let sound = "\(encryption): a sound choice for disks"
+        if weak.count == before, !strong.contains(sound) { strong.append(sound) }
         if sectorSize == 512, segment.offset % 4096 == 0, volume.version == 2 {
             weak.append(
                 Weakness(
@@ -137,32 +145,71 @@ struct LUKSVerdict: Encodable {
             if !all.contains(command) { all.append(command) }
         }
     }
+}
 
-    /// The commands for one container.
-    private struct Commands {
-        let convertKey: String
-        let reencrypt: String
-        let toLUKS2: String
-        let repair: String
-        let largerSectors: String
+extension LUKSVerdict {
+    /// Where a container is, for the commands that change it.
+    enum Place {
+        /// In a file that cryptsetup takes.
+        case file(String)
+        /// The header in a file of its own; the data is in the other, if that is known.
+        case detached(header: String, data: String?)
+        /// In an image that cryptsetup does not see into.
+        case image(String)
 
-        init(path: String, isInsideImage: Bool) {
-            let file = Instructions.fileArgument(path)
-            guard !isInsideImage else {
-                // cryptsetup does not see into images: a new image is the way.
+        /// - Parameter path: the image as a person typed it.
+        init(_ container: LUKSContainer, path: String) {
+            switch container.place {
+            case "detached header":
+                self = .detached(
+                    header: container.headerPath ?? "HEADER", data: container.isDataInImage ? nil : path)
+            case "header alone": self = .detached(header: path, data: nil)
+            case "qcow2 header", "guest disk": self = .image(path)
+            default: self = .file(path)
+            }
+        }
+    }
+
+    /// The commands for one container; nil where none helps.
+    fileprivate struct Commands {
+        private(set) var convertKey: String?
+        private(set) var reencrypt: String?
+        private(set) var toLUKS2: String?
+        private(set) var repair: String?
+        private(set) var largerSectors: String?
+        private(set) var resume: String?
+
+        init(_ place: Place, isInReencryption: Bool) {
+            // What the header alone is changed by takes the file with the header; the rest needs the data, too.
+            let header: String
+            let volume: String
+            switch place {
+            case .file(let path):
+                header = Instructions.fileArgument(path)
+                volume = header
+            case .detached(let path, let data):
+                header = Instructions.fileArgument(path)
+                volume = "--header \(header) \(data.map(Instructions.fileArgument) ?? "DEVICE")"
+            case .image(let path):
+                // A new image is the way, but what is being reencrypted cannot be read.
+                guard !isInReencryption else { return }
                 let renew =
-                    "nbdecrypt serve \(file) --run 'qemu-img convert -p -f raw -O qcow2 "
+                    "nbdecrypt serve \(Instructions.fileArgument(path)) --run 'qemu-img convert -p -f raw -O qcow2 "
                     + "--object secret,id=new,file=new-passphrase -o encrypt.format=luks,encrypt.key-secret=new,"
                     + "encrypt.iter-time=5000 \"$uri\" new.qcow2'"
                 (convertKey, reencrypt, toLUKS2, repair, largerSectors) = (renew, renew, renew, renew, renew)
                 return
             }
+            repair = "cryptsetup repair \(header)"
+            guard !isInReencryption else {
+                resume = "cryptsetup reencrypt --resume-only \(volume)"
+                return
+            }
             // For LUKS1 it is the first of the list, and the others need it.
-            toLUKS2 = "cryptsetup convert --type luks2 \(file)"
-            convertKey = "cryptsetup luksConvertKey --pbkdf argon2id \(file)"
-            reencrypt = "cryptsetup reencrypt --cipher aes-xts-plain64 --key-size 512 \(file)"
-            repair = "cryptsetup repair \(file)"
-            largerSectors = "cryptsetup reencrypt --sector-size 4096 \(file)"
+            toLUKS2 = "cryptsetup convert --type luks2 \(header)"
+            convertKey = "cryptsetup luksConvertKey --pbkdf argon2id \(header)"
+            reencrypt = "cryptsetup reencrypt --cipher aes-xts-plain64 --key-size 512 \(volume)"
+            largerSectors = "cryptsetup reencrypt --sector-size 4096 \(volume)"
         }
     }
 }

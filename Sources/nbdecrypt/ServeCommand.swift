@@ -44,6 +44,12 @@ struct ServeCommand: AsyncParsableCommand {
     @Flag(name: .long, help: "Serve even if the passphrase of an AES image does not seem to fit.")
     var noPassphraseCheck = false
 
+    @Flag(
+        name: .long,
+        help:
+            "Read all metadata of the image first, as the audit command does, and refuse to serve one that is damaged.")
+    var audit = false
+
     @Flag(name: .long, help: "Serve what is left of an image that has lost a part.")
     var allowDamaged = false
 

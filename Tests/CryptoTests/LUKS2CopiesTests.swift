@@ -6,6 +6,9 @@ import TestSupport
 import Testing
 
 @Suite struct LUKS2CopiesTests {
+    private static let repair =
+        "cryptsetup repair writes it anew, given what the header is in: a device, a file, or the disk of a guest in the guest"
+
     private static func read(_ image: LUKSTestImage) throws -> LUKSVolume { try LUKSHeaderTests.read(image) }
 
     @Test(arguments: [16384, 32768, 65536, 131_072, 262_144, 524_288, 1 << 20, 2 << 20, 4 << 20])
@@ -28,7 +31,7 @@ import Testing
         #expect(
             rescued.warnings == [
                 "the primary copy of the LUKS2 header is damaged, so the secondary one is used (LUKS2 header (primary copy): "
-                    + "magic at byte 0: found 000000000000, allowed 4c554b53babe); cryptsetup repair DEVICE writes it anew"
+                    + "magic at byte 0: found 000000000000, allowed 4c554b53babe); \(Self.repair)"
             ])
     }
 
@@ -58,7 +61,7 @@ import Testing
             #expect(volume.warnings.count == 1)
             #expect(volume.warnings[0].hasPrefix("the \(damaged) copy of the LUKS2 header is damaged, so the "))
             #expect(volume.warnings[0].contains("(LUKS2 header (\(damaged) copy): "))
-            #expect(volume.warnings[0].hasSuffix("; cryptsetup repair DEVICE writes it anew"))
+            #expect(volume.warnings[0].hasSuffix("; \(Self.repair)"))
         }
     }
 
@@ -83,6 +86,30 @@ import Testing
             let volume = try #require(try LUKSHeaderTests.read(device))
             #expect(volume.copy?.isPrimary == isPrimary)
             #expect(volume.warnings.first?.contains("found bytes that cannot be read") == true)
+        }
+    }
+
+    @Test(arguments: ["online-reencrypt", "online-reencrypt-v2"])
+    func `while a reencryption is under way nobody is told to restore an older header`(requirement: String) throws {
+        for isInReencryption in [false, true] {
+            var fixture = LUKS2Fixture()
+            fixture.json = fixture.json.replacing("\"stripes\":4000", with: "\"stripes\":3999")
+            if isInReencryption {
+                fixture.json = fixture.json.replacing(
+                    "\"config\":{", with: "\"config\":{\"requirements\":{\"mandatory\":[\"\(requirement)\"]},")
+            }
+            // Damage that both copies agree on, and damage of different kinds.
+            var different = fixture.image
+            different.bytes[16384 + 5000] ^= 1
+            var noMagic = fixture.image
+            noMagic.bytes[448] ^= 1
+            noMagic.bytes[16384] ^= 1
+            for image in [fixture.image, different, noMagic] {
+                let error = try #require(throws: FormatError.self) { try Self.read(image) }
+                #expect(error.description.contains("luksHeaderRestore") == !isInReencryption, "\(error)")
+                #expect(error.description.contains("do not restore an older header") == isInReencryption, "\(error)")
+                #expect(error.description.contains("--resume-only") == isInReencryption, "\(error)")
+            }
         }
     }
 }

@@ -29,7 +29,8 @@ import Testing
             error.description
                 == "the LUKS2 volume is in the middle of a reencryption (mode reencrypt, direction forward, resilience "
                 + "checksum, state clean: it stopped between two steps, requirement online-reencrypt-v2), which nbdecrypt "
-                + "does not read; finish it with cryptsetup reencrypt --resume-only DEVICE")
+                + "does not read; finish it with cryptsetup reencrypt --resume-only DEVICE (with --header FILE if the "
+                + "header is in another file; for a disk in an image, where cryptsetup sees the disk)")
     }
 
     @Test(arguments: ["online-reencrypt", "online-reencrypt-v2", "online-reencrypt-v3", "online-reencrypt-v4"])
@@ -63,6 +64,43 @@ import Testing
             $0.replacing("\"sector_size\":4096}", with: "\"sector_size\":4096,\"flags\":[\"in-reencryption\"]}")
         }
         #expect(crash.contains("(state crash: it stopped in the middle of a step)"))
+    }
+
+    /// A segment that is being reencrypted, as cryptsetup leaves it when it is killed: two keys may decrypt it.
+    private static func crashed(_ json: String, requirement: String = "") -> String {
+        let start = json.firstRange(of: "\"digests\":{")?.upperBound ?? json.startIndex
+        let end = json.firstRange(of: "},\"config\"")?.lowerBound ?? json.endIndex
+        let second = json[start..<end].replacing("\"0\":{", with: "\"1\":{")
+        return "\(json[..<end]),\(second)\(json[end...])"
+            .replacing("\"sector_size\":4096}", with: "\"sector_size\":4096,\"flags\":[\"in-reencryption\"]}")
+            .replacing("\"config\":{", with: "\"config\":{\(requirement)")
+    }
+
+    @Test(arguments: ["", "\"requirements\":{\"mandatory\":[\"online-reencrypt-v2\"]},"])
+    func `a reencryption that was stopped in a step is no damage: the old and the new digest name its segment`(
+        requirement: String
+    ) throws {
+        let sentence = try Self.refusal { Self.crashed($0, requirement: requirement) }
+        #expect(sentence.contains("state crash: it stopped in the middle of a step"))
+        #expect(sentence.contains("finish it with cryptsetup reencrypt --resume-only DEVICE"))
+        // Also when one copy was written a step earlier.
+        var fixture = LUKS2Fixture()
+        fixture.secondaryJSON = fixture.json
+        fixture.json = Self.crashed(fixture.json, requirement: requirement)
+        fixture.sequenceIDs = (8, 7)
+        let volume = try LUKSHeaderTests.read(fixture.image)
+        #expect(volume.copy?.isPrimary == true && volume.isInReencryption && volume.digests.count == 2)
+    }
+
+    @Test func `three digests are too many for any segment`() throws {
+        var fixture = LUKS2Fixture()
+        let json = Self.crashed(fixture.json)
+        let third = json.firstRange(of: "\"1\":{\"type\":\"pbkdf2\"")?.lowerBound ?? json.startIndex
+        let end = json.firstRange(of: "},\"config\"")?.lowerBound ?? json.endIndex
+        fixture.json =
+            "\(json[..<end]),\(json[third..<end].replacing("\"1\":{\"type", with: "\"2\":{\"type"))\(json[end...])"
+        let error = try #require(throws: FormatError.self) { try LUKSHeaderTests.read(fixture.image) }
+        #expect(error.description.contains("a segment that 3 digests name"), "\(error)")
     }
 
     @Test func `a reencryption that moves data is refused as one, though its segments are in no order`() throws {

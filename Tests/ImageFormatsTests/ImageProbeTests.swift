@@ -27,11 +27,49 @@ import TestSupport
 
     @Test(
         arguments: [
-            ([], "the file is empty"), ([0x55], "say so with -f raw"), ([UInt8](repeating: 0, count: 4096), "-f raw"),
+            ([], "the file is empty"), ([0x55], "say so with -f raw"), ([0x55], "with its header with --header"),
+            ([UInt8](repeating: 0, count: 4096), "-f raw"),
             (Array("LUKS".utf8) + [0xBA, 0xBF, 0, 2], "-f raw"), (Array("KDMV1234".utf8), "a VMDK image"),
             (Array("vhdxfile".utf8), "a VHDX image"), (Array("QED\0".utf8), "a QED image"),
         ] as [([UInt8], String)])
     func `anything else is refused with a sentence and never taken for raw`(bytes: [UInt8], part: String) {
         #expect { try ImageProbe.detect(MemoryDevice(bytes)) } throws: { "\($0)".contains(part) }
+    }
+
+    /// A disk with the second copy of a LUKS2 header at 16 KiB.
+    private static func leftover(_ pieces: [(offset: Int, bytes: [UInt8])]) -> MemoryDevice {
+        var bytes = [UInt8](repeating: 0, count: 1 << 20)
+        let copy: [(Int, [UInt8])] = [(16384, Array("SKUL".utf8) + [0xBA, 0xBE, 0, 2]), (16384 + 256 + 6, [0x40, 0])]
+        for (offset, piece) in copy + pieces.map({ ($0.offset, $0.bytes) }) {
+            bytes.replaceSubrange(offset..<(offset + piece.count), with: piece)
+        }
+        return MemoryDevice(bytes)
+    }
+
+    @Test(
+        arguments: [
+            (
+                "a DOS partition table",
+                [(446, [0, 0, 2, 0, 0x83, 0, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0]), (510, [0x55, 0xAA])]
+            ),
+            ("a damaged GPT", [(446, [0, 0, 2, 0, 0xEE, 0, 0, 0, 1, 0, 0, 0, 0xFF, 7, 0, 0]), (510, [0x55, 0xAA])]),
+            ("Linux swap", [(4086, Array("SWAPSPACE2".utf8))]),
+            ("LVM2 physical volume", [(512, Array("LABELONE".utf8) + [1]), (536, Array("LVM2 001".utf8))]),
+        ] as [(String, [(offset: Int, bytes: [UInt8])])])
+    func `the second LUKS2 header of a disk that something else was written to is only a leftover`(
+        name: String, pieces: [(offset: Int, bytes: [UInt8])]
+    ) throws {
+        let device = Self.leftover(pieces)
+        #expect(try ImageProbe.findLUKS(device) == .leftover(behind: name))
+        #expect(try !ImageProbe.holdsLUKS(device))
+        #expect { try ImageProbe.detect(device) } throws: {
+            "\($0)".contains("(\(name))") && "\($0)".contains("-f raw") && "\($0)".contains("-f luks")
+        }
+    }
+
+    @Test func `boot code or noise over the first header is no other contents`() throws {
+        #expect(try ImageProbe.findLUKS(Self.leftover([])) == .container)
+        #expect(try ImageProbe.findLUKS(Self.leftover([(0, [0xEB, 0x63, 0x90]), (510, [0x55, 0xAA])])) == .container)
+        #expect(try ImageProbe.findLUKS(MemoryDevice([UInt8](repeating: 0, count: 1 << 20))) == .none)
     }
 }

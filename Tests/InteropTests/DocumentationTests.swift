@@ -60,7 +60,10 @@ struct DocumentationTests {
 
     @Test(
         "The man page has exactly the options that --help has",
-        arguments: [("nbdecrypt serve", ["serve", "--help"]), ("nbdecrypt info", ["info", "--help"])])
+        arguments: [
+            ("nbdecrypt serve", ["serve", "--help"]), ("nbdecrypt info", ["info", "--help"]),
+            ("nbdecrypt audit", ["audit", "--help"]),
+        ])
     func options(_ subsection: String, _ arguments: [String]) async throws {
         let help = try await Tool.succeed(try Program.path, arguments)
         // Lines like "  -k, --socket <path>     Listen on …".

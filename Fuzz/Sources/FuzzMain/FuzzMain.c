@@ -13,6 +13,7 @@ int LLVMFuzzerRunDriver(int *argc, char ***argv, int (*callback)(const uint8_t *
     int name(int argc, char **argv) { return LLVMFuzzerRunDriver(&argc, &argv, LLVMFuzzerTestOneInput); }
 
 ENTRY(FuzzQcow2_main)
+ENTRY(FuzzQcow2Snapshots_main)
 ENTRY(FuzzAudit_main)
 ENTRY(FuzzQcow1_main)
 ENTRY(FuzzNBD_main)

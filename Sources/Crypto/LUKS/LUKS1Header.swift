@@ -153,7 +153,7 @@ struct LUKS1Header {
             throw LUKSFault(
                 "LUKS1 header: payload-offset", at: 104, found: "sector \(payload / sector)",
                 allowed: "data within the \(dataSize) bytes of the device",
-                advice: surroundings.isDetached ? nil : cutAdvice)
+                advice: surroundings.isDetached ? otherDataAdvice : cutAdvice)
         }
     }
 
@@ -163,6 +163,9 @@ struct LUKS1Header {
     /// For a file that ends before its data starts.
     static let cutAdvice =
         "the image is cut short; if this is the backup of a header, name the file with the data, and this with --header"
+
+    /// For data that is too small for a header in another file.
+    static let otherDataAdvice = "is IMAGE the file that belongs to this header? if it is, it is cut short"
 
     private static func name(
         _ bytes: ArraySlice<UInt8>?, _ field: String, at offset: UInt64

@@ -25,11 +25,13 @@ struct LUKS2Header {
                 guard case .fault(let fault, _) = primary, Self.isLUKS(device) || fault.unreadable != nil else {
                     return nil
                 }
-                throw Self.withoutSecondary(fault)
+                throw Self.withoutSecondary(fault, Self.backupAdvice(device, 2 * LUKS2BinaryHeader.sizes[0]))
             }
             secondary = found
         }
-        volume = try Self.choose(primary, secondary)
+        volume = try Self.choose(primary, secondary) {
+            Self.backupAdvice(device, 2 * (primary.size ?? secondary.size ?? LUKS2BinaryHeader.sizes[0]))
+        }
     }
 
     /// What was found at the place of a copy.
@@ -64,23 +66,27 @@ struct LUKS2Header {
         return true
     }
 
-    private static func choose(_ primary: Copy, _ secondary: Copy) throws(FormatError) -> LUKSVolume {
+    /// - Parameter backup: the advice when no copy can be used.
+    private static func choose(
+        _ primary: Copy, _ secondary: Copy, _ backup: () -> String
+    ) throws(FormatError) -> LUKSVolume {
         switch (primary, secondary) {
         case (.volume(let primary), .volume(let secondary)): return try newer(primary, secondary)
         case (.volume(let volume), .fault(let fault, _)): return volume.adding(warning(fault, "secondary", "primary"))
         case (.fault(let fault, _), .volume(let volume)): return volume.adding(warning(fault, "primary", "secondary"))
-        case (.fault(let first, _), .fault(let second, _)): throw both(first, second)
+        case (.fault(let first, _), .fault(let second, _)): throw both(first, second, backup())
         }
     }
 
     private static func newer(_ primary: LUKSVolume, _ secondary: LUKSVolume) throws(FormatError) -> LUKSVolume {
         guard primary.uuid == secondary.uuid else {
+            let inReencryption = primary.isInReencryption || secondary.isInReencryption
             throw .damaged(
                 "LUKS2 header (secondary copy): uuid", at: (secondary.copy?.size ?? 0) + 168,
                 found: LUKSText.quoted(secondary.uuid),
                 allowed: "\(LUKSText.quoted(primary.uuid)), that of the primary copy",
-                advice: "the two copies are of different volumes: restore the header from a backup with "
-                    + "cryptsetup luksHeaderRestore, or erase the copy that does not belong here")
+                advice: "the two copies are of different volumes: "
+                    + (inReencryption ? noRestore : "\(restore), or erase the copy that does not belong here"))
         }
         let sequence = (primary: primary.copy?.sequenceID ?? 0, secondary: secondary.copy?.sequenceID ?? 0)
         guard sequence.primary != sequence.secondary else { return primary }
@@ -93,16 +99,32 @@ struct LUKS2Header {
     }
 
     /// What mends a copy. (Any command of cryptsetup that reads the header does it too, even luksDump.)
-    private static let repair = "cryptsetup repair DEVICE writes it anew"
+    private static let repair =
+        "cryptsetup repair writes it anew, given what the header is in: a device, a file, or the disk of a guest in the guest"
 
     private static func warning(_ fault: LUKSFault, _ damaged: String, _ used: String) -> String {
         "the \(damaged) copy of the LUKS2 header is damaged, so the \(used) one is used (\(fault.sentence)); \(repair)"
     }
 
-    private static let backup =
-        "restore the header from a backup with cryptsetup luksHeaderRestore, or compare the image with the original"
+    private static let restore =
+        "restore the header from a backup (cryptsetup luksHeaderRestore; a header in a file of its own is copied)"
 
-    private static func both(_ first: LUKSFault, _ second: LUKSFault) -> FormatError {
+    /// A backup that is older than a reencryption does not hold the new key, and the data is lost with the header.
+    private static let noRestore =
+        "a reencryption has begun, so do not restore an older header: it cannot open what has been encrypted anew; with a "
+        + "copy of the whole image, try \(LUKSSupport.resume)"
+
+    /// What to do when no copy can be used.
+    ///
+    /// - Parameter size: where the copies end, as far as is known, in bytes.
+    private static func backupAdvice(_ device: any BlockDevice, _ size: UInt64) -> String {
+        // The JSON may be damaged itself, so the requirement is looked for in its bytes.
+        let bytes = (try? device.read(count: Int(min(size, device.size)), at: 0)) ?? []
+        guard !bytes.contains(Array("online-reencrypt".utf8)) else { return noRestore }
+        return "\(restore), or compare the image with the original"
+    }
+
+    private static func both(_ first: LUKSFault, _ second: LUKSFault, _ backup: String) -> FormatError {
         if first.unreadable != nil, let unreadable = second.unreadable { return .unreadable(unreadable) }
         let advice =
             first.isTheSame(as: second)
@@ -111,7 +133,7 @@ struct LUKS2Header {
         return .damaged(first.field, at: first.offset, found: first.found, allowed: first.allowed, advice: advice)
     }
 
-    private static func withoutSecondary(_ fault: LUKSFault) -> FormatError {
+    private static func withoutSecondary(_ fault: LUKSFault, _ backup: String) -> FormatError {
         if let unreadable = fault.unreadable { return .unreadable(unreadable) }
         return .damaged(
             fault.field, at: fault.offset, found: fault.found, allowed: fault.allowed,

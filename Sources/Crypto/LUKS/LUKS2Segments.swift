@@ -73,7 +73,8 @@ struct LUKS2Segments {
         }
         let tweak = try segment.member("iv_tweak").decimal()
         if let integrity = try segment.optional("integrity") {
-            return (.integrity(encryption: encryption, integrity: try integrity.member("type").name()), UInt64(unit))
+            let name = try integrity.member("type").name()
+            return (.integrity(encryption: encryption, integrity: name, sectorSize: Int(unit)), UInt64(unit))
         }
         return (.crypt(encryption: encryption, sectorSize: Int(unit), ivTweak: tweak), UInt64(unit))
     }
@@ -104,7 +105,7 @@ struct LUKS2Segments {
             throw try field(segment, segment.size == nil ? "offset" : "size").fault(
                 found: "\(segment.size == nil ? "data" : "\(needed) bytes") at \(segment.offset)",
                 allowed: "data within the \(dataSize) bytes of the device",
-                advice: surroundings.isDetached ? nil : LUKS1Header.cutAdvice)
+                advice: surroundings.isDetached ? LUKS1Header.otherDataAdvice : LUKS1Header.cutAdvice)
         }
     }
 
@@ -118,11 +119,11 @@ struct LUKS2Segments {
         }
     }
 
-    /// What cannot be decrypted without a key needs exactly one.
+    /// What cannot be decrypted without a key needs exactly one; what a reencryption has in hand has the old and the new.
     func checkDigests(_ digests: [LUKSDigest]) throws(LUKSFault) {
         for segment in all where segment.isEncrypted && !segment.isBackup {
             let count = digests.count { $0.segments.contains(segment.number) }
-            guard count == 1 else {
+            guard count == 1 || count == 2 && segment.isInReencryption else {
                 throw try section.member(String(segment.number)).fault(
                     found: count == 0 ? "a segment that no digest names" : "a segment that \(count) digests name",
                     allowed: "one digest for the key of an encrypted segment")
@@ -132,12 +133,18 @@ struct LUKS2Segments {
 }
 
 extension LUKSSegment {
-    /// A reencryption keeps what a segment was or will be.
-    var isBackup: Bool { flags.contains { $0.hasPrefix("backup-") } }
+    /// A reencryption keeps what a segment was or will be; no part of the disk.
+    public var isBackup: Bool { flags.contains { $0.hasPrefix("backup-") } }
+
+    /// cryptsetup marks the segment that it works on; the mark stays when it is stopped in the middle.
+    var isInReencryption: Bool { flags.contains("in-reencryption") }
 
     /// Its sectors, in bytes; 512 for what is not encrypted.
     public var sectorSize: Int {
-        if case .crypt(_, let sectorSize, _) = kind { sectorSize } else { 512 }
+        switch kind {
+        case .crypt(_, let sectorSize, _), .integrity(_, _, let sectorSize): sectorSize
+        case .linear, .other: 512
+        }
     }
 
     /// Does a key belong to it?

@@ -15,6 +15,11 @@ public enum LUKSSupport {
         for segment in volume.segments { try check(segment) }
     }
 
+    /// What finishes a reencryption; the header may be anywhere.
+    static let resume =
+        "cryptsetup reencrypt --resume-only DEVICE (with --header FILE if the header is in another file; for a disk in "
+        + "an image, where cryptsetup sees the disk)"
+
     private static let notRead = "which nbdecrypt does not read"
     private static let known = [
         "offline-reencrypt", "online-reencrypt", "online-reencrypt-v2", "online-reencrypt-v3", "opal", "inline-hw-tags",
@@ -26,21 +31,20 @@ public enum LUKSSupport {
                 "the LUKS2 volume is in the middle of an offline reencryption (requirement offline-reencrypt), "
                     + "\(notRead); finish it with cryptsetup-reencrypt of a cryptsetup before 2.5, which began it")
         }
-        let requirement = volume.requirements.first { $0 == "online-reencrypt" || $0.hasPrefix("online-reencrypt-v") }
+        guard volume.isInOnlineReencryption else { return }
         let keyslot = volume.otherKeyslots.first { $0.type == "reencrypt" }
-        let hasBackup = volume.segments.contains { $0.isBackup }
-        // cryptsetup marks the segment that it works on; the mark stays when it is stopped in the middle.
-        let isCrashed = volume.segments.contains { $0.flags.contains("in-reencryption") }
-        guard requirement != nil || keyslot != nil || hasBackup || isCrashed else { return }
+        let isCrashed = volume.segments.contains(where: \.isInReencryption)
         var details = [
             keyslot?.mode.map { "mode \($0)" }, keyslot?.direction.map { "direction \($0)" },
             keyslot?.resilience.map { "resilience \($0)" },
             isCrashed ? "state crash: it stopped in the middle of a step" : "state clean: it stopped between two steps",
         ].compactMap { $0 }
-        if let requirement { details.append("requirement \(requirement)") }
+        if let requirement = volume.requirements.first(where: LUKSVolume.isReencryption) {
+            details.append("requirement \(requirement)")
+        }
         throw .unsupported(
             "the LUKS2 volume is in the middle of a reencryption (\(details.joined(separator: ", "))), \(notRead); "
-                + "finish it with cryptsetup reencrypt --resume-only DEVICE")
+                + "finish it with \(resume)")
     }
 
     private static func checkHardware(_ volume: LUKSVolume) throws(FormatError) {
@@ -71,7 +75,7 @@ public enum LUKSSupport {
     private static func check(_ segment: LUKSSegment) throws(FormatError) {
         switch segment.kind {
         case .linear, .crypt: return
-        case .integrity(let encryption, let integrity):
+        case .integrity(let encryption, let integrity, _):
             throw .unsupported(
                 "segment \(segment.number) of the LUKS2 volume has integrity protection (\(integrity) with "
                     + "\(encryption)), \(notRead); open it with cryptsetup and copy the disk")
@@ -80,5 +84,20 @@ public enum LUKSSupport {
                 "segment \(segment.number) of the LUKS2 volume is of type \(LUKSText.quoted(type)), which nbdecrypt "
                     + "does not know; use the version of cryptsetup that made it")
         }
+    }
+}
+
+extension LUKSVolume {
+    /// A reencryption of any kind has begun and not ended: what the header says of the data may not be all.
+    public var isInReencryption: Bool { requirements.contains("offline-reencrypt") || isInOnlineReencryption }
+
+    /// One that `cryptsetup reencrypt --resume-only` ends.
+    public var isInOnlineReencryption: Bool {
+        requirements.contains(where: Self.isReencryption) || otherKeyslots.contains { $0.type == "reencrypt" }
+            || segments.contains { $0.isBackup || $0.isInReencryption }
+    }
+
+    fileprivate static func isReencryption(_ requirement: String) -> Bool {
+        requirement == "online-reencrypt" || requirement.hasPrefix("online-reencrypt-v")
     }
 }

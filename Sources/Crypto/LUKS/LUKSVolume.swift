@@ -129,7 +129,7 @@ public struct LUKSSegment: Sendable {
         /// Encrypted sectors of `sectorSize` bytes; `ivTweak` (in units of 512 bytes) is added to the number of each.
         case crypt(encryption: String, sectorSize: Int, ivTweak: UInt64)
         /// As `crypt`, with an authentication tag for each sector, as dm-integrity stores it.
-        case integrity(encryption: String, integrity: String)
+        case integrity(encryption: String, integrity: String, sectorSize: Int)
         /// Another type, by name: e.g. "hw-opal".
         case other(String)
     }

@@ -11,6 +11,8 @@ extension Qcow2AuditWalk {
     private static let zeroFlag: UInt64 = 1
     /// Neighbouring tables are read together up to this many bytes.
     private static let runSize: UInt64 = 64 << 10
+    /// Asking where a hole ends, in bytes that could be read meanwhile.
+    private static let workForHole: UInt64 = 16 << 10
 
     /// Reads the L2 tables, in the first pass all of them, then those that lead to the window.
     mutating func countL2Tables(_ progress: (Double) -> Void) {
@@ -35,33 +37,74 @@ extension Qcow2AuditWalk {
         }
     }
 
+    /// Counts what tables use that lie together, or one table.
+    ///
     /// - Returns: false when there was enough work.
     private mutating func countTables(_ range: Range<Int>) -> Bool {
-        let size = Int(mapping.clusterSize)
-        guard spend(UInt64(range.count * size)) else { return false }
-        guard let bytes = try? file.read(count: range.count * size, at: tables[range.lowerBound].offset) else {
-            guard range.count > 1 else {
-                let offset = tables[range.lowerBound].offset
-                if let bytes = read(size, at: offset, "an L2 table") { count(bytes, from: 0, range.lowerBound) }
+        let start = tables[range.lowerBound].offset
+        let end = start + UInt64(range.count) * mapping.clusterSize
+        var place = start
+        // Taken out, so that the counters can be changed while it is read.
+        var buffer = swapBuffer([])
+        defer { _ = swapBuffer(buffer) }
+        while place < end {
+            if let hole = hole(at: place, in: start..<end) {
+                guard spend(Self.workForHole) else { return false }
+                place = hole
+                continue
+            }
+            let count = Int(min(Self.runSize, end - place))
+            guard spend(UInt64(count)) else { return false }
+            if let error = fill(&buffer, count, at: place) {
+                guard range.count == 1 else {
+                    for index in range { guard countTables(index..<(index + 1)) else { return false } }
+                    return true
+                }
+                noteUnreadable("an L2 table", at: place, error)
                 return true
             }
-            for index in range { guard countTables(index..<(index + 1)) else { return false } }
-            return true
+            // A piece holds whole tables, or a part of one.
+            let size = min(count, Int(mapping.clusterSize))
+            for position in stride(from: 0, to: count, by: size) {
+                let table = range.lowerBound + Int((place - start + UInt64(position)) / mapping.clusterSize)
+                self.count(buffer, position..<(position + size), at: place + UInt64(position), table)
+            }
+            place += UInt64(count)
         }
-        for (number, index) in range.enumerated() { count(bytes, from: number * size, index) }
         return true
     }
 
-    /// Counts what the table with this index uses, which starts at byte `start` of `bytes`.
-    private mutating func count(_ bytes: [UInt8], from start: Int, _ index: Int) {
+    /// Large tables in a hole of the file are all zeros and need not be read: where the hole ends, in whole pieces.
+    private func hole(at place: UInt64, in range: Range<UInt64>) -> UInt64? {
+        guard range.upperBound - range.lowerBound >= Self.runSize,
+            let extent = try? file.extent(at: place, limit: range.upperBound - place), extent.kind == .unallocated
+        else { return nil }
+        let end = min(range.upperBound, place + extent.length / Self.runSize * Self.runSize)
+        return end > place ? end : nil
+    }
+
+    private func fill(_ buffer: inout [UInt8], _ count: Int, at place: UInt64) -> BlockError? {
+        if buffer.count < count { buffer = [UInt8](repeating: 0, count: Int(Self.runSize)) }
+        do throws(BlockError) {
+            try buffer.withMutableBytes { (bytes) throws(BlockError) in
+                try bytes.withSlice(0..<count) { (slice) throws(BlockError) in
+                    try file.read(into: &slice, at: place, .mayBlock)
+                }
+            }
+            return nil
+        } catch { return error }
+    }
+
+    /// Counts what a part of a table uses: the bytes `range` of `bytes`, which are at `place` in the file.
+    private mutating func count(_ bytes: [UInt8], _ range: Range<Int>, at place: UInt64, _ index: Int) {
         let table = tables[index]
         let windows = bytes.withBytes { bytes in
             var windows = (first: UInt64.max, last: UInt64(0))
-            for position in stride(from: 0, to: Int(mapping.clusterSize), by: 8 << mapping.entryWordBits) {
-                let word = bytes.bigEndianWord(at: start + position)
-                let bitmap = mapping.hasSubclusters ? bytes.bigEndianWord(at: start + position + 8) : 0
+            for position in stride(from: range.lowerBound, to: range.upperBound, by: 8 << mapping.entryWordBits) {
+                let word = bytes.bigEndianWord(at: position)
+                let bitmap = mapping.hasSubclusters ? bytes.bigEndianWord(at: position + 8) : 0
                 guard word | bitmap != 0,
-                    let clusters = count(word, bitmap, at: table.offset + UInt64(position), table)
+                    let clusters = count(word, bitmap, at: place + UInt64(position - range.lowerBound), table)
                 else { continue }
                 windows.first = min(windows.first, clusters.first >> UInt64(limits.windowBits))
                 windows.last = max(windows.last, clusters.last >> UInt64(limits.windowBits))
@@ -69,8 +112,8 @@ extension Qcow2AuditWalk {
             return windows
         }
         guard isFirstPass, windows.first <= windows.last else { return }
-        tables[index].firstWindow = UInt32(clamping: windows.first)
-        tables[index].lastWindow = UInt32(clamping: windows.last)
+        tables[index].firstWindow = min(tables[index].firstWindow, UInt32(clamping: windows.first))
+        tables[index].lastWindow = max(tables[index].lastWindow, UInt32(clamping: windows.last))
     }
 
     /// Counts what one entry uses of the file.

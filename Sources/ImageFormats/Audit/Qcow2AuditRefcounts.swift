@@ -30,8 +30,8 @@ extension Qcow2AuditWalk {
             if entry & ~Self.offsetMask != 0 || !isAligned {
                 faults.note(
                     isAligned ? .invalidEntry : .misaligned, at: place,
-                    "the refcount table entry at byte \(place) is 0x\(String(entry, radix: 16)), which is not the start "
-                        + "of a cluster")
+                    "the refcount table entry at byte \(place) is 0x\(String(entry, radix: 16)), which "
+                        + (isAligned ? "has reserved bits set" : "is not the start of a cluster"))
             } else if !isInFile(entry, mapping.clusterSize) {
                 faults.note(
                     .outsideFile, at: place,

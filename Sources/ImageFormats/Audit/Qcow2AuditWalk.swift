@@ -40,6 +40,7 @@ struct Qcow2AuditWalk {
     var isFirstPass = true
     var neededWindows: Set<UInt64> = []
     private var lastNeededWindow: UInt64 = .max
+    private var buffer: [UInt8] = []
 
     init(file: any BlockDevice, header: Qcow2Header, dataFileSize: UInt64?, limits: Qcow2AuditLimits) {
         self.file = file
@@ -79,8 +80,7 @@ struct Qcow2AuditWalk {
         let first = number << UInt64(limits.windowBits)
         // One cluster more than the file has: the end of compressed data may lie in it.
         let size = min(1 << UInt64(limits.windowBits), fileClusterCount + 1 - first)
-        window = Qcow2AuditWindow(first: first, count: 0)
-        window = Qcow2AuditWindow(first: first, count: Int(size))
+        window.restart(first: first, count: Int(size))
         loadRefcounts()
         for area in areas { count(area) }
         countRefcountBlocks()
@@ -158,10 +158,20 @@ struct Qcow2AuditWalk {
     mutating func read(_ count: Int, at offset: UInt64, _ what: @autoclosure () -> String) -> [UInt8]? {
         guard spend(UInt64(count)) else { return nil }
         do { return try file.read(count: count, at: offset) } catch {
-            if isFirstPass { faults.note(.unreadable, at: offset, "\(what()) at byte \(offset): \(error)") }
-            stop("a table cannot be read")
+            noteUnreadable(what(), at: offset, error)
             return nil
         }
+    }
+
+    mutating func noteUnreadable(_ what: String, at offset: UInt64, _ error: BlockError) {
+        if isFirstPass { faults.note(.unreadable, at: offset, "\(what) at byte \(offset): \(error)") }
+        stop("a table cannot be read")
+    }
+
+    /// Gives out the memory that tables are read into, in exchange for other.
+    mutating func swapBuffer(_ other: [UInt8]) -> [UInt8] {
+        defer { buffer = other }
+        return buffer
     }
 
     /// Calls `body` with pieces of a table of 64-bit words that lies in the file: the place and the words.

@@ -44,7 +44,7 @@ struct Qcow2AuditWindow {
     static let unknown = UInt32.max
 
     /// The first cluster.
-    let first: UInt64
+    private(set) var first: UInt64
     /// How often each cluster is used, at most `UInt32.max`.
     private(set) var users: [UInt32]
     /// By what.
@@ -59,6 +59,20 @@ struct Qcow2AuditWindow {
         users = [UInt32](repeating: 0, count: count)
         owners = [UInt16](repeating: 0, count: count)
         stored = [UInt32](repeating: 0, count: count)
+    }
+
+    /// Starts again with other clusters, in the same memory when there are as many.
+    mutating func restart(first: UInt64, count: Int) {
+        guard count == self.count else {
+            // The old counters go before there are new ones.
+            self = Qcow2AuditWindow(first: first, count: 0)
+            self = Qcow2AuditWindow(first: first, count: count)
+            return
+        }
+        self.first = first
+        for index in 0..<count { users[index] = 0 }
+        for index in 0..<count { owners[index] = 0 }
+        for index in 0..<count { stored[index] = 0 }
     }
 
     /// Counts `weight` uses of the clusters from `start` to `end`, of which only those in the window matter.

@@ -29,7 +29,7 @@ struct HeaderFaultTests {
     static let fixedPart: [Fault] = [
         Fault("magic", [(0, [0x51, 0x46, 0x49, 0xFC])], "no format", "-f raw"),
         Fault("version 0", [(4, w(0))], "version at byte 4", "found 0", "2 or 3"),
-        Fault("version 1", [(4, w(1))], "qcow version 1"),
+        Fault("version 1", [(4, w(1))], "qcow header: cluster_bits at byte 32"),
         Fault("version 4", [(4, w(4))], "version at byte 4", "found 4", "2 or 3"),
         Fault("version of all ones", [(4, w(.max))], "version at byte 4", "found 4294967295"),
         Fault("cluster_bits 0", [(20, w(0))], "cluster_bits at byte 20", "found 0", "9 to 21"),

@@ -54,6 +54,12 @@ struct ContainerTests {
             #expect(whole == detached)
             try await Program.expectRefusal(
                 ["serve", header] + secret + socket(maker), status: 65, saying: "backup of a header", "--header")
+            // Of use for info, though: does the backup still open?
+            let alone = try await InfoReport.of(
+                header, "--check-passphrase", secret[0], secret[1])
+            #expect(alone.luks?.place == "header alone" && alone.virtualSize == nil)
+            #expect(alone.refusal?.contains("--header") == true)
+            #expect(alone.passphraseCheck?.outcomes.map(\.keyslots) == [[0]])
             try await Program.expectRefusal(
                 ["serve", path, "--header", path] + secret + socket(maker), status: 77, saying: "no keyslot")
             let data = try maker.directory.write("data", try File.contents(path).dropFirst(16 << 20))
@@ -63,7 +69,16 @@ struct ContainerTests {
                 try await Program.expectRefusal(
                     [command, path, "--header", maker.directory.file("none")], status: 66, saying: "none")
             }
+            let small = try maker.directory.write("small", Data(count: 1 << 20))
+            try await Program.expectRefusal(
+                ["info", small, "--header", header], status: 65,
+                saying: "is IMAGE the file that belongs to this header?")
+            let unknown = try await Program.run(["serve", data] + secret + socket(maker))
+            #expect(unknown.code == 65 && unknown.errors.contains("name the file with its header with --header"))
             let report = try await InfoReport.of(path, "--header", header)
+            let commands = report.luks?.verdict.weak.compactMap(\.command) ?? []
+            #expect(commands.contains("cryptsetup luksConvertKey --pbkdf argon2id \(header)"), "\(commands)")
+            #expect(commands.allSatisfy { !$0.contains("reencrypt") || $0.hasSuffix("--header \(header) \(path)") })
             #expect(report.luks?.place == "detached header" && report.virtualSize == UInt64(whole.count))
         }
     }
@@ -87,6 +102,75 @@ struct ContainerTests {
             bytes.replaceSubrange(offset..<(offset + 512), with: Data(count: 512))
             try maker.directory.write("disk.luks", bytes)
             #expect(try await read(maker, [path] + secret) == whole)
+        }
+    }
+
+    @Test("A leftover second header behind a partition table is not opened unless -f luks asks for it")
+    func leftover() async throws {
+        try await withContainer { maker, path, secret in
+            let whole = try await read(maker, [path] + secret)
+            // As one reuses a disk: the start is wiped, and gets a partition table.
+            var bytes = try File.contents(path)
+            bytes.replaceSubrange(0..<16384, with: Data(count: 16384))
+            try maker.directory.write("disk.luks", bytes)
+            #expect(try await read(maker, [path] + secret) == whole)
+            try await Tool.shell("printf '2048,,83\\n' | sfdisk --quiet --label dos \(path)")
+            for command in ["serve", "info"] {
+                try await Program.expectRefusal(
+                    [command, path], status: 65, saying: "a DOS partition table", "-f raw", "-f luks")
+            }
+            #expect(try await read(maker, [path, "-f", "luks"] + secret) == whole)
+            let image = maker.directory.file("image.qcow2")
+            try await Tool.succeed("qemu-img", ["convert", "-f", "raw", "-O", "qcow2", path, image])
+            let outcome = try await ServerUnderTest.run(["serve", image] + socket(maker), in: maker.directory) {
+                server in try server.expectContents(try File.contents(path))
+            }
+            #expect(outcome.errors.contains("warning: ") && outcome.errors.contains("LUKS2 header is left on it"))
+            let encryption = try await InfoReport.of(image).encryption
+            #expect(encryption.method == "none" && encryption.description.contains("LUKS2 header is left"))
+        }
+    }
+
+    @Test("A reencryption that is killed in the middle of a step is no damage")
+    func killedReencryption() async throws {
+        try await withContainer { maker, path, secret in
+            let key = try maker.directory.write("k", text: "correct horse")
+            _ = try await Tool.run(
+                "cryptsetup",
+                ["reencrypt", "--batch-mode", "--init-only", "--key-file", key] + LUKSMaker.cheap + [path])
+            // What cryptsetup writes to both copies before it touches the first MiB.
+            try await Tool.succeed(
+                "python3",
+                [
+                    "-c",
+                    """
+                    import hashlib, json, sys
+                    data = bytearray(open(sys.argv[1], "rb").read())
+                    for place in (0, 16384):
+                        text = json.loads(data[place + 4096:place + 16384].split(b"\\0")[0])
+                        regular = dict(text["segments"]["0"])
+                        old = dict(regular, size="1048576", flags=["in-reencryption"])
+                        rest = dict(regular, offset=str(int(regular["offset"]) + 1048576), iv_tweak="2048")
+                        backups = [text["segments"][name] for name in ("1", "2")]
+                        text["segments"] = {str(i): s for i, s in enumerate([old, rest] + backups)}
+                        text["digests"]["0"]["segments"] = ["0", "1", "2"]
+                        text["digests"]["1"]["segments"] = ["0", "3"]
+                        raw = json.dumps(text).encode()
+                        data[place + 4096:place + 16384] = raw.ljust(12288, b"\\0")
+                        data[place + 448:place + 512] = bytes(64)
+                        data[place + 448:place + 480] = hashlib.sha256(data[place:place + 16384]).digest()
+                    open(sys.argv[1], "wb").write(data)
+                    """, path,
+                ])
+            try await maker.cryptsetup(["luksDump", path])
+            try await Program.expectRefusal(
+                ["serve", path] + secret + socket(maker), status: 65, saying: "state crash",
+                "cryptsetup reencrypt --resume-only")
+            let report = try await InfoReport.of(path)
+            #expect(report.virtualSize == nil && report.luks?.cipher == "aes-xts-plain64")
+            #expect(report.luks?.differences == [])
+            #expect(
+                report.luks?.verdict.weak.compactMap(\.command) == ["cryptsetup reencrypt --resume-only \(path)"])
         }
     }
 

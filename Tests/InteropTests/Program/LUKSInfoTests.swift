@@ -86,6 +86,21 @@ struct LUKSInfoTests {
         }
     }
 
+    @Test("A keyslot that opens no data is called that, and names of hashes count in any form")
+    func unbound() async throws {
+        try await withMaker { maker in
+            let path = try await maker.format(options: [
+                "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "220000", "--hash", "WHIRLPOOL",
+            ])
+            try await maker.addKey("other", to: path, LUKSMaker.cheap + ["--unbound", "--key-size", "256"])
+            let text = try await Tool.succeed(try Program.path, ["info", path])
+            #expect(text.split(separator: "\n").count { $0.contains("unbound: opens no data") } == 1)
+            let luks = try #require(try await InfoReport.of(path).luks)
+            #expect(luks.verdict.strong.contains { $0.hasPrefix("keyslot 0: 220000 iterations") })
+            #expect(luks.verdict.weak.contains { $0.what.hasPrefix("keyslot 1: only 1000 iterations") })
+        }
+    }
+
     @Test("A size that is not a multiple of the sector is explained")
     func rounding() async throws {
         try await withMaker { maker in
@@ -190,6 +205,8 @@ struct LUKSInfoTests {
         #expect(report.virtualSize == 3 << 20 && report.encryption.method == "luks" && luks.place == "qcow2 header")
         #expect(luks.version == 1 && luks.keyslots.count == 1 && luks.cipher == "aes-xts-plain64")
         #expect(luks.verdict.weak.allSatisfy { $0.command?.hasPrefix("nbdecrypt serve \(path) --run ") ?? true })
+        let lines = try await Tool.succeed(try Program.path, ["info", path])
+        #expect(lines.contains("put a new passphrase into the file new-passphrase, without a newline, and type:"))
         let text = try await Tool.succeed("qemu-img", ["info", "--output", "json", path])
         #expect(text.contains("\"uuid\": \"\(luks.uuid)\""))
         let check = try await InfoReport.of(path, "--check-passphrase", "--key-file", secret)

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import ImageFormats
+import TestSupport
+
+/// The cipher of an encrypted image in this target: what it does to the bytes does not matter here.
+private struct Inverter: SectorCipher {
+    let sectorSize = 512
+
+    func decrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
+        precondition(sectors.byteCount % sectorSize == 0)
+        for index in 0..<sectors.byteCount {
+            sectors.storeBytes(of: ~sectors.bytes.byte(at: index), toByteOffset: index, as: UInt8.self)
+        }
+    }
+}
+
+/// An image file: the header extensions, the snapshot table, and the disks of snapshots, subclusters and data files
+/// among them.
+@_cdecl("LLVMFuzzerTestOneInput")
+public func fuzzQcow2Snapshots(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
+    let bytes = unsafe Array(UnsafeBufferPointer(start: start, count: count))
+    let device = MemoryDevice(bytes)
+    guard let header = try? Qcow2Header(device: device) else { return 0 }
+    check(header.extensions, in: bytes)
+    guard (try? Qcow2Support.check(header)) != nil else { return 0 }
+    // The data file is as hostile as the image.
+    let dataFile = header.features.contains(.externalDataFile) ? MemoryDevice(Array(bytes.reversed())) : nil
+    let backing = MemoryDevice(Array(bytes.prefix(4097)))
+    let snapshots = (try? Qcow2Snapshot.all(of: device, header)) ?? []
+    precondition(snapshots.isEmpty || snapshots.count == Int(header.snapshotCount))
+    // Entries have 40 bytes at least.
+    precondition(snapshots.count <= count / 40)
+    for snapshot in snapshots.prefix(4) {
+        precondition(isPrintable(snapshot.id) && isPrintable(snapshot.name))
+        precondition(snapshot.mapping.virtualSize % 512 == 0)
+        check(
+            Qcow2Image(
+                file: device, header: header, mapping: snapshot.mapping,
+                cipher: header.encryption == .none ? nil : Inverter(), dataFile: dataFile, backing: backing))
+    }
+    check(
+        Qcow2Image(
+            file: device, header: header, cipher: header.encryption == .none ? nil : Inverter(), dataFile: dataFile,
+            backing: backing))
+    return 0
+}
+
+/// What is kept of the extensions is part of the image, and safe to show.
+private func check(_ extensions: Qcow2Extensions, in bytes: [UInt8]) {
+    precondition((extensions.dataFile?.bytes.count ?? 0) <= bytes.count)
+    precondition(isPrintable(extensions.dataFile?.shown ?? "") && isPrintable(extensions.backingFormat ?? ""))
+    precondition(extensions.featureNames.count <= bytes.count / 48)
+    for feature in extensions.featureNames { precondition(isPrintable(feature.name) && feature.name.utf8.count <= 200) }
+    if let luks = extensions.luksHeader { precondition(luks.offset <= UInt64(bytes.count)) }
+}
+
+private func isPrintable(_ text: String) -> Bool {
+    !text.unicodeScalars.contains { $0.properties.generalCategory == .control }
+}
+
+/// Extents cover the disk without gaps as far as they can be told, and reads give the same twice.
+private func check(_ image: Qcow2Image) {
+    let disk = AlignedDevice(image)
+    var offset: UInt64 = 0
+    for _ in 0..<32 where offset < disk.size {
+        guard let extent = try? disk.extent(at: offset, limit: 1 << 40) else { break }
+        precondition(extent.offset == offset && extent.length > 0 && extent.length <= disk.size - offset)
+        offset += extent.length
+    }
+    for (offset, length) in [(0, 9000), (511, 2), (16_384, 1024), (disk.size / 2, 1025), (disk.size &- 513, 513)]
+        as [(UInt64, UInt64)]
+    where offset < disk.size {
+        let count = Int(min(length, disk.size - offset))
+        let first = read(disk, offset, count, 0x00)
+        precondition(first == read(disk, offset, count, 0xFF))
+    }
+}
+
+private func read(_ disk: AlignedDevice, _ offset: UInt64, _ count: Int, _ fill: UInt8) -> [UInt8]? {
+    var bytes = [UInt8](repeating: fill, count: count)
+    do throws(BlockError) {
+        try bytes.withMutableBytes { (span) throws(BlockError) in try disk.read(into: &span, at: offset, .mayBlock) }
+        return bytes
+    } catch {
+        precondition(error != .wouldBlock)
+        return nil
+    }
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import Crypto
+import ImageFormats
+import SystemPackage
+
+extension AuditedLayer {
+    /// Audits one file of any format that is served.
+    ///
+    /// - Parameters:
+    ///   - name: for the report.
+    ///   - format: nil: found out, as `serve` does.
+    ///   - luksHeader: the file with a detached LUKS header.
+    ///   - dataFileSize: of the external data file in bytes, when it is known.
+    ///   - progress: is told the part that is done, 0 to 1.
+    /// - Throws: ``FormatError`` when the format is unknown or needs what this program does not know, or when the file
+    ///   cannot be read; ``Failure`` about the file with the LUKS header. Damage is no error, but a result.
+    init(
+        _ file: any BlockDevice, name: String, format: ImageFormat?, luksHeader: String? = nil,
+        dataFileSize: UInt64? = nil, progress: (Double) -> Void = { _ in }
+    ) throws {
+        let found =
+            if let format { format } else if luksHeader == nil { try ImageProbe.detect(file) } else {
+                Self.withDetachedHeader(try? ImageProbe.detect(file))
+            }
+        switch found {
+        case .raw:
+            // A detached header makes of the file what it decrypts.
+            self.init(name: name, format: found.rawValue, isEncrypted: luksHeader != nil)
+        case .luks:
+            self.init(name: name, format: found.rawValue, isEncrypted: true)
+            if luksHeader == nil { try checkLUKS(file, dataSize: file.size, isDetached: false) }
+        case .qcow: self = try Self.qcow(file, name)
+        case .qcow2: self = try Self.qcow2(file, name, dataFileSize, progress)
+        }
+        if let luksHeader { try checkDetachedHeader(luksHeader, dataSize: found == .luks ? file.size : nil) }
+    }
+
+    /// The format of a file whose LUKS header is elsewhere: what is not an image is encrypted data.
+    private static func withDetachedHeader(_ probed: ImageFormat?) -> ImageFormat {
+        switch probed {
+        case .qcow?: .qcow
+        case .qcow2?: .qcow2
+        case .raw?, .luks?, nil: .luks
+        }
+    }
+
+    private static func qcow(_ file: any BlockDevice, _ name: String) throws(FormatError) -> AuditedLayer {
+        let found: QcowHeader?
+        do { found = try QcowHeader(device: file) } catch { return try Self.damaged(.qcow, name, error) }
+        guard let header = found else {
+            throw .notRecognised(
+                "the file is not qcow version 1; leave -f out, or say -f raw if it is a plain disk image")
+        }
+        do { return AuditedLayer(name: name, header, try QcowCensus(file: file, header: header)) } catch {
+            var layer = AuditedLayer(name: name, format: ImageFormat.qcow.rawValue, isEncrypted: false)
+            layer.faults.note(.unreadable, at: nil, error.description)
+            return layer
+        }
+    }
+
+    /// The layer whose header is damaged, which is all that there is to say of it.
+    private static func damaged(
+        _ format: ImageFormat, _ name: String, _ error: FormatError
+    ) throws(FormatError) -> AuditedLayer {
+        guard error.code == .damaged else { throw error }
+        var layer = AuditedLayer(name: name, format: format.rawValue, isEncrypted: false)
+        layer.faults.note(.header, at: nil, error.description)
+        layer.incompleteness = "nothing can be found without a sound header"
+        return layer
+    }
+
+    private static func qcow2(
+        _ file: any BlockDevice, _ name: String, _ dataFileSize: UInt64?, _ progress: (Double) -> Void
+    ) throws(FormatError) -> AuditedLayer {
+        let found: Qcow2Header?
+        do { found = try Qcow2Header(device: file) } catch { return try Self.damaged(.qcow2, name, error) }
+        guard let header = found else {
+            throw .notRecognised(
+                "the file is not qcow2; leave -f out, or say -f raw if it is a plain disk image")
+        }
+        // What an unknown feature changes in the tables is not known either.
+        if !header.features.unknownIncompatibleBits.isEmpty { try Qcow2Support.check(header) }
+        let audit = Qcow2Audit(file: file, header: header, dataFileSize: dataFileSize, progress: progress)
+        var layer = AuditedLayer(name: name, header, audit)
+        if header.encryption == .luks {
+            try layer.checkLUKS(header.luksWindow(in: file), dataSize: nil, isDetached: true)
+        }
+        return layer
+    }
+
+    /// Notes what is wrong with a LUKS header: both copies must be sound, and all keyslots must lie where they may.
+    private mutating func checkLUKS(
+        _ device: any BlockDevice, dataSize: UInt64?, isDetached: Bool
+    ) throws(FormatError) {
+        do {
+            let volume = try LUKSOpener.header(device, dataSize: dataSize, isDetached: isDetached)
+            for warning in volume.warnings { faults.note(.header, at: nil, warning) }
+        } catch {
+            switch error.code {
+            case .damaged: faults.note(.header, at: nil, error.description)
+            case .notRecognised where format == ImageFormat.qcow2.rawValue:
+                faults.note(.header, at: nil, "the area for the LUKS header holds none")
+            default: throw error
+            }
+        }
+    }
+
+    private mutating func checkDetachedHeader(_ path: String, dataSize: UInt64?) throws {
+        do {
+            let file = try FileDevice(path: FilePath(path), excludesWriters: false)
+            try checkLUKS(file, dataSize: dataSize, isDetached: true)
+        } catch {
+            throw Failure(error, image: path)
+        }
+    }
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import FoundationEssentials
+import ImageFormats
+
+/// What `nbdecrypt audit` says of an image.
+struct AuditReport: Encodable {
+    /// What it comes to.
+    enum Verdict: String, Encodable {
+        case clean, leaks, damaged
+        /// No damage was found, but not all was examined.
+        case incomplete
+    }
+
+    struct Places: Encodable {
+        let count: UInt64
+        /// The first of them, in bytes from the start of the file.
+        let offsets: [UInt64]
+    }
+
+    struct Fault: Encodable {
+        let kind: String
+        /// In bytes from the start of the file.
+        let offset: UInt64?
+        let description: String
+    }
+
+    struct Layer: Encodable {
+        let name: String
+        let format: String
+        let isEncrypted: Bool
+        let isComplete: Bool
+        /// Why it is not complete.
+        let incompleteness: String?
+        let faultCount: UInt64
+        /// By kind.
+        let faultCounts: [String: UInt64]
+        /// The first of them.
+        let faults: [Fault]
+        /// Clusters that are marked as used, but that nothing uses.
+        let lostClusters: Places
+        let compressedClusters: Places
+        let notes: [String]
+    }
+
+    struct Leak: Encodable {
+        let kind: String
+        /// 0 is the top.
+        let layer: Int
+        let clusterCount: UInt64?
+        /// In bytes from the start of the file.
+        let offsets: [UInt64]
+        let description: String
+    }
+
+    let verdict: Verdict
+    let layers: [Layer]
+    let leaks: [Leak]
+
+    /// A report about a chain of layers, the top first.
+    init(layers audited: [AuditedLayer]) {
+        layers = audited.map(Layer.init)
+        leaks = AuditLeak.all(of: audited).map { leak in
+            Leak(
+                kind: leak.kind.rawValue, layer: leak.layer, clusterCount: leak.clusterCount, offsets: leak.places,
+                description: leak.description)
+        }
+        verdict =
+            if layers.contains(where: { $0.faultCount > 0 }) {
+                .damaged
+            } else if layers.contains(
+                where: { !$0.isComplete })
+            { .incomplete } else if !leaks.isEmpty { .leaks } else { .clean }
+    }
+
+    /// How the program ends; nil when all is well.
+    var failure: Failure? {
+        switch verdict {
+        case .clean: nil
+        case .leaks: Failure(.leaks, leaks.map(\.description).joined(separator: "\nnbdecrypt: "))
+        case .damaged:
+            layers.first { $0.faultCount > 0 }.map { layer in
+                let first = layer.faults.first?.description ?? ""
+                return Failure(.badImage, "\(layer.name): the image is damaged: \(first)")
+            }
+        case .incomplete:
+            layers.first { !$0.isComplete }.map { layer in
+                Failure(.badImage, "\(layer.name): not all was examined: \(layer.incompleteness ?? "")")
+            }
+        }
+    }
+
+    /// The report as JSON; offsets are in bytes.
+    var json: String {
+        get throws {
+            let encoder = JSONEncoder()
+            encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+            return String(decoding: try encoder.encode(self), as: UTF8.self)
+        }
+    }
+
+    /// The report for people.
+    var text: String {
+        let lines = layers.flatMap(\.lines) + leaks.map { ("leak", $0.description) } + [("verdict", verdict.rawValue)]
+        let width = lines.map(\.0.count).max() ?? 0
+        return lines.map { name, value in
+            "\(name):\(String(repeating: " ", count: width - name.count + 1))\(value)"
+        }.joined(separator: "\n")
+    }
+}
+
+extension AuditReport.Layer {
+    /// So many faults are shown to people; JSON has more.
+    private static let shownFaults = 20
+
+    fileprivate init(_ layer: AuditedLayer) {
+        name = layer.name
+        format = layer.format
+        isEncrypted = layer.isEncrypted
+        isComplete = layer.incompleteness == nil
+        incompleteness = layer.incompleteness
+        faultCount = layer.faults.total
+        faultCounts = Dictionary(
+            layer.faults.counts.map { ($0.key.rawValue, $0.value) }, uniquingKeysWith: { first, _ in first })
+        faults = layer.faults.listed.map { fault in
+            AuditReport.Fault(kind: fault.kind.rawValue, offset: fault.offset, description: fault.description)
+        }
+        lostClusters = AuditReport.Places(count: layer.lostClusterCount, offsets: layer.lostClusterPlaces)
+        compressedClusters = AuditReport.Places(
+            count: layer.compressedClusterCount, offsets: layer.compressedClusterPlaces)
+        notes = layer.notes
+    }
+
+    fileprivate var lines: [(String, String)] {
+        var lines = [
+            ("image", name), ("format", "\(format), \(isEncrypted ? "encrypted" : "not encrypted")"),
+            ("damage", faultCount == 0 ? "none\(isComplete ? "" : " found")" : "\(faultCount) faults"),
+        ]
+        lines += faults.prefix(Self.shownFaults).map { ("fault", $0.description) }
+        if faultCount > UInt64(Self.shownFaults) {
+            lines.append(("fault", "… and \(faultCount - UInt64(Self.shownFaults)) more; --json lists up to 100"))
+        }
+        if lostClusters.count > 0 {
+            lines.append(
+                (
+                    "lost clusters",
+                    "\(lostClusters.count) marked as used, but used by nothing: wasted space, no damage; "
+                        + "qemu-img check -r leaks frees them"
+                ))
+        }
+        if compressedClusters.count > 0 { lines.append(("compressed", "\(compressedClusters.count) clusters")) }
+        if let incompleteness { lines.append(("not complete", incompleteness)) }
+        return lines + notes.map { ("note", $0) }
+    }
+}

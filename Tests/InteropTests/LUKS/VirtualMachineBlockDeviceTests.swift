@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Testing
+
+/// LUKS containers on block devices, compared with dm-crypt on the same device; `make test-vm` runs this.
+@Suite("LUKS on block devices", .fourAtATime)
+struct VirtualMachineBlockDeviceTests {
+    @Test("A block device is read by nbd-client as dm-crypt reads it, and a detached header works with it")
+    func blockDevice() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let maker = LUKSMaker(directory: directory)
+        let share = directory.file("share")
+        try FileManager.default.createDirectory(atPath: share, withIntermediateDirectories: true)
+        for type in ["luks1", "luks2"] {
+            let path = try await maker.format(type: type)
+            try FileManager.default.moveItem(atPath: path, toPath: "\(share)/\(type)")
+        }
+        try directory.write("share/passphrase", text: "correct horse")
+        let vm = "\(Program.root)/scripts/vm"
+        try await Tool.succeed(vm, ["bundle", share, try Program.path])
+        let guest = try directory.write("guest.sh", text: Self.guestScript)
+        let outcome = try await Tool.run(vm, ["run", "--share", share, guest], seconds: 300)
+        #expect(outcome.code == 0, "\(outcome.errors)\(outcome.output)")
+        for line in ["luks1: the same", "luks2: the same", "detached: the same"] {
+            #expect(outcome.output.contains(line), "\(outcome.output)")
+        }
+    }
+
+    private static let guestScript = """
+        set -e
+        modprobe -a nbd loop dm-mod dm-crypt
+        export TMPDIR=/tmp
+        compare='nbd-client -unix "$unixsocket" /dev/nbd0 -readonly -b 512 >/dev/null 2>&1
+            cmp /dev/nbd0 /dev/mapper/plain && echo "$label: the same"; nbd-client -d /dev/nbd0 >/dev/null 2>&1'
+        for label in luks1 luks2; do
+            export label
+            cp /in/$label /tmp/$label
+            device=$(losetup -f)
+            losetup $device /tmp/$label
+            cryptsetup open --readonly --key-file /in/passphrase $device plain
+            nbdecrypt serve $device --passphrase-file /in/passphrase --run "$compare"
+            cryptsetup close plain
+        done
+        export label=detached
+        cryptsetup luksHeaderBackup $device --header-backup-file /tmp/header
+        cryptsetup open --readonly --header /tmp/header --key-file /in/passphrase $device plain
+        nbdecrypt serve $device --header /tmp/header --passphrase-file /in/passphrase --run "$compare"
+        """
+}

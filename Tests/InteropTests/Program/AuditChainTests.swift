@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Testing
+
+/// Audits of chains, and before serving.
+@Suite("Audit of chains", .fourAtATime)
+struct AuditChainTests {
+    @Test("A plain layer below an encrypted one is a leak, and serve --audit warns of it")
+    func plainLayer() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let secret = try directory.write("p", text: "secret")
+        try await Tool.shell(
+            """
+            cd \(directory.path)
+            qemu-img create -q -f qcow2 base.qcow2 1M
+            qemu-io -c 'write -P 7 0 128k' base.qcow2
+            qemu-img create -q -f qcow2 --object secret,id=s,file=p \
+                -o encrypt.format=aes,encrypt.key-secret=s,backing_file=base.qcow2,backing_fmt=qcow2 top.qcow2
+            """)
+        let top = directory.file("top.qcow2")
+        let outcome = try await Program.run(["audit", top, "--json"])
+        #expect(outcome.code == 1, "\(outcome.errors)")
+        #expect(outcome.output.contains("base.qcow2") && outcome.output.contains("\"verdict\" : \"leaks\""))
+        let served = try await ServerUnderTest.run(
+            ["serve", top, "--audit", "--passphrase-file", secret, "--socket", directory.file("s")], in: directory
+        ) { _ in }
+        #expect(served.errors.contains("layer"), "\(served.errors)")
+        // Without permission to look, the image is examined alone.
+        let alone = try await Program.run(["audit", top, "--references", "deny"])
+        #expect(alone.code == 0 && alone.errors.contains("--references deny"), "\(alone.errors)")
+    }
+
+    @Test("serve --audit refuses an image that is damaged, in any layer", arguments: ["top.qcow2", "base.qcow2"])
+    func damaged(_ victim: String) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        try await Tool.shell(
+            """
+            cd \(directory.path)
+            qemu-img create -q -f qcow2 base.qcow2 1M
+            qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 top.qcow2
+            for image in base.qcow2 top.qcow2; do qemu-io -c 'write -P 7 0 128k' $image; done
+            """)
+        // The reference count of the first cluster.
+        let editor = Qcow2Editor(path: directory.file(victim))
+        let table = Int(try editor.long(at: 48))
+        try editor.set(UInt16(0), at: Int(try editor.long(at: table)) + 2 * 5)
+        let serve = ["serve", directory.file("top.qcow2"), "--socket", directory.file("s")]
+        try await Program.expectRefusal(serve + ["--audit"], status: 65, saying: victim, "is damaged")
+        try await ServerUnderTest.run(serve, in: directory) { _ in }
+    }
+}

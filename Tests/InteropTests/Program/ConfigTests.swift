@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Testing
+
+/// `serve --config FILE`.
+@Suite("Configuration files", .fourAtATime)
+struct ConfigTests {
+    @Test("Every image is served as its entry says, with paths from the directory of the file")
+    func everything() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        try FileManager.default.createDirectory(atPath: directory.file("sub"), withIntermediateDirectories: false)
+        let maker = ShapeMaker(directory: directory)
+        let contents = DiskContents(mark: 7).bytes(at: 0, count: 1 << 20, .plain)
+        try directory.write("outside.raw", contents)
+        var oracles: [String: Data] = ["window": contents[4096..<12_288], "plain.raw": contents]
+        try directory.write("sub/plain.raw", contents)
+        var secrets: [String] = []
+        for (name, kind) in [("aes", ShapeLayer.Kind.qcow2AES), ("luks", .qcow2LUKS)] {
+            let layer = try await maker.create(kind, "sub/\(name)", size: 1 << 20)
+            let chain = ShapeChain(layers: [layer])
+            try await chain.io([try maker.write(0, 1 << 20, mark: 9)])
+            if kind == .qcow2LUKS {
+                try await Tool.succeed(
+                    "qemu-img", ["snapshot", "-q"] + chain.objectArguments + ["-c", "old", chain.name])
+                oracles["old"] = try await chain.oracle(in: directory)
+                try await chain.io(["write -P 3 0 64k"])
+            }
+            oracles[name] = try await chain.oracle(in: directory)
+            secrets.append((layer.passphrasePath ?? "").replacing(directory.path, with: ".."))
+        }
+        oracles["luks/snapshot/old"] = oracles["old"]
+        oracles["top"] = contents
+        oracles["unsaid"] = contents
+        try HostileImage(backing: directory.file("outside.raw")).write(to: directory.file("sub/top"))
+        try HostileImage(backing: "middle", format: nil).write(to: directory.file("sub/unsaid"))
+        try HostileImage(backing: "plain.raw").write(to: directory.file("sub/middle"))
+        let config = try directory.write(
+            "sub/config.json",
+            text: """
+                {"images": [
+                  {"path": "aes", "passphrase-file": "\(secrets[0])"},
+                  {"path": "luks", "key-file": "\(secrets[1])", "exports": ["disk", "snapshot/old"]},
+                  {"path": "luks", "name": "old", "key-file": "\(secrets[1])", "snapshot": "1", "format": "qcow2"},
+                  {"path": "\(directory.path)/outside.raw", "name": "window", "format": "raw", "offset": 4096, "size": 8192},
+                  {"path": "plain.raw", "format": "raw"},
+                  {"path": "top", "references": "deny", "allow-references": ["../outside.raw"]},
+                  {"path": "unsaid", "backing-format": "qcow2"}
+                ]}
+                """)
+        for (place, name) in [
+            ("/", config), (directory.path, "sub/config.json"), (directory.file("sub"), "config.json"),
+        ] {
+            let arguments = [
+                "-c", "cd \(place); exec \"$@\"", "bash", try Program.path, "serve", "--config", name, "--socket",
+                directory.file("s"),
+            ]
+            try await ServerUnderTest.run(arguments, program: "/bin/bash", in: directory) { server in
+                #expect(try server.exports().keys.sorted() == oracles.keys.sorted())
+                for (name, oracle) in oracles { try server.expect(oracle, at: name) }
+                try server.expect(try #require(oracles["aes"]))
+            }
+        }
+    }
+
+    @Test("A partition, and a container with a header of its own, can be chosen")
+    func partitionAndHeader() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let disk = try directory.write("disk.raw", DiskContents(mark: 1).bytes(at: 0, count: 8 << 20, .plain))
+        try await Tool.succeed(
+            "sfdisk", ["-q", "--wipe", "never", disk], input: Array("label: dos\nstart=2048,size=4M\n".utf8))
+        let luks = LUKSMaker(directory: directory)
+        let container = try await luks.format()
+        try await luks.cryptsetup(["luksHeaderBackup", container, "--header-backup-file", directory.file("header")])
+        try directory.write("p", text: "correct horse")
+        let config = try directory.write(
+            "c",
+            text: """
+                {"images": [{"path": "disk.raw", "format": "raw", "partition": 1, "name": "part one"},
+                 {"path": "disk.luks", "header": "header", "passphrase-file": "p"}]}
+                """)
+        let partition = try File.contents(disk)[(1 << 20)..<(5 << 20)]
+        try await ServerUnderTest.run(
+            ["serve", "--config", config, "--socket", directory.file("s")], in: directory
+        ) { server in
+            try server.expect(partition, at: "part one")
+            #expect(try LibNBDClient(server.uri(of: "disk.luks")).size == 4 << 20)
+        }
+    }
+
+    @Test("Images of the command line come after those of the file; its options hold for what the file does not say")
+    func both() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let first = try HostileImage(backing: directory.file("base")).write(to: directory.file("first"))
+        try directory.write("base", DiskContents(mark: 2).bytes(at: 0, count: 1 << 20, .plain))
+        let second = try HostileImage(backing: directory.file("base")).write(to: directory.file("second"))
+        let config = try directory.write("c", text: #"{"images":[{"path":"\#(first)","name":"one"}]}"#)
+        let arguments = ["serve", second, "--config", config, "--socket", directory.file("s")]
+        try await ServerUnderTest.run(arguments + ["--references", "allow"], in: directory) { server in
+            try server.expectExports("one", "second")
+        }
+        try await Program.expectRefusal(arguments, status: 65, saying: first, "absolute name")
+        let clash = try directory.write("d", text: #"{"images":[{"path":"first","name":"second"}]}"#)
+        try await Program.expectRefusal(
+            ["serve", second, "--config", clash, "--references", "allow", "--socket", directory.file("s")], status: 64,
+            saying: "the name second")
+        // A single image of a file has a name, too.
+        try await ServerUnderTest.run(
+            ["serve", "--config", config, "--references", "allow", "--socket", directory.file("s")], in: directory
+        ) { server in try server.expectExports("one") }
+    }
+
+    @Test(
+        "What is wrong with a file is told in one sentence",
+        arguments: [
+            ("", "JSON"), ("{", "JSON"), ("[]", "the file"), ("{}", "images is missing"),
+            (#"{"images":[]}"#, "there is none"), (#"{"images":{}}"#, "images"),
+            (#"{"images":[{}]}"#, "path is missing"),
+            (#"{"images":[{"path":1}]}"#, "path"), (#"{"images":[{"path":""}]}"#, "the path is empty"),
+            (#"{"images":[{"path":"x","nmae":"y"}]}"#, "nmae is not known; there are path, name"),
+            (#"{"images":[{"path":"x","passphrase":"y"}]}"#, "passphrase is not known"),
+            (#"{"images":[{"path":"x"}],"extra":1}"#, "extra is not known; there are images"),
+            (#"{"images":[{"path":"x","format":"vmdk"}]}"#, "vmdk is not known; there are raw"),
+            (#"{"images":[{"path":"x","backing-format":"vmdk"}]}"#, "vmdk is not known"),
+            (#"{"images":[{"path":"x","references":"maybe"}]}"#, "deny, same-directory or allow"),
+            (#"{"images":[{"path":"x","partition":0}]}"#, "above 0"),
+            (#"{"images":[{"path":"x","partition":-1}]}"#, "above 0"),
+            (#"{"images":[{"path":"x","size":0}]}"#, "above 0"),
+            (#"{"images":[{"path":"x","size":-1}]}"#, "a number in it"),
+            (#"{"images":[{"path":"x","offset":"4K"}]}"#, "offset"),
+            (#"{"images":[{"path":"x","exports":"all"}]}"#, "exports"),
+            (#"{"images":[{"path":"x","size":18446744073709551616}]}"#, "a number in it"),
+        ])
+    func mistakes(_ text: String, _ says: String) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let config = try directory.write("config.json", text: text)
+        try await Program.expectRefusal(
+            ["serve", "--config", config, "--socket", directory.file("s")], status: 64, saying: config, says)
+    }
+
+    @Test("A file that cannot be read, or is no configuration, is refused")
+    func files() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let socket = ["--socket", directory.file("s")]
+        try await Program.expectRefusal(
+            ["serve", "--config", directory.file("none")] + socket, status: 66, saying: "none")
+        try await Program.expectRefusal(
+            ["serve", "--config", directory.path] + socket, status: 66, saying: directory.path)
+        let large = try directory.write("large", Data(count: 2 << 20))
+        try await Program.expectRefusal(["serve", "--config", large] + socket, status: 64, saying: "right file")
+        let binary = try directory.write("binary", Data([0xFF, 0xFE, 0, 1]))
+        try await Program.expectRefusal(["serve", "--config", binary] + socket, status: 64, saying: "JSON")
+        // The image that is missing is told under its full name.
+        let config = try directory.write("c", text: #"{"images":[{"path":"gone"}]}"#)
+        try await Program.expectRefusal(
+            ["serve", "--config", config] + socket, status: 66, saying: directory.file("gone"))
+    }
+}
