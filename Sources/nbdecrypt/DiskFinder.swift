@@ -51,7 +51,7 @@ struct DiskFinder {
         switch name.prefix(while: { $0 != "/" }) {
         case "disk" where name == "disk": return main
         case "ciphertext": offered = ciphertext(chosen, plain)
-        case "snapshot": return try snapshot(String(name.dropFirst("snapshot/".count)))
+        case "snapshot": return try decrypted(snapshot(String(name.dropFirst("snapshot/".count))))
         case "partition": offered = try partitions(of: plain, required: true)
         case "layer": offered = layers()
         default: offered = []
@@ -178,7 +178,14 @@ struct DiskFinder {
                 "\(options.path) has \(layer.snapshots.count) snapshots to export, more than \(Self.maximumCount): name some with --exports"
             )
         }
-        return try layer.snapshots.map(disk)
+        return try layer.snapshots.map { snapshot in
+            let disk = disk(snapshot)
+            // An older snapshot may have a container with older passphrases.
+            do { return try decrypted(disk) } catch let failure as Failure where failure.status == .wrongPassphrase {
+                log.warning("\(failure); \(disk.name) is served as it is")
+                return disk
+            }
+        }
     }
 
     private func snapshot(_ name: String) throws -> Disk {
@@ -190,17 +197,17 @@ struct DiskFinder {
             throw Failure(
                 .usage, "\(options.path) has no snapshot \(name); it has \(names.isEmpty ? "none" : names)")
         }
-        return try disk(found)
+        return disk(found)
     }
 
-    private func disk(_ snapshot: ImageLayer.Snapshot) throws -> Disk {
+    /// The disk of a snapshot; a container on it is not decrypted.
+    private func disk(_ snapshot: ImageLayer.Snapshot) -> Disk {
         // QEMU allows several of one name, and of none.
         let isUnique = !snapshot.name.isEmpty && layer.snapshots.count { $0.name == snapshot.name } == 1
-        let disk = Disk(
+        return Disk(
             name: "snapshot/\(isUnique ? snapshot.name : snapshot.id)",
             description: "snapshot \(snapshot.name) (id \(snapshot.id)), \(layer.description)",
             device: snapshot.disk)
-        return try selection.snapshot == nil ? decrypted(disk) : disk
     }
 
     private func layers() -> [Disk] {

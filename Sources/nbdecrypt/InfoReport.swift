@@ -40,6 +40,8 @@ struct InfoReport: Encodable {
     let fileSize: UInt64
     /// In bytes; nil when the image is not complete enough to tell.
     private(set) var virtualSize: UInt64?
+    /// What the header says, in bytes, when the disk is smaller: whole sectors of 512 alone are served, as QEMU does.
+    private(set) var headerSize: UInt64?
     private(set) var version: UInt32?
     /// In bytes.
     private(set) var clusterSize: UInt64?
@@ -62,7 +64,8 @@ struct InfoReport: Encodable {
     private(set) var container = EncryptedContainer.none
 
     private enum CodingKeys: String, CodingKey {
-        case image, format, fileSize, virtualSize, version, clusterSize, compression, refcountBits, features,
+        case image, format, fileSize, virtualSize, headerSize, version, clusterSize, compression, refcountBits,
+            features,
             backingFile, backingFormat
         case dataFile, snapshots, encryption, luks, clusters, refusal, passphraseCheck
     }
@@ -96,6 +99,7 @@ struct InfoReport: Encodable {
                 "the file is not qcow2; leave -f out, or say -f raw if it is a plain disk image")
         }
         virtualSize = header.virtualSize
+        headerSize = header.size == header.virtualSize ? nil : header.size
         version = header.version
         clusterSize = header.clusterSize
         compression = header.compression == .deflate ? "deflate" : "zstd"
@@ -142,6 +146,7 @@ struct InfoReport: Encodable {
                 "the file is not qcow version 1; leave -f out, or say -f raw if it is a plain disk image")
         }
         virtualSize = header.virtualSize
+        headerSize = header.size == header.virtualSize ? nil : header.size
         version = 1
         clusterSize = header.clusterSize
         compression = "deflate"
@@ -205,6 +210,13 @@ struct InfoReport: Encodable {
         var lines: [(String, String)] = [("image", image)]
         lines.append(("format", version.map { "\(format) version \($0)" } ?? format))
         lines.append(("virtual size", virtualSize.map { "\($0) bytes\(Self.rounded($0))" } ?? "unknown"))
+        if let headerSize {
+            lines.append(
+                (
+                    "size in header",
+                    "\(headerSize) bytes; the rest of less than a sector of 512 is not served, as in QEMU"
+                ))
+        }
         lines.append(("file size", "\(fileSize) bytes\(Self.rounded(fileSize))"))
         if let clusterSize { lines.append(("cluster size", "\(clusterSize) bytes")) }
         if let features {

@@ -25,7 +25,9 @@ struct OddImageTests {
             try server.expectContents(oracle)
             try await ClientTools(server: server, oracle: oracle, directory: directory).nbdcopy()
         }
-        #expect(try await InfoReport.of(image.path).virtualSize == UInt64(oracle.count))
+        let report = try await InfoReport.of(image.path)
+        #expect(report.virtualSize == UInt64(oracle.count))
+        #expect(report.headerSize == (size % 512 == 0 ? nil : UInt64(size)))
     }
 
     @Test("A raw file of any size is served to its last byte", arguments: [1, 511, 513, 1_000_001])

@@ -96,6 +96,7 @@ struct InfoReport: Decodable {
     let format: String
     let fileSize: UInt64
     let virtualSize: UInt64?
+    let headerSize: UInt64?
     let version: UInt32?
     let clusterSize: UInt64?
     let compression: String?
