@@ -46,17 +46,16 @@ public struct FileReferences: Sendable {
     ///
     /// - Parameters:
     ///   - what: what the image says it is, e.g. "backing file".
-    ///   - image: the path of the image; relative names start in its directory.
+    ///   - image: where the image is; relative names start in its directory.
     ///   - excludesWriters: as for ``FileDevice``.
-    /// - Returns: the file, and its path for what it names in turn.
+    /// - Returns: the file, and its place for what it names in turn.
     /// - Throws: ``FormatError``: one sentence with the name and what to do.
     public func open(
-        _ reference: FileReference, _ what: String, of image: FilePath, excludesWriters: Bool
-    ) throws(FormatError) -> (file: FileDevice, path: FilePath) {
+        _ reference: FileReference, _ what: String, of image: ImagePlace, excludesWriters: Bool
+    ) throws(FormatError) -> (file: FileDevice, place: ImagePlace) {
         let name = "the \(what) (\(reference.shown))"
         var relative = try path(of: reference, name)
-        let directory = image.removingLastComponent()
-        var path = relative.isAbsolute ? relative : directory.appending(relative.components)
+        var path = relative.isAbsolute ? relative : image.path.removingLastComponent().appending(relative.components)
         let isListed = allowed.contains(Self.absolute(path))
         if isListed {
             // What is listed is what is opened: with links, a way through ".." may end elsewhere.
@@ -73,9 +72,13 @@ public struct FileReferences: Sendable {
                 "\(name) has an absolute name, which could be any file of this machine; if the image is to be trusted, add "
                     + Self.permission(path))
         }
-        let found = try find(relative, in: directory, isBeneath: isBeneath, name, path)
+        let found = try find(relative, from: image, isBeneath: isBeneath, name, path)
         defer { try? found.close() }
-        return (try open(found, isBeneath: isBeneath, name, excludesWriters: excludesWriters), path)
+        let file = try open(found, isBeneath: isBeneath, name, excludesWriters: excludesWriters)
+        guard let place = image.appending(relative, path: path, isBeneath: isBeneath) else {
+            throw .unsupported("\(name) leads out of the directory of the image, or is being moved; try again")
+        }
+        return (file, place)
     }
 
     /// What to type so that `path` may be opened.
@@ -103,6 +106,11 @@ public struct FileReferences: Sendable {
                 throw .unsupported("\(name) is not a file but reached by a protocol, which is never opened; \(convert)")
             }
             bytes = bytes[(colon + 1)...]
+            guard bytes.isEmpty || bytes.first == UInt8(ascii: "/") else {
+                throw .unsupported(
+                    "\(name) is relative to the directory in which QEMU runs, as names with \"file:\" are; "
+                        + "name it without that with qemu-img rebase -u")
+            }
         }
         guard !bytes.isEmpty, !bytes.contains(0) else {
             throw .unsupported("\(name) has no usable name: it is empty or has a NUL byte; \(convert)")
@@ -120,15 +128,11 @@ public struct FileReferences: Sendable {
     }
 
     private func find(
-        _ relative: FilePath, in directory: FilePath, isBeneath: Bool, _ name: String, _ path: FilePath
+        _ relative: FilePath, from image: ImagePlace, isBeneath: Bool, _ name: String, _ path: FilePath
     ) throws(FormatError) -> FileDescriptor {
-        let start: FileDescriptor
-        do {
-            start = try FileDescriptor.open(
-                directory.isEmpty ? "." : directory, .readOnly, options: [.directory, .closeOnExec])
-        } catch { throw .unreadable("the directory of the image cannot be opened: \(error)") }
-        defer { try? start.close() }
-        let found = unsafe relative.withPlatformString { unsafe linux_find(start.rawValue, $0, isBeneath) }
+        let found = unsafe relative.withPlatformString { relative in
+            unsafe linux_find(image.directory.descriptor.rawValue, relative, isBeneath)
+        }
         guard found >= 0 else {
             let error = Errno(rawValue: errno)
             switch error {

@@ -17,38 +17,42 @@ extension AuditReport {
         _ file: FileDevice, path: String, format: ImageFormat?, luksHeader: String?, _ options: ImageChain.Options,
         log: Logger, progress: (Double) -> Void = { _ in }
     ) throws -> AuditReport {
-        let links = links(file, path: path, format: format, options, log: log)
-        var layers: [AuditedLayer] = []
-        let count = Double(max(1, links.count))
-        func partly(_ part: Double) { progress((Double(layers.count) + part) / count) }
-        guard !links.isEmpty else {
+        guard let chain = chain(file, path: path, format: format, options, log: log) else {
             return AuditReport(layers: [
                 try AuditedLayer(file, name: path, format: format, luksHeader: luksHeader, progress: progress)
             ])
         }
-        for link in links {
+        var layers: [AuditedLayer] = []
+        let count = Double(chain.links.count)
+        for link in chain.links {
             layers.append(
                 try AuditedLayer(
                     link.file, name: link.path.string, format: link.kind.format,
-                    luksHeader: link.number == 0 ? luksHeader : nil, dataFileSize: link.dataFile?.size, progress: partly
-                ))
+                    luksHeader: link.number == 0 ? luksHeader : nil, dataFileSize: link.dataFile?.size
+                ) { progress((Double(link.number) + $0) / count) })
+        }
+        if let breakage = chain.breakage {
+            let sentence = "what it names could not be examined: \(breakage)"
+            // A loop, or a layer below that is damaged, is damage; a name that may not be followed is not.
+            if breakage.code == .damaged || breakage.code == .notRecognised {
+                layers[layers.count - 1].faults.note(.header, at: nil, sentence)
+            } else {
+                layers[layers.count - 1].incompleteness = sentence
+            }
         }
         return AuditReport(layers: layers)
     }
 
-    /// The files of the chain; none when they cannot all be found, and the image is examined alone.
-    private static func links(
+    /// The files of the chain; nil for what has none, or when the file itself is wrong, which is the audit's to say.
+    private static func chain(
         _ file: FileDevice, path: String, format: ImageFormat?, _ options: ImageChain.Options, log: Logger
-    ) -> [ImageChain.Link] {
+    ) -> ImageChain? {
         guard let format = format ?? (try? ImageProbe.detect(file)), format == .qcow2 || format == .qcow else {
-            return []
+            return nil
         }
-        do {
-            return try ImageChain(file, path: FilePath(path), format: format, options, log: log).links
-        } catch {
-            // What is wrong with the image itself is the audit's to say.
+        do { return try ImageChain(file, path: FilePath(path), format: format, options, log: log) } catch {
             if error.code != .damaged { log.warning("\(path) is examined without what it names: \(error)") }
-            return []
+            return nil
         }
     }
 }

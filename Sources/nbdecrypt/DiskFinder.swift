@@ -190,7 +190,7 @@ struct DiskFinder {
 
     private func snapshot(_ name: String) throws -> Disk {
         guard
-            let found = layer.snapshots.first(where: { $0.name == name })
+            let found = layer.snapshots.first(where: { $0.name == name || "id:\($0.id)" == name })
                 ?? layer.snapshots.first(where: { $0.id == name })
         else {
             let names = layer.snapshots.prefix(20).map(\.name).joined(separator: ", ")
@@ -205,7 +205,7 @@ struct DiskFinder {
         // QEMU allows several of one name, and of none.
         let isUnique = !snapshot.name.isEmpty && layer.snapshots.count { $0.name == snapshot.name } == 1
         return Disk(
-            name: "snapshot/\(isUnique ? snapshot.name : snapshot.id)",
+            name: "snapshot/\(isUnique ? snapshot.name : "id:\(snapshot.id)")",
             description: "snapshot \(snapshot.name) (id \(snapshot.id)), \(layer.description)",
             device: snapshot.disk)
     }

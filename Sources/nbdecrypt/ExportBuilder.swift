@@ -67,8 +67,9 @@ struct ExportBuilder {
         guard name.utf8.count <= Server.maximumNameLength else {
             throw Failure(.usage, "an export name would be longer than \(Server.maximumNameLength) bytes; use --config")
         }
+        // Names of files are part of it, as long as they are.
         var description = disk.description
-        while description.utf8.count > Server.maximumNameLength { description.removeLast(64) }
+        while description.utf8.count > Server.maximumNameLength { description.unicodeScalars.removeLast() }
         return Export(name: name, description: description, device: disk.device)
     }
 

@@ -12,12 +12,14 @@ struct ImageChain {
     /// A file and what it is.
     struct Link {
         let file: FileDevice
-        let path: FilePath
+        let place: ImagePlace
         /// 0 is the top.
         let number: Int
         let kind: Kind
         /// Of a qcow2 image that keeps its clusters elsewhere.
         let dataFile: FileDevice?
+
+        var path: FilePath { place.path }
 
         /// For messages: nothing of the image itself, which is named anyway.
         var shown: String { number == 0 ? "" : "layer \(number) (\(path)): " }
@@ -42,6 +44,8 @@ struct ImageChain {
 
     /// The top first.
     let links: [Link]
+    /// Why there are no more, though the last one names another; nil when all were found.
+    let breakage: FormatError?
 
     /// QEMU has no limit; nobody has needed more.
     static let maximumDepth = 64
@@ -57,12 +61,16 @@ struct ImageChain {
     /// Follows the names in headers, as far as `options` permit.
     ///
     /// - Parameter format: of `file`.
-    /// - Throws: ``FormatError``.
+    /// - Throws: ``FormatError`` about the file itself; what is wrong further down is ``breakage``.
     init(_ file: FileDevice, path: FilePath, format: ImageFormat, _ options: Options, log: Logger) throws(FormatError) {
         var follower = Follower(options: options, log: log)
-        var links = [try follower.link(file, path, format)]
-        while let link = links.last, let next = try follower.below(link) { links.append(next) }
+        var links = [try follower.link(file, ImagePlace(path), format)]
+        var breakage: FormatError?
+        do throws(FormatError) {
+            while let link = links.last, let next = try follower.below(link) { links.append(next) }
+        } catch { breakage = error }
         self.links = links
+        self.breakage = breakage
     }
 
     /// Goes from one link to the next.
@@ -71,16 +79,16 @@ struct ImageChain {
         let log: Logger
         var files: [FileDevice.Identity] = []
 
-        mutating func link(_ file: FileDevice, _ path: FilePath, _ format: ImageFormat) throws(FormatError) -> Link {
+        mutating func link(_ file: FileDevice, _ place: ImagePlace, _ format: ImageFormat) throws(FormatError) -> Link {
             let number = files.count
             files.append(file.identity)
             do {
                 let kind = try Self.kind(file, format)
                 var dataFile: FileDevice?
-                if case .qcow2(let header) = kind { dataFile = try self.dataFile(header, path, number) }
-                return Link(file: file, path: path, number: number, kind: kind, dataFile: dataFile)
+                if case .qcow2(let header) = kind { dataFile = try self.dataFile(header, place, number) }
+                return Link(file: file, place: place, number: number, kind: kind, dataFile: dataFile)
             } catch {
-                throw number == 0 ? error : error.naming("layer \(number) (\(path))")
+                throw number == 0 ? error : error.naming("layer \(number) (\(place.path))")
             }
         }
 
@@ -104,26 +112,26 @@ struct ImageChain {
         }
 
         private func dataFile(
-            _ header: Qcow2Header, _ path: FilePath, _ number: Int
+            _ header: Qcow2Header, _ place: ImagePlace, _ number: Int
         ) throws(FormatError) -> FileDevice? {
             guard header.features.contains(.externalDataFile), let reference = header.extensions.dataFile else {
                 return nil
             }
             let (file, found) = try options.references.open(
-                reference, "external data file", of: path, excludesWriters: !options.sharesWithWriters)
+                reference, "external data file", of: place, excludesWriters: !options.sharesWithWriters)
             guard !files.contains(file.identity) else {
                 throw .unsupported("the external data file (\(reference.shown)) is an image of the chain itself")
             }
-            log.info("layer \(number): external data file \(found)")
+            log.info("layer \(number): external data file \(found.path)")
             return file
         }
 
         /// The link below; nil at the bottom.
         mutating func below(_ link: Link) throws(FormatError) -> Link? {
             do {
-                guard let (file, path, format) = try backing(link) else { return nil }
-                log.info("layer \(link.number + 1): backing file \(path), format \(format.rawValue)")
-                return try self.link(file, path, format)
+                guard let (file, place, format) = try backing(link) else { return nil }
+                log.info("layer \(link.number + 1): backing file \(place.path), format \(format.rawValue)")
+                return try self.link(file, place, format)
             } catch {
                 // What is said of the layer below names that one.
                 throw files.count > link.number + 1 || link.number == 0
@@ -133,7 +141,7 @@ struct ImageChain {
 
         private func backing(
             _ link: Link
-        ) throws(FormatError) -> (file: FileDevice, path: FilePath, format: ImageFormat)? {
+        ) throws(FormatError) -> (file: FileDevice, place: ImagePlace, format: ImageFormat)? {
             let (reference, formatName): (FileReference?, String?) =
                 switch link.kind {
                 case .raw, .luks: (nil, nil)
@@ -145,14 +153,14 @@ struct ImageChain {
                 throw .unsupported(
                     "the chain of backing files is longer than \(maximumDepth); shorten it with qemu-img rebase")
             }
-            let (file, path) = try options.references.open(
-                reference, "backing file", of: link.path, excludesWriters: !options.sharesWithWriters)
+            let (file, place) = try options.references.open(
+                reference, "backing file", of: link.place, excludesWriters: !options.sharesWithWriters)
             guard !files.contains(file.identity) else {
                 throw .damaged(
                     "backing file", at: 8, found: "\(reference.shown), which is above itself in the chain",
                     allowed: "another file", advice: "name the right one with qemu-img rebase -u in a copy")
             }
-            return (file, path, try format(of: file, formatName, reference))
+            return (file, place, try format(of: file, formatName, reference))
         }
 
         /// The format of a backing file: what the image says, what the caller says, or else raw. It is never guessed: a

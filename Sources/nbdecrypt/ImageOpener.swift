@@ -31,6 +31,7 @@ struct ImageOpener {
     /// Opens the bottom first: every layer is given the one below.
     private func open(_ file: FileDevice, _ format: ImageFormat) throws -> ImageLayer {
         let chain = try ImageChain(file, path: FilePath(options.path), format: format, options.chain, log: log)
+        if let breakage = chain.breakage { throw breakage }
         var layers: [ImageLayer] = []
         for link in chain.links.reversed() {
             do { layers.insert(try open(link, over: layers), at: 0) } catch let error as FormatError {

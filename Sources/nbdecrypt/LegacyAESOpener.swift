@@ -27,7 +27,7 @@ struct LegacyAESOpener {
     /// The cipher with the right key.
     /// - Throws: ``Failure`` with status 77 when the passphrase does not fit.
     func open() throws -> LegacyAESCipher {
-        if let raw = try ring.rawKey() {
+        if !ring.isPinned(layer), let raw = try ring.rawKey() {
             guard raw.secret.count == LegacyAESKey.count else {
                 throw Failure(
                     .wrongPassphrase,
@@ -35,7 +35,7 @@ struct LegacyAESOpener {
             }
             return try check([raw], isRawKey: true)
         }
-        if let volumeKey = try ring.volumeKeys().first {
+        if !ring.hasPassphrases(for: layer), let volumeKey = try ring.volumeKeys().first {
             throw Failure(
                 .wrongPassphrase,
                 "\(name): \(volumeKey.name) is for LUKS; the 16 key bytes of an AES image go with --raw-key-file"

@@ -61,6 +61,9 @@ final class SecretRing {
         try sources.map { try $0.read() }
     }
 
+    /// Does this layer have secrets of its own?
+    func isPinned(_ layer: Int) -> Bool { options.pinned.contains { $0.layer == layer } }
+
     /// Were passphrases named for this layer?
     func hasPassphrases(for layer: Int?) -> Bool {
         !options.sources.isEmpty || options.pinned.contains { $0.layer == layer }

@@ -26,9 +26,11 @@ import Testing
     ) throws(FormatError) -> (size: UInt64, path: FilePath) {
         let references = FileReferences(policy, allowed: allowed.map { FilePath($0) })
         let reference = FileReference(bytes: name, shown: String(decoding: name, as: UTF8.self))
-        let (file, path) = try references.open(
-            reference, "backing file", of: FilePath("\(root)/images/top"), excludesWriters: true)
-        return (file.size, path)
+        let hasImages = FileManager.default.fileExists(atPath: "\(root)/images")
+        let (file, place) = try references.open(
+            reference, "backing file", of: ImagePlace(FilePath(hasImages ? "\(root)/images/top" : "\(root)/top")),
+            excludesWriters: true)
+        return (file.size, place.path)
     }
 
     private func open(
@@ -49,10 +51,31 @@ import Testing
 
     @Test func `names within the directory open, through links and detours too`() throws {
         try withPlaces { (root) throws in
-            for name in ["inside", "./inside", "sub/../inside", "in", "file:inside", "sub//..//inside"] {
+            for name in ["inside", "./inside", "sub/../inside", "in", "sub//..//inside"] {
                 #expect(try open(name, of: root).size == 1, "\(name)")
             }
             #expect(try open("sub/../inside", of: root).path == FilePath("\(root)/images/sub/../inside"))
+        }
+    }
+
+    @Test func `what a found file names is looked for from the directory that it was found in, whatever is there now`()
+        throws
+    {
+        try withPlaces { (root) throws in
+            let files = FileManager.default
+            try Data([3, 3, 3]).write(to: URL(fileURLWithPath: "\(root)/images/sub/mid"))
+            try Data([4, 4, 4, 4]).write(to: URL(fileURLWithPath: "\(root)/images/sub/base"))
+            let references = FileReferences(.sameDirectory)
+            func reference(_ name: String) -> FileReference { FileReference(bytes: Array(name.utf8), shown: name) }
+            let top = try ImagePlace(FilePath("\(root)/images/top"))
+            let middle = try references.open(reference("sub/mid"), "backing file", of: top, excludesWriters: true).place
+            // A link out of the image's directory takes the place of the one that was looked into.
+            try files.createDirectory(atPath: "\(root)/elsewhere", withIntermediateDirectories: true)
+            try Data([5]).write(to: URL(fileURLWithPath: "\(root)/elsewhere/base"))
+            try files.moveItem(atPath: "\(root)/images/sub", toPath: "\(root)/images/moved")
+            try files.createSymbolicLink(atPath: "\(root)/images/sub", withDestinationPath: "../elsewhere")
+            let base = try references.open(reference("base"), "backing file", of: middle, excludesWriters: true)
+            #expect(base.file.size == 4)
         }
     }
 
@@ -123,9 +146,9 @@ import Testing
     @Test func `a name that cannot be shown is refused, and one with quotes stays between them`() throws {
         let hidden = FileReference(bytes: Array("a\u{1B}b".utf8), shown: "a?b")
         #expect {
-            try FileReferences(.allow).open(hidden, "backing file", of: "/tmp/x", excludesWriters: true)
+            try FileReferences(.allow).open(hidden, "backing file", of: ImagePlace("/tmp/x"), excludesWriters: true)
         } throws: { "\($0)".contains("cannot be shown") }
-        refuses(.unsupported, #"--allow-reference '/tmp/images/a'\''; b'"#) { () throws(FormatError) in
+        refuses(.unsupported, #"--allow-reference '/tmp/a'\''; b'"#) { () throws(FormatError) in
             try open("a'; b", .deny, of: "/tmp")
         }
     }

@@ -27,9 +27,10 @@ struct AuditChainTests {
             ["serve", top, "--audit", "--passphrase-file", secret, "--socket", directory.file("s")], in: directory
         ) { _ in }
         #expect(served.errors.contains("layer"), "\(served.errors)")
-        // Without permission to look, the image is examined alone.
-        let alone = try await Program.run(["audit", top, "--references", "deny"])
-        #expect(alone.code == 0 && alone.errors.contains("--references deny"), "\(alone.errors)")
+        // Without permission to look, nobody can say that all is well.
+        let alone = try await Program.run(["audit", top, "--references", "deny", "--json"])
+        #expect(alone.code == 65 && alone.errors.contains("--references deny"), "\(alone.errors)")
+        #expect(alone.output.contains("\"verdict\" : \"incomplete\""))
     }
 
     @Test("serve --audit refuses an image that is damaged, in any layer", arguments: ["top.qcow2", "base.qcow2"])
@@ -50,5 +51,24 @@ struct AuditChainTests {
         let serve = ["serve", directory.file("top.qcow2"), "--socket", directory.file("s")]
         try await Program.expectRefusal(serve + ["--audit"], status: 65, saying: victim, "is damaged")
         try await ServerUnderTest.run(serve, in: directory) { _ in }
+    }
+
+    @Test("A chain that leads back to itself, or to a damaged image, is damage")
+    func broken() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        try await Tool.shell(
+            """
+            cd \(directory.path)
+            qemu-img create -q -f qcow2 a.qcow2 1M
+            qemu-img create -q -f qcow2 -b a.qcow2 -F qcow2 b.qcow2
+            qemu-img create -q -f qcow2 -b b.qcow2 -F qcow2 c.qcow2
+            qemu-img rebase -u -f qcow2 -b b.qcow2 -F qcow2 a.qcow2
+            """)
+        let loop = try await Program.run(["audit", directory.file("b.qcow2")])
+        #expect(loop.code == 65 && loop.errors.contains("above itself in the chain"), "\(loop.errors)")
+        try Qcow2Editor(path: directory.file("a.qcow2")).set(UInt32(65535), at: 20)
+        let below = try await Program.run(["audit", directory.file("c.qcow2")])
+        #expect(below.code == 65 && below.errors.contains("cluster_bits"), "\(below.errors)")
     }
 }

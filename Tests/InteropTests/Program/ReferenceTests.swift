@@ -53,6 +53,7 @@ struct ReferenceTests {
             Name("json:{\"driver\":\"file\",\"filename\":\"/etc/hostname\"}", 65, "JSON"), Name("json:", 65, "JSON"),
             Name("nbd:localhost:10809", 65, "protocol"), Name("nbd+unix:///?socket=/run/x", 65, "protocol"),
             Name("http://127.0.0.1:9/x", 65, "protocol"), Name("file:///etc/hostname", 65, "protocol"),
+            Name("file:base", 65, "relative to the directory in which QEMU runs"),
             Name("fat:rw:/tmp", 65, "protocol"), Name("fd:0", 65, "protocol"), Name("a:base", 65, "protocol"),
             Name(":base", 65, "protocol"), Name("file:", 65, "no usable name"),
             Name(Array("base\0.raw".utf8), 65, "NUL"), Name([0], 65, "NUL"),
@@ -106,7 +107,7 @@ struct ReferenceTests {
         "Names within the directory are opened, through links and detours too",
         arguments: [
             "base", "./base", "sub/base", "sub/../base", "link-inside", "link-sub/base", "sub/link-up-inside/base",
-            "file:base", "file:./sub/base", "./with:colon", "gr\u{F6}\u{DF}e \u{2603}", "-f", "quote'",
+            "./with:colon", "gr\u{F6}\u{DF}e \u{2603}", "-f", "quote'",
         ])
     func harmless(_ name: String) async throws {
         try await withPlaces { directory, place in
