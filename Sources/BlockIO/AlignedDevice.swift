@@ -12,6 +12,11 @@ public final class AlignedDevice: BlockDevice {
     /// Any offset and length is accepted.
     public let alignment = 1
 
+    /// `device` itself when it takes any request, else a device over it that does.
+    public static func lifting(_ device: any BlockDevice) -> any BlockDevice {
+        device.alignment > 1 ? AlignedDevice(device) : device
+    }
+
     /// Lifts the restriction of `below`.
     public init(_ below: any BlockDevice) {
         self.below = below

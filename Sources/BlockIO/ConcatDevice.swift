@@ -20,7 +20,7 @@ public final class ConcatDevice: BlockDevice {
         var end: UInt64 = 0
         for device in devices where device.size > 0 {
             guard let range = ByteRange(offset: end, length: device.size) else { return nil }
-            parts.append(Part(start: end, device: device.alignment > 1 ? AlignedDevice(device) : device))
+            parts.append(Part(start: end, device: AlignedDevice.lifting(device)))
             end = range.end
         }
         self.parts = parts

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import BlockIO
 import Synchronization
 
 /// The memory for slices of tables and for unpacked clusters of all images that share it: however many layers and
@@ -30,17 +31,43 @@ public final class ImageCache: Sendable {
         }
     }
 
-    /// Entries of a table, if they are known.
-    func slice(_ key: Key) -> [UInt64]? { slices.withLock { $0.value(for: key, cost: key.count * 8) } }
+    /// The entries of a table that a key stands for; read from `file` when they are not known.
+    func entries(_ key: Key, of file: any BlockDevice, _ mode: ReadMode) throws(BlockError) -> [UInt64] {
+        let cost = key.count * 8
+        if let entries = slices.withLock({ $0.value(for: key, cost: cost) }) { return entries }
+        let entries = try file.readEntries(count: key.count, at: key.offset, mode)
+        slices.withLock { $0.insert(entries, for: key, cost: cost) }
+        return entries
+    }
 
-    /// Keeps entries of a table; `key.count` is their number.
-    func insert(slice: [UInt64], _ key: Key) { slices.withLock { $0.insert(slice, for: key, cost: key.count * 8) } }
+    /// Fills `part` with the bytes from `start` on of a cluster of `size` bytes that is compressed; `key.count` is its
+    /// length in the file.
+    ///
+    /// - Parameter unpack: fills a whole cluster; called when it is not known and the caller may wait.
+    func read(
+        _ part: inout MutableRawSpan, from start: Int, ofCluster key: Key, size: Int, _ mode: ReadMode,
+        unpack: (inout MutableRawSpan) throws(BlockError) -> Void
+    ) throws(BlockError) {
+        let wanted = start..<(start + part.byteCount)
+        if let bytes = clusters.withLock({ $0.value(for: key, cost: size) }) {
+            bytes.withBytes { part.copy(from: $0.extracting(wanted)) }
+            return
+        }
+        // Unpacking takes long enough to be worth another core.
+        guard mode == .mayBlock else { throw .wouldBlock }
+        if part.byteCount == size { return try unpack(&part) }
+        var bytes = [UInt8](repeating: 0, count: size)
+        try bytes.withMutableBytes { (bytes) throws(BlockError) in try unpack(&bytes) }
+        clusters.withLock { $0.insert(bytes, for: key, cost: size) }
+        bytes.withBytes { part.copy(from: $0.extracting(wanted)) }
+    }
+}
 
-    /// A cluster of `size` bytes that was compressed, if it is known.
-    func cluster(_ key: Key, size: Int) -> [UInt8]? { clusters.withLock { $0.value(for: key, cost: size) } }
-
-    /// Keeps an unpacked cluster; `key.count` is its length in the file.
-    func insert(cluster: [UInt8], _ key: Key) {
-        clusters.withLock { $0.insert(cluster, for: key, cost: cluster.count) }
+extension BlockDevice {
+    /// Reads `count` entries of a table of qcow or qcow2: big-endian, 64 bits each.
+    func readEntries(count: Int, at offset: UInt64, _ mode: ReadMode) throws(BlockError) -> [UInt64] {
+        try read(count: count * 8, at: offset, mode).withBytes { bytes in
+            (0..<count).map { bytes.bigEndianWord(at: $0 * 8) }
+        }
     }
 }

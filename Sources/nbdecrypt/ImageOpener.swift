@@ -101,10 +101,10 @@ struct ImageOpener {
         }
         let (cipher, encryption) = try cipher(link, header)
         func image(_ mapping: Qcow2Mapping) -> any BlockDevice {
-            let image = Qcow2Image(
-                file: link.file, header: header, mapping: mapping, cipher: cipher, dataFile: link.dataFile,
-                backing: below.first?.disk, cache: cache)
-            return image.alignment > 1 ? AlignedDevice(image) : image
+            AlignedDevice.lifting(
+                Qcow2Image(
+                    file: link.file, header: header, mapping: mapping, cipher: cipher, dataFile: link.dataFile,
+                    backing: below.first?.disk, cache: cache))
         }
         // Only of the image that the caller named: the others are there for its sake.
         let snapshots = link.number == 0 && options.wantsSnapshots ? try Qcow2Snapshot.all(of: link.file, header) : []
@@ -145,7 +145,7 @@ struct ImageOpener {
             file: link.file, header: header, cipher: cipher, backing: below.first?.disk, cache: cache)
         return ImageLayer(
             path: link.path.string, format: .qcow, encryption: cipher == nil ? nil : "AES-128",
-            disk: image.alignment > 1 ? AlignedDevice(image) : image, below: below, snapshots: [])
+            disk: AlignedDevice.lifting(image), below: below, snapshots: [])
     }
 
     private func allowingDamage(_ link: ImageChain.Link, _ check: () throws(FormatError) -> Void) throws(FormatError) {

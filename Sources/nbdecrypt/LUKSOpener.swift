@@ -47,7 +47,7 @@ struct LUKSOpener {
                 advice:
                     "a file with a header alone is a backup of the header: give the data as IMAGE and it as --header")
         }
-        return (disk.alignment > 1 ? AlignedDevice(disk) : disk, Self.describe(volume))
+        return (AlignedDevice.lifting(disk), Self.describe(volume))
     }
 
     /// The cipher of a qcow2 image whose LUKS header lies in `window`.
@@ -90,14 +90,16 @@ struct LUKSOpener {
             guard volume.segments.contains(where: \.needsKey) else { return [] }
             let volumeKeys = try ring.volumeKeys()
             try unlock.prepare(volumeKeyIsGiven: !volumeKeys.isEmpty)
-            let isSettled =
-                try !volumeKeys.isEmpty && (unlock.isSettled(by: volumeKeys) || !ring.hasPassphrases(for: layer))
+            let known = try unlock.proved(by: volumeKeys)
+            let isSettled = known.count == unlock.neededDigestNumbers.count
+            guard isSettled || volumeKeys.isEmpty || ring.hasPassphrases(for: layer) else {
+                throw unlock.failure(of: volumeKeys, proving: known)
+            }
             let opened =
                 isSettled
-                ? try unlock.open(with: [], volumeKeys: volumeKeys)
+                ? known
                 : try ring.open(name, layer: layer) { secrets in
-                    do { return try unlock.open(with: secrets, volumeKeys: volumeKeys) } catch let error as UnlockError
-                    {
+                    do { return try unlock.open(with: secrets, besides: known) } catch let error as UnlockError {
                         throw Failure(error, image: name)
                     }
                 }

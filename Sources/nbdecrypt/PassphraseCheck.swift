@@ -35,7 +35,7 @@ struct PassphraseCheck: Encodable {
         let volumeKeys = try ring.volumeKeys()
         do { try unlock.prepare(volumeKeyIsGiven: !volumeKeys.isEmpty) } catch { throw Failure(error, image: path) }
         for key in volumeKeys {
-            let digests = (try? unlock.digests(provedBy: key)) ?? []
+            let digests = ((try? unlock.proved(by: [key])) ?? []).map(\.digest.number)
             proved.formUnion(digests)
             outcomes.append(Outcome(source: key.name, fits: !digests.isEmpty))
         }

@@ -20,10 +20,12 @@ final class SecretRing {
     private let termination: Termination
     private let log: Logger
     /// Read when first needed: an image that cannot be opened at all is told before.
-    private lazy var named = Result { try read(options.sources) }
-    private lazy var givenVolumeKeys = Result { try read(options.volumeKeyFile.map(SecretSource.volumeKeyFile)) }
+    private lazy var named = Result { try options.sources.map { try $0.read() } }
+    private lazy var givenVolumeKeys = Result {
+        try options.volumeKeyFile.map { try SecretSource.volumeKeyFile($0).read() }
+    }
     private lazy var pinned = Result {
-        try options.pinned.map { pin in Pinned(layer: pin.layer, secret: try read([pin.source])[0]) }
+        try options.pinned.map { pin in Pinned(layer: pin.layer, secret: try pin.source.read()) }
     }
     private var isUsed = false
     private var typed: [LUKSUnlock.NamedSecret] = []
@@ -36,8 +38,9 @@ final class SecretRing {
 
     /// The sources named on the command line, for a warning that they are not used; nil when there are none.
     var names: String? {
+        let keys = [options.rawKeyFile].compactMap { $0.map(SecretSource.rawKeyFile) }
         let sources =
-            options.sources + options.pinned.map(\.source) + options.rawKeyFile.map { [.rawKeyFile($0)] }.orNone
+            options.sources + options.pinned.map(\.source) + keys
             + options.volumeKeyFile.map(SecretSource.volumeKeyFile)
         return sources.isEmpty ? nil : sources.map(\.name).joined(separator: ", ")
     }
@@ -46,7 +49,7 @@ final class SecretRing {
     /// - Throws: ``Failure``.
     func rawKey() throws -> LUKSUnlock.NamedSecret? {
         isUsed = true
-        return try options.rawKeyFile.map { try read([.rawKeyFile($0)])[0] }
+        return try options.rawKeyFile.map { try SecretSource.rawKeyFile($0).read() }
     }
 
     /// The volume keys of LUKS containers that were given.
@@ -57,16 +60,12 @@ final class SecretRing {
         return keys
     }
 
-    private func read(_ sources: [SecretSource]) throws -> [LUKSUnlock.NamedSecret] {
-        try sources.map { try $0.read() }
-    }
-
     /// Does this layer have secrets of its own?
-    func isPinned(_ layer: Int) -> Bool { options.pinned.contains { $0.layer == layer } }
+    func isPinned(_ layer: Int?) -> Bool { options.pinned.contains { $0.layer == layer } }
 
     /// Were passphrases named for this layer?
     func hasPassphrases(for layer: Int?) -> Bool {
-        !options.sources.isEmpty || options.pinned.contains { $0.layer == layer }
+        !options.sources.isEmpty || isPinned(layer)
     }
 
     /// Gives `attempt` the secrets; asks a person, three times, when none were named.
@@ -78,11 +77,8 @@ final class SecretRing {
         _ what: String, layer: Int?, _ attempt: ([LUKSUnlock.NamedSecret]) throws -> Result
     ) throws -> Result {
         let pinned = try self.pinned.get().filter { $0.layer == layer }.map(\.secret)
-        guard pinned.isEmpty else {
-            isUsed = true
-            return try attempt(pinned)
-        }
         isUsed = true
+        guard pinned.isEmpty else { return try attempt(pinned) }
         let secrets = try named.get()
         guard secrets.isEmpty else { return try attempt(secrets) }
         // Another layer may have the passphrase of this one.
@@ -139,8 +135,4 @@ final class SecretRing {
 
     /// False once something secret could not be locked.
     static var areSecretsLocked: Bool { SecureHeap.isLocked && Secret.allAreLocked }
-}
-
-extension [SecretSource]? {
-    fileprivate var orNone: [SecretSource] { self ?? [] }
 }

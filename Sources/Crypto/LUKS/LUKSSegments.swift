@@ -54,7 +54,7 @@ public struct LUKSSegments {
                 allowed: "a place within the \(data.size) bytes of the data",
                 advice: "the image is not complete, or it is a backup of the header: compare it with the original")
         }
-        let below = data.alignment > 1 ? AlignedDevice(data) : data
+        let below = AlignedDevice.lifting(data)
         switch segment.kind {
         case .linear:
             guard let whole = ByteRange(offset: range.offset, length: range.length / 512 * 512) else { return below }

@@ -90,23 +90,36 @@ public struct LUKSUnlock {
         }
     }
 
+    /// The keys of the data that volume keys are, proved without a keyslot: one for each digest that one of them fits.
+    /// - Throws: ``UnlockError`` when a digest costs more than is allowed.
+    public func proved(by volumeKeys: [NamedSecret]) throws(UnlockError) -> [Opened] {
+        var opened: [Opened] = []
+        for digest in neededDigests {
+            for key in volumeKeys {
+                try digest.derivation.check(options.limits)
+                willDerive("digest \(digest.number) (\(digest.derivation.description))")
+                guard try proves(digest, key.secret) else { continue }
+                opened.append(Opened(digest: digest, key: key.secret, keyslot: nil, source: key.name))
+                break
+            }
+        }
+        return opened
+    }
+
     /// Tries every secret on every keyslot that can hold a key of the data, the cheapest first, until all encrypted
-    /// segments have their key. Volume keys are proved without a keyslot.
+    /// segments have their key.
     ///
-    /// - Parameters:
-    ///   - secrets: gives what is to be tried on keyslots; asked only when a volume key does not settle it.
-    ///   - volumeKeys: known keys.
+    /// - Parameter known: keys that are known already.
     /// - Returns: a key for each digest that a segment needs.
     /// - Throws: ``UnlockError`` when a key is not found.
-    public func open(with secrets: [NamedSecret], volumeKeys: [NamedSecret] = []) throws(UnlockError) -> [Opened] {
+    public func open(with secrets: [NamedSecret], besides known: [Opened] = []) throws(UnlockError) -> [Opened] {
         try checkNullCipher()
         var opened: [Opened] = []
         for digest in neededDigests {
-            if let found = try proved(digest, by: volumeKeys) {
+            if let found = known.first(where: { $0.digest.number == digest.number }) {
                 opened.append(found)
                 continue
             }
-            guard !secrets.isEmpty || volumeKeys.isEmpty else { throw Self.noVolumeKey(volumeKeys, digest) }
             let keyslots = try keyslots(of: digest)
             var trial = Trial()
             let found = trial.first(keyslots, secrets) { keyslot, secret in attempt(keyslot, digest, secret) }
@@ -116,34 +129,12 @@ public struct LUKSUnlock {
         return opened
     }
 
-    /// Do these volume keys suffice, so that no passphrase is needed?
-    public func isSettled(by volumeKeys: [NamedSecret]) throws(UnlockError) -> Bool {
-        for digest in neededDigests where try proved(digest, by: volumeKeys) == nil { return false }
-        return true
-    }
-
-    /// Numbers of the needed digests that a volume key proves.
-    public func digests(provedBy volumeKey: NamedSecret) throws(UnlockError) -> [Int] {
-        var numbers: [Int] = []
-        for digest in neededDigests where try proved(digest, by: [volumeKey]) != nil { numbers.append(digest.number) }
-        return numbers
-    }
-
-    private func proved(_ digest: LUKSDigest, by volumeKeys: [NamedSecret]) throws(UnlockError) -> Opened? {
-        for key in volumeKeys {
-            try digest.derivation.check(options.limits)
-            willDerive("digest \(digest.number) (\(digest.derivation.description))")
-            if try proves(digest, key.secret) {
-                return Opened(digest: digest, key: key.secret, keyslot: nil, source: key.name)
-            }
-        }
-        return nil
-    }
-
-    private static func noVolumeKey(_ keys: [NamedSecret], _ digest: LUKSDigest) -> UnlockError {
-        let holders = keys.map { "\($0.name) (\($0.secret.count) bytes)" }.joined(separator: ", ")
+    /// Says which digest none of the volume keys fits; `opened` is what they prove.
+    public func failure(of volumeKeys: [NamedSecret], proving opened: [Opened]) -> UnlockError {
+        let numbers = neededDigestNumbers.subtracting(opened.map(\.digest.number)).sorted()
+        let holders = volumeKeys.map { "\($0.name) (\($0.secret.count) bytes)" }.joined(separator: ", ")
         return .wrongSecret(
-            "\(holders) is not the volume key: digest \(digest.number) does not fit; get the key with "
+            "\(holders) is not the volume key: digest \(numbers.first ?? 0) does not fit; get the key with "
                 + "cryptsetup luksDump --dump-volume-key")
     }
 

@@ -83,7 +83,7 @@ public struct QcowCensus: Equatable, Sendable {
         for start in stride(from: 0, to: header.l1EntryCount, by: pieceEntries) {
             let count = min(pieceEntries, header.l1EntryCount - start)
             let place = header.l1TableOffset + UInt64(start) * 8
-            let entries = try QcowTables.read(file, at: place, count: count, .mayBlock)
+            let entries = try file.readEntries(count: count, at: place, .mayBlock)
             for (index, entry) in entries.enumerated() {
                 guard let table = QcowEntry.l2Table(l1Entry: entry) else { continue }
                 try body(start + index, place + UInt64(index) * 8, table, tables.tableFault(table))
@@ -94,7 +94,7 @@ public struct QcowCensus: Equatable, Sendable {
     private mutating func count(
         _ table: HostOffset, _ file: any BlockDevice, _ header: QcowHeader
     ) throws(BlockError) {
-        let entries = try QcowTables.read(file, at: table.bytes, count: 1 << header.l2Bits, .mayBlock)
+        let entries = try file.readEntries(count: 1 << header.l2Bits, at: table.bytes, .mayBlock)
         for (index, raw) in entries.enumerated() where raw != 0 {
             guard let fault = count(QcowEntry(l2Entry: raw, clusterBits: header.clusterBits), fileSize: file.size)
             else { continue }

@@ -37,7 +37,7 @@ public final class QcowImage: BlockDevice {
         self.cipher = cipher
         self.cache = cache
         self.owner = cache.makeOwner()
-        self.backing = backing.map { $0.alignment > 1 ? AlignedDevice($0) : $0 }
+        self.backing = backing.map(AlignedDevice.lifting)
         self.size = header.virtualSize
         self.alignment = cipher?.sectorSize ?? 1
         self.clusterSize = header.clusterSize
@@ -184,21 +184,10 @@ public final class QcowImage: BlockDevice {
     private func readCompressed(
         _ part: inout MutableRawSpan, _ guest: GuestOffset, _ cluster: QcowEntry.CompressedCluster, _ mode: ReadMode
     ) throws(BlockError) {
-        let clusterSize = Int(clusterSize)
-        let inCluster = Int(guest.bytes % self.clusterSize)
-        let wanted = inCluster..<(inCluster + part.byteCount)
         let key = ImageCache.Key(owner: owner, offset: cluster.offset.bytes, count: cluster.length)
-        if let bytes = cache.cluster(key, size: clusterSize) {
-            bytes.withBytes { part.copy(from: $0.extracting(wanted)) }
-            return
-        }
-        // Unpacking takes long enough to be worth another core.
-        guard mode == .mayBlock else { throw .wouldBlock }
-        if part.byteCount == clusterSize { return try unpack(cluster, into: &part, guest) }
-        var bytes = [UInt8](repeating: 0, count: clusterSize)
-        try bytes.withMutableBytes { (bytes) throws(BlockError) in try unpack(cluster, into: &bytes, guest) }
-        cache.insert(cluster: bytes, key)
-        bytes.withBytes { part.copy(from: $0.extracting(wanted)) }
+        try cache.read(
+            &part, from: Int(guest.bytes % clusterSize), ofCluster: key, size: Int(clusterSize), mode
+        ) { (output) throws(BlockError) in try unpack(cluster, into: &output, guest) }
     }
 
     private func unpack(

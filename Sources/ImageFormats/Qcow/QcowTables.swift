@@ -73,19 +73,6 @@ final class QcowTables: Sendable {
     }
 
     private func slice(at offset: UInt64, count: Int, _ mode: ReadMode) throws(BlockError) -> Slice {
-        let key = ImageCache.Key(owner: owner, offset: offset, count: count)
-        if let slice = cache.slice(key) { return slice }
-        let slice = try Self.read(file, at: offset, count: count, mode)
-        cache.insert(slice: slice, key)
-        return slice
-    }
-
-    /// Reads `count` entries of any table, past the cache.
-    static func read(
-        _ file: any BlockDevice, at offset: UInt64, count: Int, _ mode: ReadMode
-    ) throws(BlockError) -> [UInt64] {
-        try file.read(count: count * 8, at: offset, mode).withBytes { bytes in
-            (0..<count).map { bytes.bigEndianWord(at: $0 * 8) }
-        }
+        try cache.entries(ImageCache.Key(owner: owner, offset: offset, count: count), of: file, mode)
     }
 }

@@ -82,7 +82,7 @@ public struct Qcow2Census: Equatable, Sendable {
         for start in stride(from: 0, to: header.l1EntryCount, by: pieceEntries) {
             let count = min(pieceEntries, header.l1EntryCount - start)
             let place = header.l1TableOffset + UInt64(start) * 8
-            let entries = try Qcow2Tables.read(file, at: place, count: count, .mayBlock)
+            let entries = try file.readEntries(count: count, at: place, .mayBlock)
             for (index, entry) in entries.enumerated() {
                 guard let table = Qcow2Entry.l2Table(l1Entry: entry) else { continue }
                 try body(start + index, place + UInt64(index) * 8, table, tables.tableFault(table))
@@ -98,7 +98,7 @@ public struct Qcow2Census: Equatable, Sendable {
         for start in stride(from: 0, to: wordCount, by: Self.pieceEntries) {
             let place = table.bytes + UInt64(start) * 8
             let pieceCount = min(Self.pieceEntries, wordCount - start)
-            let words = try Qcow2Tables.read(file, at: place, count: pieceCount, .mayBlock)
+            let words = try file.readEntries(count: pieceCount, at: place, .mayBlock)
             for index in stride(from: 0, to: words.count, by: entryWords) {
                 let bitmap = mapping.hasSubclusters ? words[index + 1] : 0
                 guard words[index] | bitmap != 0 else { continue }

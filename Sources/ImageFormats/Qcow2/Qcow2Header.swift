@@ -201,12 +201,11 @@ public struct Qcow2Header: Equatable, Sendable {
                 "qcow2 header: l1_size", at: 36, found: "\(entryCount) entries",
                 allowed: "at most \(maximumL1EntryCount)")
         }
-        let coverageBits = UInt64(coverageBits)
-        let needed = (size >> coverageBits) + (size & ((1 << coverageBits) - 1) == 0 ? 0 : 1)
+        let needed = Qcow2Mapping.l1EntriesNeeded(for: size, coverageBits: coverageBits)
         guard needed <= maximumL1EntryCount else {
             throw .damaged(
                 "qcow2 header: size", at: 24, found: "\(size) bytes",
-                allowed: "at most \(UInt64(maximumL1EntryCount) << coverageBits) with this cluster size")
+                allowed: "at most \(UInt64(maximumL1EntryCount) << UInt64(coverageBits)) with this cluster size")
         }
         guard entryCount >= needed else {
             throw .damaged(

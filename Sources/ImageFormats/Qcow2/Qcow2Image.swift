@@ -39,7 +39,7 @@ public final class Qcow2Image: BlockDevice {
         precondition((cipher != nil) == (header.encryption != .none))
         self.file = file
         self.dataFile = dataFile ?? file
-        self.backing = backing.map { $0.alignment > 1 ? AlignedDevice($0) : $0 }
+        self.backing = backing.map(AlignedDevice.lifting)
         self.mapping = mapping ?? header.mapping
         self.cipher = cipher
         self.numbersByHost = header.encryption == .luks
@@ -207,20 +207,10 @@ public final class Qcow2Image: BlockDevice {
     private func readCompressed(
         _ part: inout MutableRawSpan, _ guest: GuestOffset, _ cluster: Qcow2Entry.CompressedCluster, _ mode: ReadMode
     ) throws(BlockError) {
-        let clusterSize = Int(mapping.clusterSize)
-        let inCluster = Int(guest.bytes % mapping.clusterSize)
         let key = ImageCache.Key(owner: owner, offset: cluster.offset.bytes, count: cluster.length)
-        if let bytes = cache.cluster(key, size: clusterSize) {
-            bytes.withBytes { part.copy(from: $0.extracting(inCluster..<(inCluster + part.byteCount))) }
-            return
-        }
-        // Unpacking takes long enough to be worth another core.
-        guard mode == .mayBlock else { throw .wouldBlock }
-        if part.byteCount == clusterSize { return try unpack(cluster, into: &part, guest) }
-        var bytes = [UInt8](repeating: 0, count: clusterSize)
-        try bytes.withMutableBytes { (bytes) throws(BlockError) in try unpack(cluster, into: &bytes, guest) }
-        cache.insert(cluster: bytes, key)
-        bytes.withBytes { part.copy(from: $0.extracting(inCluster..<(inCluster + part.byteCount))) }
+        try cache.read(
+            &part, from: Int(guest.bytes % mapping.clusterSize), ofCluster: key, size: Int(mapping.clusterSize), mode
+        ) { (output) throws(BlockError) in try unpack(cluster, into: &output, guest) }
     }
 
     private func unpack(

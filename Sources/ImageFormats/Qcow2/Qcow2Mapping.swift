@@ -32,7 +32,11 @@ public struct Qcow2Mapping: Equatable, Sendable {
 
     /// How many L1 entries a disk of `size` bytes needs.
     func l1EntriesNeeded(for size: UInt64) -> UInt64 {
-        let coverageBits = UInt64(clusterBits + l2Bits)
-        return (size >> coverageBits) + (size & ((1 << coverageBits) - 1) == 0 ? 0 : 1)
+        Self.l1EntriesNeeded(for: size, coverageBits: clusterBits + l2Bits)
+    }
+
+    /// The same, where an L1 entry covers 2^`coverageBits` bytes.
+    static func l1EntriesNeeded(for size: UInt64, coverageBits: Int) -> UInt64 {
+        (size >> UInt64(coverageBits)) + (size & ((1 << UInt64(coverageBits)) - 1) == 0 ? 0 : 1)
     }
 }

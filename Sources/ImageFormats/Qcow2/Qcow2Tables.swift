@@ -32,8 +32,6 @@ final class Qcow2Tables: Sendable {
         let first: Int
         /// How many entries are known: to the end of the slice, or of the missing tables.
         let count: Int
-        /// Where in the file the first entry is, for messages.
-        let place: UInt64
     }
 
     /// The L2 entries that start with that of `guest`, which lies within the disk.
@@ -44,7 +42,7 @@ final class Qcow2Tables: Sendable {
         let l1 = try l1Entries(from: l1Index, mode)
         guard let table = l1.first.flatMap(Qcow2Entry.l2Table) else {
             let missing = l1.prefix { Qcow2Entry.l2Table(l1Entry: $0) == nil }.count
-            return Entries(slice: nil, first: 0, count: missing << mapping.l2Bits - l2Index, place: 0)
+            return Entries(slice: nil, first: 0, count: missing << mapping.l2Bits - l2Index)
         }
         if let fault = tableFault(table) {
             throw .damaged("qcow2: guest offset \(guest.bytes): L1 entry \(l1Index) points to an L2 table \(fault)")
@@ -53,9 +51,7 @@ final class Qcow2Tables: Sendable {
         let first = l2Index % perSlice
         let place = table.bytes + UInt64(l2Index - first) << UInt64(3 + mapping.entryWordBits)
         let slice = try slice(at: place, count: sliceBytes / 8, mode)
-        return Entries(
-            slice: slice, first: first << mapping.entryWordBits, count: perSlice - first,
-            place: place + UInt64(first) << UInt64(3 + mapping.entryWordBits))
+        return Entries(slice: slice, first: first << mapping.entryWordBits, count: perSlice - first)
     }
 
     /// The L1 entries from this index to the end of their slice.
@@ -78,19 +74,6 @@ final class Qcow2Tables: Sendable {
     }
 
     private func slice(at offset: UInt64, count: Int, _ mode: ReadMode) throws(BlockError) -> Slice {
-        let key = ImageCache.Key(owner: owner, offset: offset, count: count)
-        if let slice = cache.slice(key) { return slice }
-        let slice = try Self.read(file, at: offset, count: count, mode)
-        cache.insert(slice: slice, key)
-        return slice
-    }
-
-    /// Reads `count` entries of any table, past the cache.
-    static func read(
-        _ file: any BlockDevice, at offset: UInt64, count: Int, _ mode: ReadMode
-    ) throws(BlockError) -> [UInt64] {
-        try file.read(count: count * 8, at: offset, mode).withBytes { bytes in
-            (0..<count).map { bytes.bigEndianWord(at: $0 * 8) }
-        }
+        try cache.entries(ImageCache.Key(owner: owner, offset: offset, count: count), of: file, mode)
     }
 }
