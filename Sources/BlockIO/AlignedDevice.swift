@@ -53,4 +53,11 @@ public final class AlignedDevice: BlockDevice {
     public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
         try below.extent(at: offset, limit: limit)
     }
+
+    /// Of the device below, in whole units.
+    public func prefetch(_ range: ByteRange) {
+        let start = range.offset / unit * unit
+        let end = min(size, range.end + (unit - range.end % unit) % unit)
+        if let whole = ByteRange(offset: start, length: end - start) { below.prefetch(whole) }
+    }
 }

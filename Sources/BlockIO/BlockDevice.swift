@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Bytes that can be read at any offset: a file, an image in a file, the decrypted view of an image.
+/// Bytes that can be read, and perhaps written, at any offset: a file, an image in a file, the decrypted view of an image.
 ///
 /// Layers are devices over devices. A layer answers for its own bytes only; it never looks past the device below it.
 /// Calls may block, and any number of them may run at the same time on any threads.
@@ -8,7 +8,10 @@ public protocol BlockDevice: AnyObject, Sendable {
     /// The length in bytes; constant for the life of the device.
     var size: UInt64 { get }
 
-    /// Offsets and lengths of `read` must be multiples of this many bytes; 1 when any request is accepted.
+    /// Can the bytes be changed? Otherwise `write`, `zero` and `discard` throw ``BlockError/Code/readOnly``.
+    var isWritable: Bool { get }
+
+    /// Offsets and lengths of requests must be multiples of this many bytes; 1 when any request is accepted.
     /// A power of two. ``AlignedDevice`` lifts the restriction.
     var alignment: Int { get }
 
@@ -28,6 +31,41 @@ public protocol BlockDevice: AnyObject, Sendable {
     ///   - limit: the answer covers at most this many bytes; more than 0.
     /// - Returns: an extent that starts at `offset` and is not empty. The next one may be of the same kind.
     func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent
+
+    /// Starts to bring bytes into memory that will be read soon; a hint, which may do nothing.
+    ///
+    /// - Parameter range: within `size`.
+    func prefetch(_ range: ByteRange)
+
+    /// Replaces the bytes at `offset`. After an error, any part of them may have been written.
+    ///
+    /// The bounds are those of `read`.
+    func write(_ bytes: RawSpan, at offset: UInt64) throws(BlockError)
+
+    /// Makes all bytes of a range read as zeros.
+    /// - Throws: ``BlockError``; with ``ZeroOptions/fastOnly``, ``BlockError/Code/notSupported`` when nothing is faster
+    ///   than a write.
+    func zero(_ range: ByteRange, _ options: ZeroOptions) throws(BlockError)
+
+    /// Gives up the contents of a range, as far as that is possible: nobody knows what it reads as later.
+    func discard(_ range: ByteRange) throws(BlockError)
+
+    /// Makes all that has been written survive a power failure, before it returns.
+    func flush() throws(BlockError)
+}
+
+/// How bytes may be made zero.
+public struct ZeroOptions: OptionSet, Sendable {
+    /// The bits.
+    public let rawValue: Int
+
+    /// As `OptionSet` wants it.
+    public init(rawValue: Int) { self.rawValue = rawValue }
+
+    /// The space may be given back: a later write may find none.
+    public static let mayDiscard = ZeroOptions(rawValue: 1)
+    /// Fail rather than write zeros one by one.
+    public static let fastOnly = ZeroOptions(rawValue: 2)
 }
 
 /// May a read wait?
@@ -39,12 +77,39 @@ public enum ReadMode: Sendable {
 }
 
 extension BlockDevice {
+    /// What a layer is that does not write.
+    public var isWritable: Bool { false }
+
+    /// Refuses.
+    public func write(_ bytes: RawSpan, at offset: UInt64) throws(BlockError) { throw .readOnly }
+
+    /// Refuses.
+    public func zero(_ range: ByteRange, _ options: ZeroOptions) throws(BlockError) { throw .readOnly }
+
+    /// Refuses.
+    public func discard(_ range: ByteRange) throws(BlockError) { throw .readOnly }
+
+    /// Nothing has been written.
+    public func flush() throws(BlockError) {}
+
+    /// Prefetches what of `length` bytes at `offset` the device has.
+    public func prefetch(_ offset: UInt64, _ length: UInt64) {
+        guard offset < size, let range = ByteRange(offset: offset, length: min(length, size - offset)) else { return }
+        prefetch(range)
+    }
+
+    /// Throws unless a range lies within the device and is aligned as it wants it.
+    public func checkBounds(_ range: ByteRange, layer: String) throws(BlockError) {
+        guard range.end <= size, (range.offset | range.length) & (UInt64(alignment) - 1) == 0 else {
+            throw .outOfRange("\(layer): \(range.length) bytes at \(range.offset) do not fit a device of \(size) bytes")
+        }
+    }
+
     /// Throws unless `count` bytes at `offset` lie within the device and are aligned as it wants them.
     public func checkBounds(_ count: Int, at offset: UInt64, layer: String) throws(BlockError) {
-        let (end, overflow) = offset.addingReportingOverflow(UInt64(count))
-        let mask = UInt64(alignment) - 1
-        guard !overflow, end <= size, (offset | UInt64(count)) & mask == 0 else {
+        guard let range = ByteRange(offset: offset, length: UInt64(count)) else {
             throw .outOfRange("\(layer): \(count) bytes at \(offset) do not fit a device of \(size) bytes")
         }
+        try checkBounds(range, layer: layer)
     }
 }

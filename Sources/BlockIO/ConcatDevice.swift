@@ -47,6 +47,15 @@ public final class ConcatDevice: BlockDevice {
         }
         let inside = offset - part.start
         let extent = try part.device.extent(at: inside, limit: min(limit, part.device.size - inside))
-        return Extent(offset: offset, length: extent.length, kind: extent.kind)
+        return extent.moved(to: offset)
+    }
+
+    /// Of each part that the range touches.
+    public func prefetch(_ range: ByteRange) {
+        for part in parts where part.start < range.end && part.end > range.offset {
+            let first = max(range.offset, part.start)
+            let inside = ByteRange(offset: first - part.start, length: min(range.end, part.end) - first)
+            if let inside { part.device.prefetch(inside) }
+        }
     }
 }

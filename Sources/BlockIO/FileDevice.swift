@@ -4,9 +4,9 @@ import CLinux
 import Glibc
 public import SystemPackage
 
-/// A regular file or a block device, opened for reading.
+/// A regular file or a block device, opened for reading, or for reading and writing.
 ///
-/// Any number of threads may read at the same time; the file position is never used.
+/// Any number of threads may call it at the same time; the file position is never used.
 public final class FileDevice: BlockDevice {
     /// The length in bytes when the file was opened.
     public let size: UInt64
@@ -14,7 +14,9 @@ public final class FileDevice: BlockDevice {
     public let alignment = 1
     /// Tells whether two names are of one file.
     public let identity: Identity
-    private let descriptor: FileDescriptor
+    /// Was it opened for writing?
+    public let isWritable: Bool
+    let descriptor: FileDescriptor
 
     /// The device and inode of a file.
     public struct Identity: Hashable, Sendable {
@@ -22,31 +24,33 @@ public final class FileDevice: BlockDevice {
         let inode: UInt64
     }
 
-    /// Opens `path` for reading.
+    /// Opens `path`.
     ///
-    /// - Parameter excludesWriters: take QEMU's image locks, so that no QEMU process writes to the image while this
-    ///   device exists; refuse an image that one writes to already.
+    /// - Parameters:
+    ///   - excludesWriters: take QEMU's image locks, so that no QEMU process writes to the image while this device
+    ///     exists; refuse an image that one writes to already.
+    ///   - isWritable: open it for writing as well, and with locks let nobody else use the image.
     /// - Throws: ``FormatError`` with code `unreadable` when it cannot be opened or is not a file or a block device, or
     ///   `inUse`.
-    public convenience init(path: FilePath, excludesWriters: Bool) throws(FormatError) {
+    public convenience init(
+        path: FilePath, excludesWriters: Bool, isWritable: Bool = false
+    ) throws(FormatError) {
         let descriptor: FileDescriptor
         do {
             // Opening a FIFO would wait for a writer without O_NONBLOCK, which means nothing to a file.
-            descriptor = try FileDescriptor.open(path, .readOnly, options: [.nonBlocking, .closeOnExec])
+            descriptor = try FileDescriptor.open(
+                path, isWritable ? .readWrite : .readOnly, options: [.nonBlocking, .closeOnExec])
         } catch {
-            throw Self.cannotOpen(error)
+            throw Self.cannotOpen(error, isWritable)
         }
-        try self.init(descriptor, excludesWriters: excludesWriters)
+        try self.init(descriptor, excludesWriters: excludesWriters, isWritable: isWritable)
     }
 
     /// Takes over an open file, which is closed when this fails.
-    init(_ descriptor: FileDescriptor, excludesWriters: Bool) throws(FormatError) {
+    init(_ descriptor: FileDescriptor, excludesWriters: Bool, isWritable: Bool = false) throws(FormatError) {
+        self.isWritable = isWritable
         do throws(FormatError) {
-            guard !excludesWriters || ImageLock.admitReader(descriptor) else {
-                throw FormatError.inUse(
-                    "another program writes to the image, a running virtual machine perhaps; stop it, "
-                        + "or add --force-share to read an image that changes meanwhile")
-            }
+            if excludesWriters { try Self.lock(descriptor, isWritable: isWritable) }
             (size, identity) = try Self.examine(descriptor)
         } catch {
             try? descriptor.close()
@@ -57,10 +61,24 @@ public final class FileDevice: BlockDevice {
 
     deinit { try? descriptor.close() }
 
-    private static func cannotOpen(_ error: any Error) -> FormatError {
+    private static func lock(_ descriptor: FileDescriptor, isWritable: Bool) throws(FormatError) {
+        if isWritable {
+            guard ImageLock.admitWriter(descriptor) else {
+                throw .inUse("another program uses the image, a running virtual machine perhaps; stop it first")
+            }
+        } else if !ImageLock.admitReader(descriptor) {
+            throw .inUse(
+                "another program writes to the image, a running virtual machine perhaps; stop it, "
+                    + "or add --force-share to read an image that changes meanwhile")
+        }
+    }
+
+    private static func cannotOpen(_ error: any Error, _ isWritable: Bool) -> FormatError {
         let advice =
             switch error as? Errno {
             case .noSuchFileOrDirectory: "; check the name"
+            case .permissionDenied where isWritable: "; run this as a user who may write to it, or without --writable"
+            case .readOnlyFileSystem: "; serve it without --writable"
             case .permissionDenied: "; run this as a user who may read the file"
             default: ""
             }
@@ -127,7 +145,13 @@ public final class FileDevice: BlockDevice {
         }
     }
 
-    /// Holes of the file are unallocated; a file system that knows none has only data.
+    /// Has the system read ahead: posix_fadvise(2) with POSIX_FADV_WILLNEED.
+    public func prefetch(_ range: ByteRange) {
+        guard range.fits(size) else { return }
+        _ = posix_fadvise(descriptor.rawValue, off_t(range.offset), off_t(range.length), POSIX_FADV_WILLNEED)
+    }
+
+    /// Holes of the file are unallocated, though this layer says so; a file system that knows none has only data.
     public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
         try checkBounds(1, at: offset, layer: "file")
         let end = min(size, offset.addingReportingOverflow(limit).overflow ? size : offset + limit)
@@ -135,10 +159,10 @@ public final class FileDevice: BlockDevice {
         if data < 0 {
             // ENXIO: a hole up to the end. Anything else: this file cannot say, so all of it is data.
             let kind: Extent.Kind = Errno(rawValue: errno) == .noSuchAddressOrDevice ? .unallocated : .data
-            return Extent(offset: offset, length: end - offset, kind: kind)
+            return Extent(offset: offset, length: end - offset, kind: kind, depth: 1)
         }
         if UInt64(data) > offset {
-            return Extent(offset: offset, length: min(end, UInt64(data)) - offset, kind: .unallocated)
+            return Extent(offset: offset, length: min(end, UInt64(data)) - offset, kind: .unallocated, depth: 1)
         }
         let hole = linux_seek_hole(descriptor.rawValue, off_t(offset))
         let dataEnd = hole > off_t(offset) ? min(end, UInt64(hole)) : end

@@ -19,12 +19,26 @@ enum ImageLock {
     ///
     /// - Returns: false when somebody writes to the image now. True also where the file system knows no locks.
     static func admitReader(_ descriptor: FileDescriptor) -> Bool {
+        admit(
+            descriptor, taking: [consistentRead, write + denied, resize + denied],
+            unless: [consistentRead + denied, write, resize])
+    }
+
+    /// Declares the only writer, who tolerates readers that tolerate one.
+    ///
+    /// - Returns: false when somebody else writes to the image now, or does not want it to change. True also where the
+    ///   file system knows no locks.
+    static func admitWriter(_ descriptor: FileDescriptor) -> Bool {
+        admit(
+            descriptor, taking: [consistentRead, write, resize, write + denied, resize + denied],
+            unless: [consistentRead + denied, write, write + denied, resize, resize + denied])
+    }
+
+    private static func admit(_ descriptor: FileDescriptor, taking rights: [Int], unless held: [Int]) -> Bool {
         // First take, then look: of two who come at the same time, at least one sees the other.
-        for byte in [consistentRead, write + denied, resize + denied] {
+        for byte in rights {
             guard linux_lock_byte(descriptor.rawValue, byte) == 0 else { return true }
         }
-        return ![consistentRead + denied, write, resize].contains { (byte: Int) in
-            linux_is_byte_locked(descriptor.rawValue, byte) == 1
-        }
+        return !held.contains { linux_is_byte_locked(descriptor.rawValue, $0) == 1 }
     }
 }

@@ -27,6 +27,39 @@ public final class WindowDevice: BlockDevice {
     public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
         guard offset < size, limit > 0 else { throw .outOfRange("window: there is no byte \(offset)") }
         let extent = try below.extent(at: start + offset, limit: min(limit, size - offset))
-        return Extent(offset: offset, length: extent.length, kind: extent.kind)
+        return extent.moved(to: offset)
+    }
+
+    /// As the device below.
+    public var isWritable: Bool { below.isWritable }
+
+    /// Of the device below.
+    public func prefetch(_ range: ByteRange) {
+        if let inside = try? place(range) { below.prefetch(inside) }
+    }
+
+    /// One write to the device below.
+    public func write(_ bytes: RawSpan, at offset: UInt64) throws(BlockError) {
+        try checkBounds(bytes.byteCount, at: offset, layer: "window")
+        try below.write(bytes, at: start + offset)
+    }
+
+    /// Of the device below.
+    public func zero(_ range: ByteRange, _ options: ZeroOptions) throws(BlockError) {
+        try below.zero(place(range), options)
+    }
+
+    /// Of the device below.
+    public func discard(_ range: ByteRange) throws(BlockError) { try below.discard(place(range)) }
+
+    /// All of the device below.
+    public func flush() throws(BlockError) { try below.flush() }
+
+    private func place(_ range: ByteRange) throws(BlockError) -> ByteRange {
+        try checkBounds(range, layer: "window")
+        guard let place = ByteRange(offset: start + range.offset, length: range.length) else {
+            throw .outOfRange("window: there is no byte \(range.end)")
+        }
+        return place
     }
 }

@@ -36,6 +36,14 @@ void linux_wipe(void *start, size_t length) { explicit_bzero(start, length); }
 off_t linux_seek_data(int fd, off_t offset) { return lseek(fd, offset, SEEK_DATA); }
 off_t linux_seek_hole(int fd, off_t offset) { return lseek(fd, offset, SEEK_HOLE); }
 
+int linux_punch_hole(int fd, off_t offset, off_t length) {
+    return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
+}
+
+int linux_zero_range(int fd, off_t offset, off_t length) {
+    return fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, length);
+}
+
 int linux_lock_byte(int fd, off_t offset) {
     struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = offset, .l_len = 1};
     return fcntl(fd, F_OFD_SETLK, &lock);

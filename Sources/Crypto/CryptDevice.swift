@@ -33,6 +33,9 @@ public final class CryptDevice: BlockDevice {
         try cipher.decrypt(&buffer, firstSector: ivTweak + offset / 512)
     }
 
+    /// Of the ciphertext.
+    public func prefetch(_ range: ByteRange) { below.prefetch(range) }
+
     /// All of it is data: a hole in the ciphertext is not a hole in the disk.
     public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
         guard offset < size, limit > 0 else { throw .outOfRange("crypt: there is no byte \(offset)") }

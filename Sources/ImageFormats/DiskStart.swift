@@ -41,4 +41,6 @@ private final class StoredDevice: BlockDevice {
         try checkBounds(1, at: offset, layer: "start of a disk")
         return Extent(offset: offset, length: min(limit, size - offset), kind: .data)
     }
+
+    func prefetch(_ range: ByteRange) { below.prefetch(range) }
 }

@@ -16,7 +16,7 @@ enum RequestHandler {
         let number: NBDProtocol.ErrorNumber =
             switch error.code {
             case .outOfRange: .invalid
-            case .inputOutput, .damaged, .wouldBlock: .inputOutput
+            case .inputOutput, .damaged, .wouldBlock, .readOnly, .noSpace, .notSupported: .inputOutput
             }
         reply(number, to: request, in: buffer)
     }

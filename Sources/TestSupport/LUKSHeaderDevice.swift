@@ -31,4 +31,7 @@ public final class LUKSHeaderDevice: BlockDevice {
         try checkBounds(1, at: offset, layer: "header")
         return Extent(offset: offset, length: min(limit, size - offset), kind: .data)
     }
+
+    /// Nothing: all of it is in memory.
+    public func prefetch(_ range: ByteRange) {}
 }

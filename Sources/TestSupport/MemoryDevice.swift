@@ -11,6 +11,10 @@ public final class MemoryDevice: BlockDevice {
         public var nothingIsCached = false
         /// Reads that touch this byte fail.
         public var unreadableByte: UInt64?
+        /// Every change fails with this.
+        public var changeFailure: BlockError?
+        /// Nothing makes zeros faster than a write.
+        public var hasNoFastZeros = false
         /// Called by every read that may block, before it reads: where a test makes it wait.
         public var gate: (@Sendable () -> Void)?
 
@@ -18,19 +22,47 @@ public final class MemoryDevice: BlockDevice {
         public init() {}
     }
 
-    /// The contents.
-    public let bytes: [UInt8]
+    /// A call that changes the device, or asks it to prefetch or flush.
+    public enum Call: Equatable, Sendable {
+        case write(offset: UInt64, count: Int)
+        case zero(ByteRange, ZeroOptions)
+        case discard(ByteRange)
+        case prefetch(ByteRange)
+        case flush
+    }
+
+    private struct State {
+        var bytes: [UInt8]
+        var faults = Faults()
+        var reads = 0
+        var calls: [Call] = []
+    }
+
+    /// As given to `init`.
+    public let isWritable: Bool
     /// As given to `init`.
     public let alignment: Int
     /// The number of bytes.
-    public var size: UInt64 { UInt64(bytes.count) }
-    private let state = Mutex((faults: Faults(), reads: 0))
+    public let size: UInt64
+    private let extents: [Extent]
+    private let state: Mutex<State>
 
     /// A device that holds `bytes` and insists on `alignment`.
-    public init(_ bytes: [UInt8], alignment: Int = 1) {
-        self.bytes = bytes
+    ///
+    /// - Parameter extents: what the device says of its bytes, in order; what they leave out is data.
+    public init(_ bytes: [UInt8], alignment: Int = 1, isWritable: Bool = false, extents: [Extent] = []) {
+        self.size = UInt64(bytes.count)
         self.alignment = alignment
+        self.isWritable = isWritable
+        self.extents = extents
+        self.state = Mutex(State(bytes: bytes))
     }
+
+    /// The contents.
+    public var bytes: [UInt8] { state.withLock { $0.bytes } }
+
+    /// What has been asked of the device, but for reads and extents.
+    public var calls: [Call] { state.withLock { $0.calls } }
 
     /// What goes wrong from now on.
     public var faults: Faults {
@@ -54,12 +86,67 @@ public final class MemoryDevice: BlockDevice {
         if let byte = faults.unreadableByte, range.contains(Int(byte)) {
             throw .inputOutput("memory: byte \(byte) cannot be read")
         }
-        bytes.withBytes { buffer.copy(from: $0.extracting(range)) }
+        state.withLock { state in state.bytes.withBytes { buffer.copy(from: $0.extracting(range)) } }
     }
 
-    /// All of it is data.
+    /// As given to `init`.
     public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
-        try checkBounds(1, at: offset, layer: "memory")
-        return Extent(offset: offset, length: min(limit, size - offset), kind: .data)
+        guard offset < size, limit > 0 else { throw .outOfRange("memory: there is no byte \(offset)") }
+        if let byte = faults.unreadableByte, byte == offset {
+            throw .inputOutput("memory: byte \(byte) cannot be examined")
+        }
+        let end = offset + min(limit, size - offset)
+        for extent in extents where extent.offset + extent.length > offset {
+            if extent.offset > offset {
+                return Extent(offset: offset, length: min(end, extent.offset) - offset, kind: .data)
+            }
+            let length = min(end, extent.offset + extent.length) - offset
+            return Extent(offset: offset, length: length, kind: extent.kind, depth: extent.depth)
+        }
+        return Extent(offset: offset, length: end - offset, kind: .data)
+    }
+
+    /// Only recorded.
+    public func prefetch(_ range: ByteRange) { record(.prefetch(range)) }
+
+    /// Replaces bytes.
+    public func write(_ bytes: RawSpan, at offset: UInt64) throws(BlockError) {
+        guard let range = ByteRange(offset: offset, length: UInt64(bytes.byteCount)) else { throw .readOnly }
+        try change(range, .write(offset: offset, count: bytes.byteCount)) { $0.copy(from: bytes) }
+    }
+
+    /// Replaces bytes with zeros.
+    public func zero(_ range: ByteRange, _ options: ZeroOptions) throws(BlockError) {
+        if faults.hasNoFastZeros, options.contains(.fastOnly) { throw .notSupported }
+        try change(range, .zero(range, options)) { $0.clear() }
+    }
+
+    /// Fills the range with noise, which nobody may rely on.
+    public func discard(_ range: ByteRange) throws(BlockError) {
+        try change(range, .discard(range)) { bytes in
+            for index in 0..<bytes.byteCount { bytes.storeBytes(of: 0xD5, toByteOffset: index, as: UInt8.self) }
+        }
+    }
+
+    /// Only recorded.
+    public func flush() throws(BlockError) {
+        if let failure = faults.changeFailure { throw failure }
+        record(.flush)
+    }
+
+    private func record(_ call: Call) { state.withLock { $0.calls.append(call) } }
+
+    private func change(
+        _ range: ByteRange, _ call: Call, _ body: (inout MutableRawSpan) -> Void
+    ) throws(BlockError) {
+        guard isWritable else { throw .readOnly }
+        try checkBounds(range, layer: "memory")
+        if let failure = faults.changeFailure { throw failure }
+        state.withLock { state in
+            state.calls.append(call)
+            state.bytes.withMutableBytes { bytes in
+                bytes.withSlice(Int(range.offset)..<Int(range.end)) { body(&$0) }
+            }
+        }
     }
 }

@@ -66,6 +66,8 @@ final class ContentCheckDevice: BlockDevice {
         return Extent(offset: offset, length: min(end - offset, limit), kind: kind(start / 512))
     }
 
+    func prefetch(_ range: ByteRange) {}
+
     private func fill(_ target: inout MutableRawSpan, _ sector: UInt64) {
         if let bytes = sectors[sector] {
             bytes.withBytes { target.copy(from: $0) }

@@ -325,4 +325,6 @@ private final class SparseDevice: BlockDevice {
     func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
         Extent(offset: offset, length: min(limit, size - offset), kind: .data)
     }
+
+    func prefetch(_ range: ByteRange) {}
 }

@@ -31,6 +31,10 @@ void linux_wipe(void *start, size_t length);
 off_t linux_seek_data(int fd, off_t offset);
 off_t linux_seek_hole(int fd, off_t offset);
 
+/// fallocate(2): makes a range read as zeros, and gives its space back or keeps it. 0, or -1 with errno.
+int linux_punch_hole(int fd, off_t offset, off_t length);
+int linux_zero_range(int fd, off_t offset, off_t length);
+
 /// openat2(2) with O_PATH and RESOLVE_NO_MAGICLINKS; `beneath` adds RESOLVE_BENEATH: nothing, no symbolic link either, may
 /// lead out of `directory`. The descriptor, or -1 with errno.
 int linux_find(int directory, const char *path, bool beneath);

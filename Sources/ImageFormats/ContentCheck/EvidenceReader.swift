@@ -30,7 +30,9 @@ struct EvidenceReader {
     mutating func extent(at offset: UInt64) -> Extent? {
         guard offset < size else { return nil }
         if let latest, latest.offset <= offset, offset - latest.offset < latest.length {
-            return Extent(offset: offset, length: latest.length - (offset - latest.offset), kind: latest.kind)
+            return Extent(
+                offset: offset, length: latest.length - (offset - latest.offset), kind: latest.kind, depth: latest.depth
+            )
         }
         guard extentBudget > 0 else { return nil }
         extentBudget -= 1

@@ -87,6 +87,26 @@ public final class QcowImage: BlockDevice {
         return Extent(offset: offset, length: length, kind: kind)
     }
 
+    /// Of the file, or of the backing file, where that is what will be read.
+    public func prefetch(_ range: ByteRange) {
+        guard range.fits(size) else { return }
+        var position = range.offset
+        while position < range.end, let entries = try? tables.entries(at: GuestOffset(position), .mayBlock) {
+            let known = min(range.end, position - position % clusterSize + UInt64(entries.count) * clusterSize)
+            let first = position
+            while position < known {
+                let run = run(in: entries, first, at: GuestOffset(position), limit: known - position)
+                switch run.entry {
+                case .unallocated: backing?.prefetch(position, run.length)
+                case .data(let cluster): file.prefetch(cluster.bytes + position % clusterSize, run.length)
+                case .compressed(let cluster): file.prefetch(cluster.offset.bytes, UInt64(cluster.length))
+                case .invalid: break
+                }
+                position += run.length
+            }
+        }
+    }
+
     private static func kind(_ entry: QcowEntry) -> Extent.Kind {
         switch entry {
         case .unallocated: .unallocated

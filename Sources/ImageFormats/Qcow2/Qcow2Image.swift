@@ -96,6 +96,23 @@ public final class Qcow2Image: BlockDevice {
         return Extent(offset: offset, length: length, kind: kind)
     }
 
+    /// Of the file, or of the backing device, where that is what will be read.
+    public func prefetch(_ range: ByteRange) {
+        guard range.fits(size) else { return }
+        var position = range.offset
+        while position < range.end,
+            let run = try? run(at: GuestOffset(position), limit: range.end - position, .mayBlock)
+        {
+            switch run.entry {
+            case .unallocated: backing?.prefetch(position, run.length)
+            case .data(let host): dataFile.prefetch(host.bytes, run.length)
+            case .compressed(let cluster): file.prefetch(cluster.offset.bytes, UInt64(cluster.length))
+            case .zero, .invalid: break
+            }
+            position += run.length
+        }
+    }
+
     private static func kind(_ entry: Qcow2Entry) -> Extent.Kind {
         switch entry {
         case .unallocated: .unallocated
