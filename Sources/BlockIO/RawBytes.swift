@@ -42,6 +42,26 @@ extension RawSpan {
     public func bigEndianWord(at offset: Int) -> UInt64 {
         unsafe UInt64(bigEndian: unsafeLoadUnaligned(fromByteOffset: offset, as: UInt64.self))
     }
+
+    /// Are all bytes zeros? Data is told by its first bytes, most often.
+    public var isZero: Bool {
+        var offset = 0
+        if byteCount >= 8, littleEndianWord(at: 0) != 0 { return false }
+        while byteCount - offset >= 64 {
+            let words = unsafe unsafeLoadUnaligned(fromByteOffset: offset, as: SIMD8<UInt64>.self)
+            guard words == .zero else { return false }
+            offset += 64
+        }
+        while byteCount - offset >= 8 {
+            guard littleEndianWord(at: offset) == 0 else { return false }
+            offset += 8
+        }
+        while offset < byteCount {
+            guard byte(at: offset) == 0 else { return false }
+            offset += 1
+        }
+        return true
+    }
 }
 
 extension [UInt8] {

@@ -29,14 +29,16 @@ import TestSupport
         #expect(lower.size == 1536)
         let image = try Qcow1Fixture(size: 8 * 512, entries: [0, 0, 0, 0, Self.data, 0], data: Self.cluster(2)).image(
             backing: lower)
-        #expect(try image.extent(at: 0, limit: .max) == Extent(offset: 0, length: 512, kind: .data))
-        #expect(try image.extent(at: 10, limit: 20) == Extent(offset: 10, length: 20, kind: .data))
+        #expect(try image.extent(at: 0, limit: .max) == Extent(offset: 0, length: 512, kind: .data, depth: 2))
+        #expect(try image.extent(at: 10, limit: 20) == Extent(offset: 10, length: 20, kind: .data, depth: 2))
         #expect(try image.extent(at: 512, limit: .max) == Extent(offset: 512, length: 1024, kind: .unallocated))
-        #expect(try image.extent(at: 1536, limit: .max) == Extent(offset: 1536, length: 512, kind: .unallocated))
+        #expect(
+            try image.extent(at: 1536, limit: .max) == Extent(offset: 1536, length: 512, kind: .unallocated, depth: 2))
         #expect(try image.extent(at: 2048, limit: .max) == Extent(offset: 2048, length: 512, kind: .data))
         let raw = try Self.overlay.image(backing: MemoryDevice([UInt8](repeating: 1, count: 1300)))
-        #expect(try raw.extent(at: 1024, limit: .max) == Extent(offset: 1024, length: 276, kind: .data))
-        #expect(try raw.extent(at: 1300, limit: .max) == Extent(offset: 1300, length: 236, kind: .unallocated))
+        #expect(try raw.extent(at: 1024, limit: .max) == Extent(offset: 1024, length: 276, kind: .data, depth: 2))
+        #expect(
+            try raw.extent(at: 1300, limit: .max) == Extent(offset: 1300, length: 236, kind: .unallocated, depth: 2))
     }
 
     @Test func `a backing disk that wants whole sectors is asked for them`() throws {

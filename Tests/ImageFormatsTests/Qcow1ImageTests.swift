@@ -67,8 +67,12 @@ import TestSupport
         #expect(
             try image.read(count: 2 << 16, at: start) == stored + [UInt8](repeating: 0, count: 2 << 16 - stored.count))
         #expect(try image.read(count: 5, at: start + 70) == Array(stored[70..<75]))
+        let data = Extent(offset: start + 9, length: UInt64(stored.count - 9), kind: .data)
+        #expect(try image.extent(at: start + 9, limit: .max) == data)
+        let end = data.offset + data.length
         #expect(
-            try image.extent(at: start + 9, limit: .max) == Extent(offset: start + 9, length: 2 << 16 - 9, kind: .data))
+            try image.extent(at: end, limit: .max)
+                == Extent(offset: end, length: start + 2 << 16 - end, kind: .storedZeros))
     }
 
     @Test func `extents tell data, compressed and nothing apart and join neighbours`() throws {

@@ -11,13 +11,17 @@ public final class QcowImage: BlockDevice {
     public let size: UInt64
     /// The cipher's sector, or 1 without a cipher.
     public let alignment: Int
-    private let file: any BlockDevice
-    private let cipher: (any SectorCipher)?
+    /// The image.
+    let file: any BlockDevice
+    /// Of the data; nil when it is not encrypted.
+    let cipher: (any SectorCipher)?
     /// Behind unallocated clusters; of alignment 1.
-    private let backing: (any BlockDevice)?
-    private let clusterSize: UInt64
+    let backing: (any BlockDevice)?
+    /// In bytes.
+    let clusterSize: UInt64
     private let clusterBits: Int
-    private let tables: QcowTables
+    /// How the clusters are found.
+    let tables: QcowTables
     private let decompressor = Decompressor(.deflate)
     private let cache: ImageCache
     private let owner: Int
@@ -67,26 +71,6 @@ public final class QcowImage: BlockDevice {
         }
     }
 
-    /// Joins neighbours of the same kind as far as one slice of the L2 table tells; where nothing is stored, the answer
-    /// is that of the backing file.
-    public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
-        guard offset < size, limit > 0 else { throw .outOfRange("qcow: there is no byte \(offset)") }
-        let entries = try tables.entries(at: GuestOffset(offset), .mayBlock)
-        let known = min(limit, size - offset, UInt64(entries.count) * clusterSize - offset % clusterSize)
-        let first = run(in: entries, offset, at: GuestOffset(offset), limit: known)
-        let kind = Self.kind(first.entry)
-        var length = first.length
-        while length < known {
-            let next = run(in: entries, offset, at: GuestOffset(offset + length), limit: known - length)
-            guard Self.kind(next.entry) == kind else { break }
-            length += next.length
-        }
-        if kind == .unallocated, let backing, offset < backing.size {
-            return try backing.extent(at: offset, limit: min(length, backing.size - offset))
-        }
-        return Extent(offset: offset, length: length, kind: kind)
-    }
-
     /// Of the file, or of the backing file, where that is what will be read.
     public func prefetch(_ range: ByteRange) {
         guard range.fits(size) else { return }
@@ -107,16 +91,8 @@ public final class QcowImage: BlockDevice {
         }
     }
 
-    private static func kind(_ entry: QcowEntry) -> Extent.Kind {
-        switch entry {
-        case .unallocated: .unallocated
-        case .compressed: .compressed
-        case .data, .invalid: .data
-        }
-    }
-
     /// Bytes that are the same kind of thing, and of which one read gives all.
-    private struct Run {
+    struct Run {
         /// Of the cluster that the run starts in.
         let entry: QcowEntry
         /// In bytes; more than 0.
@@ -128,7 +104,7 @@ public final class QcowImage: BlockDevice {
     /// - Parameters:
     ///   - first: a byte of the cluster that `entries` start with.
     ///   - limit: in bytes; `entries` reach at least as far.
-    private func run(
+    func run(
         in entries: QcowTables.Entries, _ first: UInt64, at guest: GuestOffset, limit: UInt64
     ) -> Run {
         guard let slice = entries.slice else { return Run(entry: .unallocated, length: limit) }

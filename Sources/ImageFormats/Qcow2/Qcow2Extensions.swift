@@ -14,8 +14,24 @@ public struct Qcow2Extensions: Equatable, Sendable {
     public private(set) var luksHeader: LUKSHeader?
     /// "Feature name table" (0x6803f857).
     public private(set) var featureNames: [FeatureName] = []
-    /// "Bitmaps extension" (0x23852875) is present.
-    public private(set) var hasBitmaps = false
+    /// "Bitmaps extension" (0x23852875), not decoded: it may be out of date, and must not keep a disk from being read.
+    public private(set) var bitmaps: Bitmaps?
+
+    /// Does the image say that it has bitmaps?
+    public var hasBitmaps: Bool { bitmaps != nil }
+
+    /// The bitmaps extension as it is in the file; see ``Qcow2Bitmap/all(of:_:cache:)``.
+    public struct Bitmaps: Equatable, Sendable {
+        /// Where in the file its data starts.
+        let place: UInt64
+        /// How long it is, in bytes.
+        let length: Int
+        /// The first bytes of it.
+        let data: [UInt8]
+
+        /// How long it must be.
+        static let fixedLength = 24
+    }
 
     /// One entry of the feature name table.
     public struct FeatureName: Equatable, Sendable {
@@ -62,7 +78,9 @@ public struct Qcow2Extensions: Equatable, Sendable {
         switch type {
         case 0xE279_2ACA: backingFormat = Self.printable(data)
         case 0x4441_5441: dataFile = Self.reference(data)
-        case 0x2385_2875: hasBitmaps = true
+        case 0x2385_2875:
+            bitmaps = Bitmaps(
+                place: place + 8, length: data.count, data: Array(data.prefix(Bitmaps.fixedLength)))
         case 0x6803_F857:
             var reader = ByteReader(data)
             while let entry = reader.take(48) {

@@ -14,12 +14,17 @@ public final class Qcow2Image: BlockDevice {
     /// The cipher's sector, or 1 without a cipher.
     public let alignment: Int
     private let file: any BlockDevice
-    private let dataFile: any BlockDevice
-    private let backing: (any BlockDevice)?
-    private let mapping: Qcow2Mapping
-    private let cipher: (any SectorCipher)?
+    /// Holds the clusters, compressed ones apart; the image itself when it has no data file.
+    let dataFile: any BlockDevice
+    /// Behind what is unallocated; of alignment 1.
+    let backing: (any BlockDevice)?
+    /// How the clusters of the disk are found.
+    let mapping: Qcow2Mapping
+    /// Of the data; nil when it is not encrypted.
+    let cipher: (any SectorCipher)?
     private let numbersByHost: Bool
-    private let tables: Qcow2Tables
+    /// Of ``mapping``.
+    let tables: Qcow2Tables
     private let decompressor: Decompressor
     private let cache: ImageCache
     private let owner: Int
@@ -73,29 +78,6 @@ public final class Qcow2Image: BlockDevice {
         }
     }
 
-    /// Joins neighbours of the same kind as far as one slice of the L2 table tells.
-    public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
-        guard offset < size, limit > 0 else { throw .outOfRange("qcow2: there is no byte \(offset)") }
-        let limit = min(limit, size - offset)
-        let first = try run(at: GuestOffset(offset), limit: limit, .mayBlock)
-        if case .unallocated = first.entry, let backing, offset < backing.size {
-            let behind = try backing.extent(at: offset, limit: min(first.length, backing.size - offset))
-            return Extent(offset: offset, length: behind.length, kind: behind.kind)
-        }
-        let kind = Self.kind(first.entry)
-        var length = first.length
-        // Neighbours of the same kind in the same slice of the table cost nothing to add.
-        let entries = try tables.entries(at: GuestOffset(offset), .mayBlock)
-        let known = UInt64(entries.count) * mapping.clusterSize - offset % mapping.clusterSize
-        while length < min(limit, known) {
-            let next = try run(at: GuestOffset(offset + length), limit: min(limit, known) - length, .mayBlock)
-            if case .unallocated = next.entry, backing != nil { break }
-            guard Self.kind(next.entry) == kind else { break }
-            length += next.length
-        }
-        return Extent(offset: offset, length: length, kind: kind)
-    }
-
     /// Of the file, or of the backing device, where that is what will be read.
     public func prefetch(_ range: ByteRange) {
         guard range.fits(size) else { return }
@@ -113,19 +95,11 @@ public final class Qcow2Image: BlockDevice {
         }
     }
 
-    private static func kind(_ entry: Qcow2Entry) -> Extent.Kind {
-        switch entry {
-        case .unallocated: .unallocated
-        case .zero: .zero
-        case .compressed: .compressed
-        case .data, .invalid: .data
-        }
-    }
+    /// What is at a place, and how many bytes from there on are the same or follow it in the file.
+    typealias Run = (entry: Qcow2Entry, length: UInt64)
 
-    /// What is at `guest`, and how many bytes from there on are the same or follow it in the file; `limit` at most.
-    private func run(
-        at guest: GuestOffset, limit: UInt64, _ mode: ReadMode
-    ) throws(BlockError) -> (entry: Qcow2Entry, length: UInt64) {
+    /// The run from `guest` on, of `limit` bytes at most.
+    func run(at guest: GuestOffset, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Run {
         let entries = try tables.entries(at: guest, mode)
         let unitSize = mapping.unitSize
         let inUnit = guest.bytes % unitSize
