@@ -35,6 +35,7 @@ let package = Package(
     ],
     targets: [
         .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CTLS", pkgConfig: "libssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CGcrypt", pkgConfig: "libgcrypt", providers: [.apt(["libgcrypt20-dev"])]),
         .systemLibrary(name: "CArgon2", pkgConfig: "libargon2", providers: [.apt(["libargon2-dev"])]),
         .systemLibrary(name: "CDeflate", pkgConfig: "libdeflate", providers: [.apt(["libdeflate-dev"])]),
@@ -50,7 +51,8 @@ let package = Package(
             name: "Crypto",
             dependencies: ["BlockIO", "CLinux", "COpenSSL", "CGcrypt", "CArgon2", "CSecureHeap", system],
             swiftSettings: strict),
-        .target(name: "NBDServer", dependencies: ["BlockIO", "CLinux", logging, system], swiftSettings: strict),
+        .target(
+            name: "NBDServer", dependencies: ["BlockIO", "CLinux", "CTLS", logging, system], swiftSettings: strict),
         .executableTarget(
             name: "nbdecrypt",
             dependencies: [
@@ -70,7 +72,7 @@ let package = Package(
             dependencies: ["BlockIO", "Crypto", "COpenSSL", "CGcrypt", "CSecureHeap", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
-            name: "NBDServerTests", dependencies: ["BlockIO", "NBDServer", "TestSupport", logging, system],
+            name: "NBDServerTests", dependencies: ["BlockIO", "NBDServer", "CTLS", "TestSupport", logging, system],
             swiftSettings: strict),
         .testTarget(
             name: "InteropTests",
