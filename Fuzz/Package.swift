@@ -36,6 +36,10 @@ let package = Package(
             dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
             swiftSettings: strict),
         .executableTarget(
+            name: "FuzzQcow2Bitmaps",
+            dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
+            swiftSettings: strict),
+        .executableTarget(
             name: "FuzzQcow1",
             dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
             swiftSettings: strict),

@@ -2,9 +2,11 @@
 #define _GNU_SOURCE
 #include "CLinux.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/openat2.h>
+#include <linux/vm_sockets.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -22,6 +24,36 @@ ssize_t linux_pread_nowait(int fd, void *buffer, size_t count, off_t offset) {
 int linux_block_device_size(int fd, uint64_t *size) { return ioctl(fd, BLKGETSIZE64, size); }
 
 int linux_accept(int fd) { return accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC); }
+
+int linux_vsock_bind(int fd, uint32_t cid, uint32_t port) {
+    struct sockaddr_vm address = {.svm_family = AF_VSOCK, .svm_cid = cid, .svm_port = port};
+    return bind(fd, (struct sockaddr *)&address, sizeof address);
+}
+
+int linux_vsock_name(int fd, uint32_t *cid, uint32_t *port) {
+    struct sockaddr_vm address = {0};
+    socklen_t length = sizeof address;
+    if (getsockname(fd, (struct sockaddr *)&address, &length) != 0) return -1;
+    if (length < sizeof address || address.svm_family != AF_VSOCK) {
+        errno = EINVAL;
+        return -1;
+    }
+    *cid = address.svm_cid;
+    *port = address.svm_port;
+    return 0;
+}
+
+int linux_vsock_local_cid(uint32_t *cid) {
+    int device = open("/dev/vsock", O_RDONLY | O_CLOEXEC);
+    if (device < 0) return -1;
+    unsigned int found = 0;
+    int result = ioctl(device, IOCTL_VM_SOCKETS_GET_LOCAL_CID, &found);
+    int error = errno;
+    close(device);
+    errno = error;
+    *cid = found;
+    return result;
+}
 
 int linux_forbid_dumps(void) { return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
 

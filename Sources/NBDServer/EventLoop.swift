@@ -12,10 +12,10 @@ final class EventLoop: @unchecked Sendable {
 
     init(index: Int) { queue = DispatchQueue(label: "nbdecrypt.loop.\(index)") }
 
-    /// Receives once from `socket` and appends what came to `input`. Called on the queue.
-    func receive(from socket: Socket, appendingTo input: inout ReceivedBytes) -> Socket.Progress {
+    /// Receives once from `stream` and appends what came to `input`. Called on the queue.
+    func receive(from stream: any ByteStream, appendingTo input: inout ReceivedBytes) -> Socket.Progress {
         dispatchPrecondition(condition: .onQueue(queue))
-        let progress = scratch.withMutableBytes { socket.receive(into: &$0) }
+        let progress = scratch.withMutableBytes { stream.receive(into: &$0) }
         if case .bytes(let count) = progress { input.append(scratch[..<count]) }
         return progress
     }

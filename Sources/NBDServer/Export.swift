@@ -8,25 +8,41 @@ public struct Export: Sendable {
     public let name: String
     /// A sentence for people, shown by `nbdinfo` and `nbd-client -l`; at most 4096 bytes.
     public let description: String
-    /// Accepts reads of any offset and length: its alignment is 1.
+    /// Its alignment is the minimum block size, which clients must keep to.
     public let device: any BlockDevice
+    /// What `NBD_CMD_BLOCK_STATUS` can tell.
+    let contexts: [MetaContext]
 
-    /// `name` and `description` are at most 4096 bytes; `device` has alignment 1.
-    public init(name: String, description: String, device: any BlockDevice) {
-        precondition(device.alignment == 1)
+    /// `name` and `description` are at most 4096 bytes; the size of `device` is a multiple of its alignment.
+    ///
+    /// - Parameter bitmaps: of the whole device, with different names.
+    public init(
+        name: String, description: String, device: any BlockDevice, bitmaps: [any DirtyBitmap] = []
+    ) {
+        precondition(device.size % UInt64(device.alignment) == 0)
         self.name = name
         self.description = description
         self.device = device
+        self.contexts = [.allocation, .depth] + bitmaps.map(MetaContext.dirtyBitmap)
     }
 
-    /// Transmission flags. Many connections are safe: nobody can change anything.
-    var flags: UInt16 {
-        typealias Flags = NBDProtocol.TransmissionFlags
-        return Flags.hasFlags | Flags.readOnly | Flags.sendFlush | Flags.canMultiConn
+    /// Transmission flags. Many connections are safe: nobody can change anything, or all see what one has changed.
+    func flags(_ mode: ReplyMode) -> NBDProtocol.TransmissionFlags {
+        var flags: NBDProtocol.TransmissionFlags = [.hasFlags, .sendFlush, .canMultiConn, .sendCache]
+        if device.isWritable {
+            flags.formUnion([.sendFUA, .sendTrim, .sendWriteZeroes, .sendFastZero])
+        } else {
+            flags.insert(.readOnly)
+        }
+        if mode != .simple { flags.insert(.sendDF) }
+        if mode == .extended { flags.insert(.blockStatusPayload) }
+        return flags
     }
 
-    /// What a client should keep to, for `NBD_INFO_BLOCK_SIZE`, in bytes. Twice the maximum is answered as well.
-    static let blockSizes = (minimum: UInt32(1), preferred: UInt32(4096), maximum: UInt32(32 << 20))
+    /// What offsets and lengths must be multiples of, in bytes; 1 for almost every export.
+    var minimumBlockSize: UInt32 { UInt32(device.alignment) }
+    /// What they should be multiples of, in bytes.
+    var preferredBlockSize: UInt32 { max(4096, minimumBlockSize) }
 }
 
 /// All exports of a server.

@@ -104,6 +104,34 @@ public struct ListeningSocket: Sendable {
         self.init(bound: descriptor, address: SocketAddress(of: descriptor))
     }
 
+    /// Takes a port of vsock(7) for the host and its virtual machines; ``listen()`` lets clients come.
+    ///
+    /// - Parameter port: 0 takes one that is free, above those for the system.
+    /// - Throws: ``ListenError``; then nothing is left open.
+    public static func vsock(port: UInt32) throws(ListenError) -> ListeningSocket {
+        let descriptor: FileDescriptor
+        do { descriptor = try open(AF_VSOCK) } catch {
+            throw ListenError("\(error); does this machine have vsock (modprobe vsock)?")
+        }
+        var outcome = Errno.addressInUse
+        // The kernel would choose among 2^32 ports, and clients cannot read most of them from a URI.
+        for _ in 0..<(port == 0 ? 64 : 1) {
+            let number = port == 0 ? UInt32.random(in: 1024...SocketAddress.maximumVsockPort) : port
+            if linux_vsock_bind(descriptor.rawValue, SocketAddress.anyCID, number) == 0 {
+                return ListeningSocket(bound: descriptor, address: SocketAddress(of: descriptor))
+            }
+            outcome = Errno(rawValue: errno)
+        }
+        try? descriptor.close()
+        let advice =
+            switch outcome {
+            case .addressInUse: "; choose another port with --vsock"
+            case .permissionDenied: "; choose a port above 1023 with --vsock"
+            default: ""
+            }
+        throw ListenError("cannot listen on vsock port \(port): \(outcome)\(advice)")
+    }
+
     /// Takes over a descriptor that a service manager has opened and bound.
     public init(inherited descriptor: FileDescriptor) throws(ListenError) {
         var accepting: Int32 = 0
@@ -148,7 +176,8 @@ public struct ListeningSocket: Sendable {
 
     /// Removes the path of a Unix socket.
     public func unlink() {
-        if case .unix(let path) = address { unsafe Glibc.unlink(path) }
+        // A name in the abstract namespace is none in the file system.
+        if case .unix(let path) = address, !path.hasPrefix("\0") { unsafe Glibc.unlink(path) }
     }
 
     private static func open(_ family: Int32) throws(ListenError) -> FileDescriptor {

@@ -10,8 +10,14 @@ enum NBDProtocol {
     static let optionReplyMagic: UInt64 = 0x0003_E889_0455_65A9
     /// `NBD_REQUEST_MAGIC`.
     static let requestMagic: UInt32 = 0x2560_9513
+    /// `NBD_EXTENDED_REQUEST_MAGIC`.
+    static let extendedRequestMagic: UInt32 = 0x21E4_1C71
     /// `NBD_SIMPLE_REPLY_MAGIC`.
     static let simpleReplyMagic: UInt32 = 0x6744_6698
+    /// `NBD_STRUCTURED_REPLY_MAGIC`.
+    static let structuredReplyMagic: UInt32 = 0x668E_33EF
+    /// `NBD_EXTENDED_REPLY_MAGIC`.
+    static let extendedReplyMagic: UInt32 = 0x6E8A_278C
 
     /// The longest name or text, in bytes.
     static let maximumStringLength = 4096
@@ -40,10 +46,20 @@ enum NBDProtocol {
         case abort = 2
         /// `NBD_OPT_LIST`
         case list = 3
+        /// `NBD_OPT_STARTTLS`
+        case startTLS = 5
         /// `NBD_OPT_INFO`
         case info = 6
         /// `NBD_OPT_GO`
         case go = 7
+        /// `NBD_OPT_STRUCTURED_REPLY`
+        case structuredReply = 8
+        /// `NBD_OPT_LIST_META_CONTEXT`
+        case listMetaContext = 9
+        /// `NBD_OPT_SET_META_CONTEXT`
+        case setMetaContext = 10
+        /// `NBD_OPT_EXTENDED_HEADERS`
+        case extendedHeaders = 11
     }
 
     /// Option reply types.
@@ -54,14 +70,28 @@ enum NBDProtocol {
         case server = 2
         /// `NBD_REP_INFO`
         case info = 3
-        /// `NBD_REP_ERR_UNSUP`
+        /// `NBD_REP_META_CONTEXT`
+        case metaContext = 4
+        /// `NBD_REP_ERR_UNSUP`: the option is not known.
         case unsupported = 0x8000_0001
-        /// `NBD_REP_ERR_INVALID`
+        /// `NBD_REP_ERR_POLICY`: the operator does not want it.
+        case policy = 0x8000_0002
+        /// `NBD_REP_ERR_INVALID`: the option does not make sense, or not now.
         case invalid = 0x8000_0003
-        /// `NBD_REP_ERR_UNKNOWN`
+        /// `NBD_REP_ERR_PLATFORM`: the machine lacks what it takes.
+        case platform = 0x8000_0004
+        /// `NBD_REP_ERR_TLS_REQD`: only after `NBD_OPT_STARTTLS`.
+        case tlsRequired = 0x8000_0005
+        /// `NBD_REP_ERR_UNKNOWN`: there is no such export.
         case unknownExport = 0x8000_0006
-        /// `NBD_REP_ERR_TOO_BIG`
+        /// `NBD_REP_ERR_SHUTDOWN`: the server stops.
+        case shutdown = 0x8000_0007
+        /// `NBD_REP_ERR_BLOCK_SIZE_REQD`: only for clients that ask for the block sizes.
+        case blockSizeRequired = 0x8000_0008
+        /// `NBD_REP_ERR_TOO_BIG`: the request or the reply is too large.
         case tooBig = 0x8000_0009
+        /// `NBD_REP_ERR_EXT_HEADER_REQD`: extended headers are in use, which leave no room for this.
+        case extendedHeadersRequired = 0x8000_000A
     }
 
     /// Information types of `NBD_REP_INFO`.
@@ -77,15 +107,30 @@ enum NBDProtocol {
     }
 
     /// Transmission flags, per export.
-    enum TransmissionFlags {
+    struct TransmissionFlags: OptionSet {
+        let rawValue: UInt16
         /// `NBD_FLAG_HAS_FLAGS`
-        static let hasFlags: UInt16 = 1 << 0
+        static let hasFlags = TransmissionFlags(rawValue: 1 << 0)
         /// `NBD_FLAG_READ_ONLY`
-        static let readOnly: UInt16 = 1 << 1
+        static let readOnly = TransmissionFlags(rawValue: 1 << 1)
         /// `NBD_FLAG_SEND_FLUSH`
-        static let sendFlush: UInt16 = 1 << 2
+        static let sendFlush = TransmissionFlags(rawValue: 1 << 2)
+        /// `NBD_FLAG_SEND_FUA`
+        static let sendFUA = TransmissionFlags(rawValue: 1 << 3)
+        /// `NBD_FLAG_SEND_TRIM`
+        static let sendTrim = TransmissionFlags(rawValue: 1 << 5)
+        /// `NBD_FLAG_SEND_WRITE_ZEROES`
+        static let sendWriteZeroes = TransmissionFlags(rawValue: 1 << 6)
+        /// `NBD_FLAG_SEND_DF`
+        static let sendDF = TransmissionFlags(rawValue: 1 << 7)
         /// `NBD_FLAG_CAN_MULTI_CONN`
-        static let canMultiConn: UInt16 = 1 << 8
+        static let canMultiConn = TransmissionFlags(rawValue: 1 << 8)
+        /// `NBD_FLAG_SEND_CACHE`
+        static let sendCache = TransmissionFlags(rawValue: 1 << 10)
+        /// `NBD_FLAG_SEND_FAST_ZERO`
+        static let sendFastZero = TransmissionFlags(rawValue: 1 << 11)
+        /// `NBD_FLAG_BLOCK_STATUS_PAYLOAD`
+        static let blockStatusPayload = TransmissionFlags(rawValue: 1 << 12)
     }
 
     /// Request types.
@@ -100,8 +145,58 @@ enum NBDProtocol {
         case flush = 3
         /// `NBD_CMD_TRIM`
         case trim = 4
+        /// `NBD_CMD_CACHE`
+        case cache = 5
         /// `NBD_CMD_WRITE_ZEROES`
         case writeZeroes = 6
+        /// `NBD_CMD_BLOCK_STATUS`
+        case blockStatus = 7
+    }
+
+    /// Command flags.
+    struct CommandFlags: OptionSet {
+        let rawValue: UInt16
+        /// `NBD_CMD_FLAG_FUA`
+        static let fua = CommandFlags(rawValue: 1 << 0)
+        /// `NBD_CMD_FLAG_NO_HOLE`
+        static let noHole = CommandFlags(rawValue: 1 << 1)
+        /// `NBD_CMD_FLAG_DF`
+        static let dontFragment = CommandFlags(rawValue: 1 << 2)
+        /// `NBD_CMD_FLAG_REQ_ONE`
+        static let requestOne = CommandFlags(rawValue: 1 << 3)
+        /// `NBD_CMD_FLAG_FAST_ZERO`
+        static let fastZero = CommandFlags(rawValue: 1 << 4)
+        /// `NBD_CMD_FLAG_PAYLOAD_LEN`
+        static let payloadLength = CommandFlags(rawValue: 1 << 5)
+    }
+
+    /// Types of the chunks of a structured reply.
+    enum ChunkType: UInt16 {
+        /// `NBD_REPLY_TYPE_NONE`
+        case none = 0
+        /// `NBD_REPLY_TYPE_OFFSET_DATA`
+        case offsetData = 1
+        /// `NBD_REPLY_TYPE_OFFSET_HOLE`
+        case offsetHole = 2
+        /// `NBD_REPLY_TYPE_BLOCK_STATUS`
+        case blockStatus = 5
+        /// `NBD_REPLY_TYPE_BLOCK_STATUS_EXT`
+        case blockStatusExtended = 6
+        /// `NBD_REPLY_TYPE_ERROR`
+        case error = 0x8001
+        /// `NBD_REPLY_TYPE_ERROR_OFFSET`
+        case errorOffset = 0x8002
+    }
+
+    /// `NBD_REPLY_FLAG_DONE`: the last chunk of a reply.
+    static let replyFlagDone: UInt16 = 1 << 0
+
+    /// Status flags of the context "base:allocation".
+    enum StatusFlags {
+        /// `NBD_STATE_HOLE`
+        static let hole: UInt32 = 1 << 0
+        /// `NBD_STATE_ZERO`
+        static let zero: UInt32 = 1 << 1
     }
 
     /// Error values of a reply.
@@ -112,7 +207,17 @@ enum NBDProtocol {
         case notPermitted = 1
         /// `NBD_EIO`
         case inputOutput = 5
+        /// `NBD_ENOMEM`
+        case noMemory = 12
         /// `NBD_EINVAL`
         case invalid = 22
+        /// `NBD_ENOSPC`
+        case noSpace = 28
+        /// `NBD_EOVERFLOW`
+        case overflow = 75
+        /// `NBD_ENOTSUP`
+        case notSupported = 95
+        /// `NBD_ESHUTDOWN`
+        case shutdown = 108
     }
 }

@@ -44,9 +44,9 @@ struct Outbox {
     mutating func enqueue(_ filled: ReplyBuffer) { finished.append(filled) }
 
     /// Sends the current buffer.
-    mutating func flush(to socket: Socket) -> Flush {
+    mutating func flush(to stream: any ByteStream) -> Flush {
         if let buffer, !buffer.isEmpty {
-            switch buffer.send(to: socket) {
+            switch buffer.send(to: stream) {
             case .bytes: break
             case .wouldBlock: return .blocked
             case .closed: return .closed

@@ -15,6 +15,14 @@ struct ReceivedBytes {
         self.count >= count ? bytes[position..<(position + count)] : nil
     }
 
+    /// Moves up to `count` bytes to the end of `buffer`, which has room for them.
+    /// - Returns: how many were moved.
+    mutating func move(_ count: Int, to buffer: ReplyBuffer) -> Int {
+        let moved = min(count, self.count)
+        buffer.append(bytes[position..<(position + moved)])
+        return drop(moved)
+    }
+
     mutating func append(_ more: ArraySlice<UInt8>) {
         bytes.removeFirst(position)
         position = 0

@@ -45,6 +45,24 @@ final class ReplyBuffer: @unchecked Sendable {
         self.dataCount += dataCount
     }
 
+    /// Fills as many of the next `length` bytes, which must fit, as `fill` says; when it throws, nothing has been added.
+    /// - Parameter dataCount: how many bytes of data they stand for.
+    func append<Failure: Error>(
+        upTo length: Int, dataCount: Int, _ fill: (inout MutableRawSpan) throws(Failure) -> Int
+    ) throws(Failure) {
+        precondition(length >= 0 && length <= room)
+        var span = unsafe MutableRawSpan(_unsafeStart: memory + count, byteCount: length)
+        let used = try fill(&span)
+        precondition(used >= 0 && used <= length)
+        count += used
+        self.dataCount += dataCount
+    }
+
+    /// Gives `body` what has been filled.
+    func withFilled<Result>(_ body: (RawSpan) -> Result) -> Result {
+        body(unsafe RawSpan(_unsafeStart: UnsafeRawPointer(memory), byteCount: count))
+    }
+
     /// Adds bytes, which must fit.
     func append(_ bytes: ArraySlice<UInt8>) {
         let source = Array(bytes)
@@ -53,10 +71,10 @@ final class ReplyBuffer: @unchecked Sendable {
 
     /// Sends as much as the socket takes.
     /// - Returns: `bytes` when nothing is left to be sent.
-    func send(to socket: Socket) -> Socket.Progress {
+    func send(to stream: any ByteStream) -> Socket.Progress {
         while sent < count {
             let rest = unsafe RawSpan(_unsafeStart: UnsafeRawPointer(memory + sent), byteCount: count - sent)
-            let progress = socket.send(rest)
+            let progress = stream.send(rest)
             guard case .bytes(let length) = progress else { return progress }
             sent += length
         }
@@ -139,5 +157,23 @@ final class ReplyBufferPool: Sendable {
                 state.mappedBytes -= capacity
             }
         }
+    }
+}
+
+extension MutableRawSpan {
+    /// Copies `count` bytes within the span; the places may overlap.
+    mutating func move(_ source: Int, to target: Int, count: Int) {
+        precondition(source >= 0 && target >= 0 && count >= 0)
+        precondition(count <= byteCount - source && count <= byteCount - target)
+        guard source != target else { return }
+        unsafe withUnsafeMutableBytes { bytes in
+            guard let start = bytes.baseAddress else { return }
+            unsafe _ = memmove(start + target, start + source, count)
+        }
+    }
+
+    /// Are all bytes of a range zeros?
+    func isZero(_ range: Range<Int>) -> Bool {
+        bytes.extracting(range).isZero
     }
 }

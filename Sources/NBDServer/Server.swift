@@ -34,15 +34,19 @@ public final class Server: Sendable {
     private let limits: ServerLimits
     private let buffers: ReplyBufferPool
     private let workers: WorkerPool
+    private let tls: TLSPolicy
+    private let handshakes: WorkerPool
     private let log: Logger
     private let transfersEnded: @Sendable () -> Void
 
     /// - Parameters:
+    ///   - tls: what clients must and can do to keep others from listening.
     ///   - processorCount: loops to serve connections on; reads that wait get workers beside them.
     ///   - transfersEnded: called when the last client that transferred data has gone, each time that this happens; on
     ///     any thread. A client that only looked at the start of the disk does not count.
     public init(
-        exports: ExportTable, limits: ServerLimits = ServerLimits(), processorCount: Int, log: Logger,
+        exports: ExportTable, limits: ServerLimits = ServerLimits(), tls: TLSPolicy = .off, processorCount: Int,
+        log: Logger,
         transfersEnded: @escaping @Sendable () -> Void = {}
     ) {
         self.exports = exports
@@ -51,6 +55,8 @@ public final class Server: Sendable {
         self.transfersEnded = transfersEnded
         self.loops = (0..<max(2, processorCount)).map { EventLoop(index: $0) }
         self.workers = WorkerPool(count: max(8, processorCount))
+        self.tls = tls
+        self.handshakes = WorkerPool(count: max(1, processorCount))
         self.buffers = ReplyBufferPool(maximumBytes: limits.replyBytes)
     }
 
@@ -98,9 +104,10 @@ public final class Server: Sendable {
     }
 
     private var context: ServerContext {
-        ServerContext(exports: exports, limits: limits, buffers: buffers, workers: workers, log: log) {
-            [weak self] event in self?.observe(event)
-        }
+        ServerContext(
+            exports: exports, limits: limits, buffers: buffers, workers: workers, tls: tls, handshakes: handshakes,
+            log: log
+        ) { [weak self] event in self?.observe(event) }
     }
 
     private func observe(_ event: Connection.Event) {

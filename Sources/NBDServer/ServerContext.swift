@@ -8,6 +8,9 @@ struct ServerContext: Sendable {
     let limits: ServerLimits
     let buffers: ReplyBufferPool
     let workers: WorkerPool
+    let tls: TLSPolicy
+    /// For TLS handshakes, which take long enough to hold up the clients of a loop.
+    let handshakes: WorkerPool
     let log: Logger
     /// Told of what a connection does; called on the connection's loop.
     let observe: @Sendable (Connection.Event) -> Void

@@ -11,6 +11,9 @@ public struct ServerLimits: Sendable {
     /// Memory for replies of all connections together, in bytes; by default enough for one request of 16 MiB as a whole,
     /// or for 64 of 256 KiB. What finds no room is read and sent in pieces.
     public var replyBytes = 17 << 20
+    /// The longest read and the longest write that are served, in bytes. Half of the default is advertised: some clients
+    /// do not look at that.
+    public var requestBytes: UInt32 = 64 << 20
     /// Requests of one connection that workers serve at the same time.
     public var requestsInFlight = 16
 

@@ -58,5 +58,8 @@ struct Socket: Sendable {
     /// Tells the other side that nothing more will come; it can still be heard.
     func endSending() { _ = shutdown(descriptor.rawValue, Int32(SHUT_WR)) }
 
+    /// Ends the conversation in both directions; the descriptor stays.
+    func endBoth() { _ = shutdown(descriptor.rawValue, Int32(SHUT_RDWR)) }
+
     func close() { try? descriptor.close() }
 }

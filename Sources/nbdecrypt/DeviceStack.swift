@@ -17,6 +17,8 @@ struct DeviceStack {
         let description: String
         /// Takes requests of any offset and length.
         let device: any BlockDevice
+        /// Of the whole device.
+        var bitmaps: [Qcow2Bitmap] = []
     }
 
     /// The default export first.
@@ -34,10 +36,14 @@ struct DeviceStack {
         let allowsDamage: Bool
         /// Read an image that another program may be writing to.
         let sharesWithWriters: Bool
+        /// Clients may change the image.
+        let isWritable: Bool
         let references: FileReferences
         /// Of backing files without a format.
         let backingFormat: ImageFormat?
         let selection: ExportSelection
+        /// Names of dirty bitmaps that must be offered, and no others; empty: all that can be.
+        let bitmaps: [String]
 
         var wantsSnapshots: Bool { selection.wantsSnapshots }
 
@@ -52,8 +58,16 @@ struct DeviceStack {
     /// - Throws: ``Failure``.
     init(_ options: Options, ring: SecretRing, log: Logger) throws {
         let opener = ImageOpener(options: options, ring: ring, log: log)
+        guard !options.isWritable || options.format == .raw else {
+            throw Failure(
+                .usage,
+                "\(options.path): only raw images can be written to so far: add -f raw, or leave out --writable to serve "
+                    + "the image read-only")
+        }
         do {
-            let file = try FileDevice(path: FilePath(options.path), excludesWriters: !options.sharesWithWriters)
+            let file = try FileDevice(
+                path: FilePath(options.path), excludesWriters: !options.sharesWithWriters,
+                isWritable: options.isWritable)
             if options.sharesWithWriters {
                 log.warning("without locks: if another program writes to the image, what is read makes no sense")
             }

@@ -24,7 +24,8 @@ struct DiskFinder {
     func disks() throws -> [Disk] {
         let found = try selection.snapshot.map(snapshot)
         let chosen = Disk(
-            name: "", description: found?.description ?? layer.description, device: found?.device ?? layer.disk)
+            name: "", description: found?.description ?? layer.description, device: found?.device ?? layer.disk,
+            bitmaps: found == nil ? try bitmaps() : [])
         let plain = try selection.wantsPlaintext ? decrypted(chosen) : chosen
         let main = try part(of: plain)
         switch selection.names {
@@ -43,6 +44,25 @@ struct DiskFinder {
             return all
         case .listed(let names):
             return try names.map { try named($0, main: main, chosen: chosen, plain: plain) }
+        }
+    }
+
+    /// The dirty bitmaps that clients are offered: all that are good, or those that somebody insists on.
+    private func bitmaps() throws -> [Qcow2Bitmap] {
+        guard !options.bitmaps.isEmpty else {
+            for bitmap in layer.bitmaps {
+                if let refusal = bitmap.refusal { log.warning("\(options.path): \(refusal)") }
+            }
+            return layer.bitmaps.filter { $0.refusal == nil }
+        }
+        return try options.bitmaps.map { name in
+            guard let found = layer.bitmaps.first(where: { $0.name == name }) else {
+                let names = layer.bitmaps.prefix(20).map(\.name).joined(separator: ", ")
+                throw Failure(
+                    .usage, "\(options.path) has no dirty bitmap \(name); it has \(names.isEmpty ? "none" : names)")
+            }
+            if let refusal = found.refusal { throw refusal }
+            return found
         }
     }
 

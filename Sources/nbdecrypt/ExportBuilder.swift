@@ -70,7 +70,9 @@ struct ExportBuilder {
         // Names of files are part of it, as long as they are.
         var description = disk.description
         while description.utf8.count > Server.maximumNameLength { description.unicodeScalars.removeLast() }
-        return Export(name: name, description: description, device: disk.device)
+        return Export(
+            name: name, description: description,
+            device: command.detectZeroes ? ZeroDetectingDevice(disk.device) : disk.device, bitmaps: disk.bitmaps)
     }
 
     private func requests() throws -> [Request] {
@@ -99,8 +101,10 @@ struct ExportBuilder {
         DeviceStack.Options(
             path: path, format: command.format, luksHeader: command.unlock.header, unlock: command.unlock.unlock,
             checksPassphrase: !command.noPassphraseCheck, allowsDamage: command.allowDamaged,
-            sharesWithWriters: command.forceShare, references: command.references.policy,
-            backingFormat: command.references.backingFormat, selection: command.exports.selection)
+            sharesWithWriters: command.forceShare, isWritable: command.writable,
+            references: command.references.policy,
+            backingFormat: command.references.backingFormat, selection: command.exports.selection,
+            bitmaps: command.exports.bitmap)
     }
 }
 

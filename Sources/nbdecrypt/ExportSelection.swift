@@ -73,7 +73,18 @@ struct ExportOptions: ParsableArguments {
     @Option(name: .long, help: ArgumentHelp("Serve only so many bytes of the disk (K, M, G, T).", valueName: "size"))
     var size: ByteCount?
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            """
+            Offer this dirty bitmap of a qcow2 image, and no others; without it, all that are consistent. Can be repeated.
+            """, valueName: "name"))
+    var bitmap: [String] = []
+
     func validate() throws {
+        guard bitmap.isEmpty || partition == nil && snapshot == nil && offset == nil && size == nil else {
+            throw ValidationError("--bitmap is for the whole disk: bitmaps do not fit a part of it or a snapshot.")
+        }
         guard partition.map({ $0 > 0 }) ?? true else { throw ValidationError("--partition takes a number from 1 on.") }
         guard size.map({ $0.bytes > 0 }) ?? true else { throw ValidationError("--size takes a number above 0.") }
     }
@@ -85,5 +96,5 @@ struct ExportOptions: ParsableArguments {
     }
 
     /// Is one of the options given that make sense for one image only?
-    var isForOneImage: Bool { partition != nil || snapshot != nil || offset != nil || size != nil }
+    var isForOneImage: Bool { !bitmap.isEmpty || partition != nil || snapshot != nil || offset != nil || size != nil }
 }

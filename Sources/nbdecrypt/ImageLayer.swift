@@ -16,6 +16,8 @@ struct ImageLayer {
     let below: [ImageLayer]
     /// Internal snapshots; empty for formats that have none.
     let snapshots: [Snapshot]
+    /// Dirty bitmaps of the disk, those that cannot be relied on as well.
+    var bitmaps: [Qcow2Bitmap] = []
 
     /// The disk of an internal snapshot.
     struct Snapshot {

@@ -110,7 +110,16 @@ struct ImageOpener {
         let snapshots = link.number == 0 && options.wantsSnapshots ? try Qcow2Snapshot.all(of: link.file, header) : []
         return ImageLayer(
             path: link.path.string, format: .qcow2, encryption: encryption, disk: image(header.mapping), below: below,
-            snapshots: snapshots.map { ImageLayer.Snapshot(id: $0.id, name: $0.name, disk: image($0.mapping)) })
+            snapshots: snapshots.map { ImageLayer.Snapshot(id: $0.id, name: $0.name, disk: image($0.mapping)) },
+            bitmaps: link.number == 0 ? bitmaps(of: link.file, header) : [])
+    }
+
+    /// The disk can be served without them.
+    private func bitmaps(of file: FileDevice, _ header: Qcow2Header) -> [Qcow2Bitmap] {
+        do { return try Qcow2Bitmap.all(of: file, header, cache: cache) } catch {
+            log.warning("its dirty bitmaps are not offered: \(error)")
+            return []
+        }
     }
 
     private func cipher(

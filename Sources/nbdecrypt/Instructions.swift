@@ -6,61 +6,125 @@ import NBDServer
 /// The address of an export and the commands that read it, ready to paste.
 struct Instructions {
     let address: SocketAddress
+    /// What the user calls the address, if it is one of TCP.
+    var hostName: String?
+    /// Nil without TLS.
+    var credentials: ClientCredentials?
     /// The default one first.
     let exports: [Export]
     let image: String
 
     private var export: Export { exports[0] }
 
-    /// The export's NBD URI.
-    var uri: String { uri(export) }
+    /// Who connects.
+    enum Client {
+        /// A program on this machine.
+        case here
+        /// A program on whatever machine the address is for: the one that listens, or any.
+        case anywhere
+    }
 
-    private func uri(_ export: Export) -> String {
-        let name = Self.percentEncoded(export.name, allowing: "/")
-        return switch address {
-        case .unix(let path): "nbd+unix:///\(name)?socket=\(Self.percentEncoded(path, allowing: "/"))"
-        case .tcp(let host, let port, _): "nbd://\(Self.uriHost(host)):\(port)/\(name)"
-        case .other: "nbd://unknown-address/\(name)"
+    /// The environment of a command that runs beside the server.
+    var environment: [String: String] {
+        var variables = ["uri": uri(export, for: .here).description]
+        switch address {
+        case .unix(let path): variables["unixsocket"] = path
+        case .tcp(_, let port, _): variables["port"] = String(port)
+        case .vsock(_, let port): variables["port"] = String(port)
+        case .other: break
         }
+        return variables
+    }
+
+    /// The address of an export.
+    func uri(_ export: Export, for client: Client) -> NBDURI {
+        var uri = NBDURI(place: place(for: client), exportName: export.name, isEncrypted: credentials != nil)
+        switch credentials {
+        case .preSharedKey(let user, let file)?:
+            uri.user = user
+            uri.keyFile = file
+        case .certificates(let directory, _)?: uri.certificates = directory
+        case nil: break
+        }
+        return uri
+    }
+
+    private func place(for client: Client) -> NBDURI.Place {
+        switch address {
+        case .unix(let path): .unix(path: path)
+        case .tcp("0.0.0.0", let port, _): .tcp(host: client == .here ? "127.0.0.1" : "HOST", port: port)
+        case .tcp("::", let port, _): .tcp(host: client == .here ? "::1" : "HOST", port: port)
+        case .tcp(let host, let port, _): .tcp(host: certifiedName ?? host, port: port)
+        case .vsock(SocketAddress.anyCID, let port):
+            .vsock(
+                cid: client == .here ? SocketAddress.localCID : SocketAddress.guestCID ?? SocketAddress.hostCID,
+                port: port)
+        case .vsock(let cid, let port): .vsock(cid: cid, port: port)
+        case .other: .tcp(host: "unknown-address", port: 10809)
+        }
+    }
+
+    /// Clients compare the name by which they know the server with its certificate.
+    private var certifiedName: String? {
+        if case .certificates? = credentials { hostName } else { nil }
     }
 
     /// What to tell the person who started the server.
     var text: String {
-        let uri = Self.quoted(uri)
-        // A comma ends a value in QEMU's options unless it is doubled.
-        let drive = Self.quoted("file=\(self.uri.replacing(",", with: ",,")),format=raw,if=virtio,readonly=on")
-        return """
-            Serving \(image) (\(export.description)), read-only, \(export.device.size) bytes
-              \(self.uri)
-            Copy it:    qemu-img convert -p -f raw -O qcow2 \(uri) copy.qcow2
-                        nbdcopy -p \(uri) copy.raw
-            Attach it:  sudo nbd-client \(nbdClient) /dev/nbd0 -readonly
-            Boot it:    qemu-system-x86_64 -m 2G -drive \(drive)\(others)
-            Stop with ctrl-C.
-            """
-    }
-
-    /// Further exports, a line each.
-    private var others: String {
-        guard exports.count > 1 else { return "" }
-        let lines = exports.dropFirst().map { "\n  \(uri($0))\n    \($0.description), \($0.device.size) bytes" }
-        return "\nMore exports:" + lines.joined()
-    }
-
-    private var nbdClient: String {
-        let name = export.name.isEmpty ? "" : " -name \(Self.quoted(export.name))"
-        return switch address {
-        case .unix(let path): "-unix \(Self.quoted(path))\(name)"
-        case .tcp(let host, let port, _): "\(host == "0.0.0.0" || host == "::" ? "HOST" : host) \(port)\(name)"
-        case .other: "HOST\(name)"
+        let uri = uri(export, for: .anywhere)
+        let commands = [
+            ("Copy it:", QEMUCommands(uri, credentials)?.convert),
+            ("", "nbdcopy -p \(Self.quoted(uri.description)) copy.raw"),
+            ("Attach it:", nbdClient(uri)),
+            ("Boot it:", QEMUCommands(uri, credentials)?.boot(isWritable: export.device.isWritable)),
+        ]
+        var lines = [
+            "Serving \(image) (\(export.description)), \(export.device.isWritable ? "writable" : "read-only"), "
+                + "\(export.device.size) bytes", "  \(uri)",
+        ]
+        var title = ""
+        for (name, command) in commands {
+            if !name.isEmpty { title = name }
+            guard let command else { continue }
+            lines.append(title + String(repeating: " ", count: 12 - title.count) + command)
+            title = ""
         }
+        return (lines + others + notes + ["Stop with ctrl-C."]).joined(separator: "\n")
     }
 
-    /// A host for a URI. Clients need a name or address of this machine where the server listens on all of them.
-    private static func uriHost(_ host: String) -> String {
-        if host == "0.0.0.0" || host == "::" { return "HOST" }
-        // RFC 6874: the % before an interface is encoded.
-        return host.contains(":") ? "[\(host.replacing("%", with: "%25"))]" : host
+    /// Further exports, and what they are.
+    private var others: [String] {
+        guard exports.count > 1 else { return [] }
+        return ["More exports:"]
+            + exports.dropFirst().flatMap {
+                ["  \(uri($0, for: .anywhere))", "    \($0.description), \($0.device.size) bytes"]
+            }
+    }
+
+    private var notes: [String] {
+        var notes = credentials?.notes(clientsAreElsewhere: address.isReachableFromOutside) ?? []
+        if case .vsock(SocketAddress.anyCID, _) = address {
+            notes.append(
+                SocketAddress.guestCID.map {
+                    "The host of this virtual machine reaches it with its number, \($0)."
+                } ?? "Virtual machines of this host reach it with the number of every host, \(SocketAddress.hostCID).")
+        }
+        return notes
+    }
+
+    /// Nil when nbd-client cannot connect.
+    private func nbdClient(_ uri: NBDURI) -> String? {
+        let server: [String]
+        switch uri.place {
+        case .unix(let path): server = ["-unix", path]
+        case .tcp(let host, let port): server = [host, String(port)]
+        case .vsock: return nil
+        }
+        guard let tls = credentials.map({ $0.nbdClientWords }) ?? [] else { return nil }
+        let name = uri.exportName.isEmpty ? [] : ["-name", uri.exportName]
+        let mode = export.device.isWritable ? [] : ["-readonly"]
+        return (["sudo", "nbd-client"] + server + name + tls + ["/dev/nbd0"] + mode).map(Self.quoted).joined(
+            separator: " ")
     }
 
     /// A file name for a shell line; one that looks like an option is none behind its directory.
@@ -69,27 +133,8 @@ struct Instructions {
     /// For the shell.
     static func quoted(_ text: String) -> String {
         let plain = text.utf8.allSatisfy { byte in
-            byte != UInt8(ascii: "~") && (isUnreserved(byte) || "/:=,+@%".utf8.contains(byte))
+            byte != UInt8(ascii: "~") && (NBDURI.isUnreserved(byte) || "/:=,+@%".utf8.contains(byte))
         }
         return plain && !text.isEmpty ? text : "'\(text.replacing("'", with: "'\\''"))'"
-    }
-
-    private static func percentEncoded(_ text: String, allowing extra: String) -> String {
-        text.utf8.map { byte in
-            if isUnreserved(byte) || extra.utf8.contains(byte) { return String(UnicodeScalar(byte)) }
-            let digits = String(byte, radix: 16, uppercase: true)
-            return "%" + (digits.count == 1 ? "0" : "") + digits
-        }.joined()
-    }
-
-    /// RFC 3986, "Unreserved Characters".
-    private static func isUnreserved(_ byte: UInt8) -> Bool {
-        switch byte {
-        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-            UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"),
-            UInt8(ascii: "~"):
-            true
-        default: false
-        }
     }
 }

@@ -7,6 +7,8 @@ struct ListeningPlace {
     let sockets: [ListeningSocket]
     /// A directory made for the socket alone.
     let privateDirectory: String?
+    /// What ``ListenOptions/bind`` calls the address of the first socket.
+    let hostName: String?
     /// False when a service manager made the sockets and keeps them.
     let ownsPaths: Bool
 
@@ -16,29 +18,38 @@ struct ListeningPlace {
         case inherited([ListeningSocket])
         /// Made when it is needed, so that whoever finds it can connect.
         case unix(path: String)
-        /// The ports are taken, but refuse clients.
-        case tcp([ListeningSocket])
+        /// The ports, of TCP or vsock, are taken, but refuse clients. `host` is what the user calls their address.
+        case ports([ListeningSocket], host: String? = nil)
         /// A Unix socket in a directory of its own.
         case privateDirectory
     }
 
-    private init(sockets: [ListeningSocket], privateDirectory: String? = nil, ownsPaths: Bool = true) {
+    private init(
+        sockets: [ListeningSocket], privateDirectory: String? = nil, hostName: String? = nil, ownsPaths: Bool = true
+    ) {
         self.sockets = sockets
         self.privateDirectory = privateDirectory
+        self.hostName = hostName
         self.ownsPaths = ownsPaths
     }
 
     /// Lets clients in.
+    /// - Parameter directory: a private directory that there is already, which the owner removes afterwards.
     /// - Throws: ``Failure``.
-    init(_ plan: Plan) throws {
+    init(_ plan: Plan, privateDirectory directory: String? = nil) throws {
         do {
             switch plan {
             case .inherited(let sockets): self.init(sockets: sockets, ownsPaths: false)
             case .unix(let path): self.init(sockets: [try ListeningSocket(unixPath: path)])
-            case .tcp(let sockets):
+            case .ports(let sockets, let host):
                 for socket in sockets { try socket.listen() }
-                self.init(sockets: sockets)
-            case .privateDirectory: try self.init(privateDirectoryIn: Process.runtimeDirectory)
+                self.init(sockets: sockets, hostName: host)
+            case .privateDirectory:
+                if let directory {
+                    self.init(sockets: [try Self.socket(in: directory)])
+                } else {
+                    try self.init(privateDirectoryIn: Process.runtimeDirectory)
+                }
             }
         } catch let error as ListenError {
             throw Failure(.cannotOpen, error.description)
@@ -51,12 +62,15 @@ struct ListeningPlace {
             throw Failure(.cannotOpen, "cannot make a directory in \(parent): \(error); choose a place with --socket")
         }
         do {
-            let socket = try ListeningSocket(unixPath: Process.absolutePath("\(directory)/nbd.sock"))
-            self.init(sockets: [socket], privateDirectory: directory)
+            self.init(sockets: [try Self.socket(in: directory)], privateDirectory: directory)
         } catch {
             Process.removeDirectory(directory)
             throw error
         }
+    }
+
+    private static func socket(in directory: String) throws(ListenError) -> ListeningSocket {
+        try ListeningSocket(unixPath: Process.absolutePath("\(directory)/nbd.sock"))
     }
 
     /// Where to tell clients to go.

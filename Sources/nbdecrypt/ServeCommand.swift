@@ -36,6 +36,7 @@ struct ServeCommand: AsyncParsableCommand {
     var config: String?
 
     @OptionGroup(title: "Where to listen") var listening: ListenOptions
+    @OptionGroup(title: "TLS") var encryption: TLSOptions
     @OptionGroup(title: "Passphrase") var secret: SecretOptions
     @OptionGroup(title: "LUKS") var unlock: UnlockOptions
     @OptionGroup(title: "What to serve of an image") var exports: ExportOptions
@@ -55,6 +56,14 @@ struct ServeCommand: AsyncParsableCommand {
 
     @Flag(name: .long, help: "Serve even if another program writes to the image, and do not keep others from it.")
     var forceShare = false
+
+    @Flag(name: .long, help: "Let clients change the image; raw images only.")
+    var writable = false
+
+    @Flag(
+        name: .long,
+        help: "Look for zeros in what is stored, so that copies stay small: block status then reads the disk.")
+    var detectZeroes = false
 
     @Option(
         name: [.customShort("x"), .long],
@@ -83,6 +92,13 @@ struct ServeCommand: AsyncParsableCommand {
     @Option(name: .long, help: ArgumentHelp("How many clients may be connected.", valueName: "n"))
     var maxConnections = 1024
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "The longest read or write that is served (K, M; default: 64M; at least 64K, at most 1G).",
+            valueName: "size"))
+    var maxRequest = ByteCount(bytes: 64 << 20)
+
     @Flag(name: .shortAndLong, help: "Say more; twice: also what each client does.")
     var verbose: Int
 
@@ -93,7 +109,7 @@ struct ServeCommand: AsyncParsableCommand {
         guard images.allSatisfy({ !$0.isEmpty }) else { throw ValidationError("The name of the image is empty.") }
         guard images.count <= 1 && config == nil || !exports.isForOneImage && unlock.header == nil else {
             throw ValidationError(
-                "--partition, --snapshot, --offset, --size and --header are for one image; with several, use --exports "
+                "--partition, --snapshot, --offset, --size, --bitmap and --header are for one image; with several, use --exports "
                     + "or --config.")
         }
         guard exportName.utf8.count <= Server.maximumNameLength else {
@@ -102,6 +118,13 @@ struct ServeCommand: AsyncParsableCommand {
         guard shellCommand?.isEmpty != true else { throw ValidationError("--run takes a shell command.") }
         guard shellCommand == nil || !once else {
             throw ValidationError("--run and --once both say when to end; give one of them.")
+        }
+        guard !writable || !forceShare else {
+            throw ValidationError(
+                "--writable and --force-share exclude each other: a writer needs the image for itself.")
+        }
+        guard (64 << 10...1 << 30).contains(maxRequest.bytes) else {
+            throw ValidationError("--max-request takes a size from 64K to 1G.")
         }
         guard maxConnections > 0 else { throw ValidationError("--max-connections takes a number above 0.") }
     }
@@ -112,14 +135,19 @@ struct ServeCommand: AsyncParsableCommand {
         // First the addresses, so that a wrong one is told before anybody types a passphrase. Clients come when the keys
         // are there: none of them waits for a key derivation.
         let termination = Termination()
-        let plan = try listening.prepare()
+        let plan = try listening.prepare(isEncrypted: encryption.isRequired)
+        let oneTimeKey = try encryption.makeOneTimeKey()
+        let keyCleanUp = oneTimeKey.map { key in termination.begin { key.remove() } }
+        defer { keyCleanUp.map(termination.end) }
+        let tls = try encryption.policy(oneTimeKey) { log.warning("\($0)") }
         let exports = try ExportBuilder(command: self, termination: termination, log: log).exports()
         SecretRing.warnUnlessLocked(log)
-        let place = try ListeningPlace(plan)
+        let place = try ListeningPlace(plan, privateDirectory: oneTimeKey?.directory)
         let cleanUp = termination.begin { place.remove() }
         defer { termination.end(cleanUp) }
         let status = try await Serving(
-            command: self, exports: exports, place: place, log: log, termination: termination
+            command: self, exports: exports, place: place, tls: tls,
+            credentials: encryption.clientCredentials(oneTimeKey), log: log, termination: termination
         ).run()
         if status != 0 { throw ExitCode(status) }
     }

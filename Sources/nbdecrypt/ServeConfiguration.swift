@@ -179,13 +179,13 @@ extension ServeConfiguration.Image {
         return DeviceStack.Options(
             path: path, format: format.flatMap(ImageFormat.init) ?? common.format, luksHeader: header,
             unlock: common.unlock, checksPassphrase: common.checksPassphrase, allowsDamage: common.allowsDamage,
-            sharesWithWriters: common.sharesWithWriters,
+            sharesWithWriters: common.sharesWithWriters, isWritable: common.isWritable,
             references: policy != nil || allowReferences != nil
                 ? FileReferences(policy ?? .sameDirectory, allowed: (allowReferences ?? []).map { FilePath($0) })
                 : common.references,
             backingFormat: backingFormat.flatMap(ImageFormat.init) ?? common.backingFormat,
             selection: ExportSelection(
                 names: exports.map(ExportSelection.Names.init) ?? common.selection.names, partition: partition,
-                snapshot: snapshot, offset: offset, size: size))
+                snapshot: snapshot, offset: offset, size: size), bitmaps: common.bitmaps)
     }
 }

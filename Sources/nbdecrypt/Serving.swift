@@ -13,6 +13,9 @@ struct Serving {
     /// The default one first.
     let exports: [Export]
     let place: ListeningPlace
+    let tls: TLSPolicy
+    /// Nil without TLS.
+    let credentials: ClientCredentials?
     let log: Logger
     let termination: Termination
 
@@ -33,8 +36,9 @@ struct Serving {
         let (ends, continuation) = AsyncStream.makeStream(of: End.self)
         var limits = ServerLimits()
         limits.connections = command.maxConnections
+        limits.requestBytes = UInt32(command.maxRequest.bytes)
         let server = Server(
-            exports: ExportTable(exports), limits: limits, processorCount: Process.processorCount, log: log
+            exports: ExportTable(exports), limits: limits, tls: tls, processorCount: Process.processorCount, log: log
         ) {
             if command.once { continuation.yield(.transfersEnded) }
         }
@@ -44,7 +48,9 @@ struct Serving {
         defer { pidFile.map(termination.end) }
 
         for socket in place.sockets { server.listen(on: socket) }
-        let instructions = Instructions(address: place.address, exports: exports, image: command.shownImage)
+        let instructions = Instructions(
+            address: place.address, hostName: place.hostName, credentials: credentials, exports: exports,
+            image: command.shownImage)
         let child = command.shellCommand.map { start($0, instructions, continuation) }
         if child == nil { Process.printLine(instructions.text) }
 
@@ -74,11 +80,9 @@ struct Serving {
     private func start(
         _ line: String, _ instructions: Instructions, _ continuation: AsyncStream<End>.Continuation
     ) -> Task<Void, Never> {
-        var variables: [Environment.Key: String?] = ["uri": instructions.uri]
-        switch place.address {
-        case .unix(let path): variables["unixsocket"] = path
-        case .tcp(_, let port, _): variables["port"] = String(port)
-        case .other: break
+        var variables: [Environment.Key: String?] = [:]
+        for (name, value) in instructions.environment {
+            if let key = Environment.Key(rawValue: name) { variables[key] = value }
         }
         let environment = Environment.inherit.updating(variables)
         var options = PlatformOptions()

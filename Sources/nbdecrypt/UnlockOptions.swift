@@ -60,6 +60,8 @@ struct UnlockOptions: ParsableArguments {
 struct ByteCount: ExpressibleByArgument {
     let bytes: UInt64
 
+    init(bytes: UInt64) { self.bytes = bytes }
+
     init?(argument: String) {
         let factors: [Character: UInt64] = ["K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40]
         let factor = argument.last.flatMap { factors[Character($0.uppercased())] }

@@ -116,7 +116,7 @@ import Testing
 
     @Test(
         arguments: [
-            (4, 0, 1), (5, 0, 22), (6, 0, 1), (7, 0, 22), (77, 0, 22), (0, 1, 22), (3, 0, 0),
+            (4, 0, 1), (5, 1, 22), (6, 0, 1), (7, 0, 22), (77, 0, 22), (0, 1, 22), (3, 0, 0),
         ] as [(UInt16, UInt16, UInt32)])
     func `what is not offered is refused and the connection goes on`(type: UInt16, flags: UInt16, error: UInt32) throws
     {

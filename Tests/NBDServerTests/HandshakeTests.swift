@@ -10,9 +10,14 @@ import Testing
     private static let disk = Export(
         name: "disk", description: "a disk", device: MemoryDevice([UInt8](repeating: 1, count: 1000)))
 
+    /// A negotiation that has seen nothing.
+    private func fresh() -> Handshake {
+        Handshake(exports: ExportTable([Self.disk]), tls: .off, maximumLength: 64 << 20)
+    }
+
     /// A negotiation that has seen the client flags.
     private func handshake(_ flags: UInt32 = 3) -> Handshake {
-        var handshake = Handshake(exports: ExportTable([Self.disk]))
+        var handshake = fresh()
         var input: [UInt8] = []
         input.append(bigEndian: flags)
         var rest = input[...]
@@ -53,12 +58,18 @@ import Testing
         return replies
     }
 
+    /// Lets the negotiation take one message, and say all that it has to say to it.
     private func send(
         _ bytes: [UInt8], to handshake: inout Handshake
     ) -> (outcome: Handshake.Outcome, output: [UInt8], unused: Int) {
         var rest = bytes[...]
         var output: [UInt8] = []
-        let outcome = handshake.receive(&rest, &output)
+        var outcome = handshake.receive(&rest, &output)
+        while handshake.isListing {
+            var more: [UInt8] = []
+            outcome = handshake.receive(&rest, &more)
+            output += more
+        }
         return (outcome, output, rest.count)
     }
 
@@ -69,12 +80,12 @@ import Testing
     @Test func `GO gives size, flags and block sizes and starts the transmission`() throws {
         var handshake = handshake()
         let result = send(option(7, infoData("disk", [1, 2, 3, 99])), to: &handshake)
-        guard case .transmission(let export) = result.outcome else { throw Problem.unexpected }
-        #expect(export.name == "disk")
+        guard case .transmission(let session) = result.outcome else { throw Problem.unexpected }
+        #expect(session.export.name == "disk")
         let replies = try replies(result.output)
         #expect(replies.map(\.type) == [3, 3, 3, 3, 1])
-        #expect(replies[0].data == [0, 0, 0, 0, 0, 0, 0, 0, 3, 0xE8, 0x01, 0x07])
-        #expect(replies[1].data == [0, 3, 0, 0, 0, 1, 0, 0, 0x10, 0, 2, 0, 0, 0])
+        #expect(replies[0].data == [0, 3, 0, 0, 0, 1, 0, 0, 0x10, 0, 2, 0, 0, 0])
+        #expect(replies[1].data == [0, 0, 0, 0, 0, 0, 0, 0, 3, 0xE8, 0x05, 0x07])
         #expect(replies[2].data == [0, 1] + Array("disk".utf8))
         #expect(replies[3].data == [0, 2] + Array("a disk".utf8))
     }
@@ -146,7 +157,7 @@ import Testing
         #expect(try replies(result.output).map(\.type) == [1])
     }
 
-    @Test(arguments: [4, 5, 8, 9, 10, 11, 0xFFFF_FFFF] as [UInt32])
+    @Test(arguments: [0, 4, 12, 0xFFFF_FFFF] as [UInt32])
     func `options that are not known are refused politely`(type: UInt32) throws {
         var handshake = handshake()
         let result = send(option(type, [1, 2, 3]), to: &handshake)
@@ -187,8 +198,8 @@ import Testing
     @Test func `what allows no error reply ends the connection without one`() throws {
         for (flags, type) in [(3, 1), (0, 3)] as [(UInt32, UInt32)] {
             var handshake = handshake(flags)
-            let result = send(option(type, length: 5000), to: &handshake)
-            guard case .close(reason: "sent an option of 5000 bytes"?) = result.outcome else {
+            let result = send(option(type, length: 17_000), to: &handshake)
+            guard case .close(reason: "sent an option of 17000 bytes"?) = result.outcome else {
                 throw Problem.unexpected
             }
             #expect(result.output.isEmpty)
@@ -208,20 +219,21 @@ import Testing
     @Test func `options that are skipped count as well`() throws {
         var handshake = handshake()
         for _ in 0..<Handshake.maximumOptionCount {
-            guard case .incomplete = send(option(99, length: 5000), to: &handshake).outcome else {
+            guard case .incomplete = send(option(99, length: 17_000), to: &handshake).outcome else {
                 throw Problem.unexpected
             }
-            guard case .incomplete = send([UInt8](repeating: 0, count: 5000), to: &handshake).outcome else {
+            guard case .incomplete = send([UInt8](repeating: 0, count: 17_000), to: &handshake).outcome else {
                 throw Problem.unexpected
             }
         }
         guard
-            case .close(reason: "sent more than 256 options"?) = send(option(99, length: 5000), to: &handshake).outcome
+            case .close(reason: "sent more than 256 options"?) = send(option(99, length: 17_000), to: &handshake)
+                .outcome
         else { throw Problem.unexpected }
     }
 
     @Test func `unknown client flags and a wrong magic number end the connection`() throws {
-        var handshake = Handshake(exports: ExportTable([Self.disk]))
+        var handshake = fresh()
         guard case .close = send([0, 0, 0, 4], to: &handshake).outcome else { throw Problem.unexpected }
         var other = self.handshake()
         guard

@@ -14,6 +14,7 @@ int LLVMFuzzerRunDriver(int *argc, char ***argv, int (*callback)(const uint8_t *
 
 ENTRY(FuzzQcow2_main)
 ENTRY(FuzzQcow2Snapshots_main)
+ENTRY(FuzzQcow2Bitmaps_main)
 ENTRY(FuzzAudit_main)
 ENTRY(FuzzQcow1_main)
 ENTRY(FuzzNBD_main)

@@ -18,6 +18,16 @@ int linux_block_device_size(int fd, uint64_t *size);
 /// accept4(2) with SOCK_NONBLOCK | SOCK_CLOEXEC.
 int linux_accept(int fd);
 
+/// bind(2) of a vsock socket (vsock(7)); 0, or -1 with errno.
+int linux_vsock_bind(int fd, uint32_t cid, uint32_t port);
+
+/// getsockname(2) of a vsock socket; 0, or -1 with errno.
+int linux_vsock_name(int fd, uint32_t *cid, uint32_t *port);
+
+/// The number of this machine among those of its host (IOCTL_VM_SOCKETS_GET_LOCAL_CID); 0, or -1 with errno. A machine that
+/// is no guest has no number of its own, but may say 1, 2 or VMADDR_CID_ANY.
+int linux_vsock_local_cid(uint32_t *cid);
+
 /// Turns core dumps and ptrace by other processes of the same user off (PR_SET_DUMPABLE 0).
 int linux_forbid_dumps(void);
 

@@ -5,7 +5,8 @@
     activate.py KIND PATH COMMAND...
 
 KIND: unix (listens at PATH), tcp (on 127.0.0.1), everywhere (on 0.0.0.0), file (no socket at all), stranger (a socket,
-but LISTEN_PID is of another process), two (Unix sockets at PATH and PATH.2).
+but LISTEN_PID is of another process), two (Unix sockets at PATH and PATH.2), vsock (for every machine), abstract (a
+Unix socket with a name that is no path).
 """
 import os
 import socket
@@ -23,6 +24,14 @@ def main():
     elif kind in ("tcp", "everywhere"):
         listener = socket.socket()
         listener.bind(("127.0.0.1" if kind == "tcp" else "0.0.0.0", 0))
+        listeners.append(listener)
+    elif kind == "vsock":
+        listener = socket.socket(socket.AF_VSOCK)
+        listener.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY))
+        listeners.append(listener)
+    elif kind == "abstract":
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind("\0" + path)
         listeners.append(listener)
     for listener in listeners:
         listener.listen()

@@ -51,10 +51,37 @@ struct ActivationTests {
         }
     }
 
-    @Test("--socket, --bind and --port are of no use with a given socket")
+    @Test("It takes a vsock socket, which needs --insecure-plaintext too")
+    func vsockSocket() async throws {
+        try await withDisk { disk, image in
+            try await expectRefusal("vsock", ["serve", image], disk, 64, "every virtual machine")
+            try await activate("vsock", ["serve", image, "--insecure-plaintext"], disk) { server in
+                #expect(server.uri.contains(/^nbd\+vsock:\/\/[0-9]+:[0-9]+\/$/))
+            }
+        }
+    }
+
+    @Test("It takes a Unix socket whose name is no path, and prints the name")
+    func abstractSocket() async throws {
+        try await withDisk { disk, image in
+            try await activate("abstract", ["serve", image], disk) { server in
+                let name = disk.directory.file("given")
+                #expect(server.uri == "nbd+unix:///?socket=%00\(name)")
+                try await Tool.succeed(
+                    "python3",
+                    [
+                        "-c",
+                        "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(chr(0) + sys.argv[1]); "
+                            + "assert s.recv(8) == b'NBDMAGIC'", name,
+                    ])
+            }
+        }
+    }
+
+    @Test("--socket, --bind, --port and --vsock are of no use with a given socket")
     func conflictingOptions() async throws {
         try await withDisk { disk, image in
-            for options in [disk.socket, ["--port", "0"], ["--bind", "127.0.0.1"]] {
+            for options in [disk.socket, ["--port", "0"], ["--bind", "127.0.0.1"], ["--vsock", "0"]] {
                 try await expectRefusal("unix", ["serve", image] + options, disk, 64, "LISTEN_FDS")
                 try FileManager.default.removeItem(atPath: disk.directory.file("given"))
             }

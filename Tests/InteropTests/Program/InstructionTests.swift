@@ -6,33 +6,55 @@ import Testing
 /// The commands that the server prints really work.
 @Suite("Printed commands", .fourAtATime)
 struct InstructionTests {
+    /// Where to listen, and for whom no command is printed because it cannot connect there.
+    struct Place: Sendable, CustomTestStringConvertible {
+        /// SOCKET is a path, CERTS a directory of certificates, KEYS one of files of keys.
+        let options: [String]
+        var absent: Set<String> = []
+        var testDescription: String { options.joined(separator: " ") }
+    }
+
     /// Options that make the commands long and strange.
-    static let places: [[String]] = [
-        ["--socket", "SOCKET"], ["--socket", "SOCKET with, comma & it's"], ["--port", "0"],
-        ["--bind", "::1", "--port", "0"], ["--socket", "SOCKET", "--export-name", "my disk, it's $HOME/ü"],
-        ["--port", "0", "--export-name=-x"], [],
+    static let places = [
+        Place(options: ["--socket", "SOCKET"]), Place(options: ["--socket", "SOCKET with, comma & it's"]),
+        Place(options: ["--port", "0"]), Place(options: ["--bind", "::1", "--port", "0"]),
+        Place(options: ["--socket", "SOCKET", "--export-name", "my disk, it's $HOME/ü"]),
+        Place(options: ["--port", "0", "--export-name=-x"]), Place(options: []),
+        Place(options: ["--tls-psk", "auto"], absent: ["nbd-client"]),
+        Place(options: ["--tls-psk=auto", "--port", "0", "--export-name", "a disk, it's"], absent: ["nbd-client"]),
+        Place(options: ["--tls-psk=auto", "--tls=allow", "--bind", "::1", "--port", "0"], absent: ["nbd-client"]),
+        Place(
+            options: ["--tls-psk", "KEYS, it's/keys.psk", "--socket", "SOCKET, too", "--export-name", "a,b"],
+            absent: ["nbd-client"]),
+        Place(options: ["--tls-psk", "KEYS/other.psk", "--port", "0"], absent: ["nbd-client", "qemu"]),
+        Place(options: ["--tls-certs", "CERTS", "--port", "0"]),
+        Place(options: ["--tls-certs", "CERTS", "--bind", "localhost", "--port", "0", "--export-name", "a b"]),
+        Place(options: ["--tls-certs", "CERTS", "--tls-verify-peer", "--bind", "::1", "--port", "0"]),
+        Place(options: ["--tls-certs", "CERTS", "--tls-verify-peer", "--socket", "SOCKET"], absent: ["qemu"]),
+        Place(options: ["--tls-certs", "CERTS", "--socket", "SOCKET", "--export-name", "a b"], absent: ["qemu"]),
     ]
 
     @Test("qemu-img and nbdcopy copy the disk as printed", arguments: places)
-    func copies(_ place: [String]) async throws {
+    func copies(_ place: Place) async throws {
         try await withServer(place) { server, disk in
-            for program in ["qemu-img", "nbdcopy"] {
-                let command = try command(program, server)
+            if let command = try command("qemu-img", server, place) {
                 try await Tool.shell("cd \(disk.directory.path); \(command)")
+                try await Tool.succeed(
+                    "qemu-img",
+                    ["compare", disk.directory.file("copy.qcow2"), "-f", "qcow2", "-F", "raw", try disk.raw()])
             }
-            try await Tool.succeed(
-                "qemu-img",
-                ["compare", disk.directory.file("copy.qcow2"), "-f", "qcow2", "-F", "raw", try disk.raw()])
+            let command = try #require(try command("nbdcopy", server, place))
+            try await Tool.shell("cd \(disk.directory.path); \(command)")
             let copy = try File.contents(disk.directory.file("copy.raw"))
             #expect(copy == disk.contents)
         }
     }
 
     @Test("nbd-client negotiates as printed, up to the device, which is not there", arguments: places)
-    func nbdClient(_ place: [String]) async throws {
+    func nbdClient(_ place: Place) async throws {
         try await withServer(place) { server, disk in
             let device = try disk.directory.write("device", text: "")
-            let printed = try command("nbd-client", server)
+            guard let printed = try command("nbd-client", server, place) else { return }
             #expect(printed.hasPrefix("sudo nbd-client ") && printed.contains(" /dev/nbd0"))
             // A file is no device, which nbd-client notices after the negotiation.
             let line = printed.dropFirst("sudo ".count).replacing("/dev/nbd0", with: device)
@@ -42,44 +64,111 @@ struct InstructionTests {
     }
 
     @Test("QEMU opens the drive as printed", arguments: places)
-    func qemu(_ place: [String]) async throws {
+    func qemu(_ place: Place) async throws {
         try await withServer(place) { server, disk in
-            let line = try command("qemu-system-x86_64", server)
+            guard let line = try command("qemu-system-x86_64", server, place) else { return }
             let conversation = #"{"execute":"qmp_capabilities"} {"execute":"query-block"} {"execute":"quit"}"#
             let outcome = try await Tool.run(
                 "/bin/sh", ["-c", "exec \(line) -S -display none -nodefaults -qmp stdio -machine pc,accel=tcg"],
                 input: Array(conversation.utf8))
             #expect(outcome.code == 0, "\(outcome.errors)")
-            #expect(outcome.output.contains("\"virtual-size\": \(disk.contents.count)"), "\(outcome.output)")
-            #expect(outcome.output.contains("\"ro\": true"))
+            #expect(outcome.output.contains("\"virtual-size\": \(disk.contents.count)"))
         }
     }
 
-    @Test("The commands are printed once it listens, with the size and the kind of the disk")
-    func heading() async throws {
-        try await withServer(["--socket", "SOCKET"]) { server, disk in
+    @Test("The first line says what is served, and how large it is")
+    func firstLine() async throws {
+        try await withServer(Place(options: ["--socket", "SOCKET"])) { server, disk in
             let first = try #require(server.instructions.split(separator: "\n").first)
             #expect(first.contains("(qcow2, AES-128, decrypted)") && first.contains("read-only"))
             #expect(first.contains("\(disk.contents.count) bytes"))
         }
     }
 
-    /// The printed line with a program in it, without what stands before the command.
-    private func command(_ program: String, _ server: ServerUnderTest) throws -> String {
-        let line = try #require(
-            server.instructions.split(separator: "\n").first { $0.contains(program) }, "no command with \(program)")
-        return line.replacing(/^[A-Z][a-z ]*:\s+/, with: "").trimmingCharacters(in: .whitespaces)
+    @Test("A disk that clients can change is attached and booted as one", arguments: [[], ["--tls-psk=auto"]])
+    func writable(_ options: [String]) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let image = try SmallDisk(directory).raw()
+        try await ServerUnderTest.run(
+            ["serve", image, "--format", "raw", "--writable"] + options, in: directory
+        ) { server in
+            #expect(server.instructions.prefix { $0 != "\n" }.contains("writable"))
+            #expect(!server.instructions.contains("readonly"))
+            let place = Place(options: options, absent: options.isEmpty ? [] : ["nbd-client"])
+            _ = try command("nbd-client", server, place)
+            let line = try #require(try command("qemu-system-x86_64", server, place))
+            let conversation = #"{"execute":"qmp_capabilities"} {"execute":"query-block"} {"execute":"quit"}"#
+            let outcome = try await Tool.run(
+                "/bin/sh", ["-c", "exec \(line) -S -display none -nodefaults -qmp stdio -machine pc,accel=tcg"],
+                input: Array(conversation.utf8))
+            #expect(outcome.code == 0 && outcome.output.contains("\"ro\": false"), "\(outcome.errors)")
+        }
+    }
+
+    @Test("What clients need for TLS is said where a command cannot know it")
+    func notes() async throws {
+        let exposed = ["--bind", "0.0.0.0", "--port", "0"]
+        for (options, expected) in [
+            (["--tls-psk=auto"], nil), (["--tls-certs", "CERTS"], nil),
+            (exposed + ["--tls-psk", "KEYS/keys.psk"], "KEYS/keys.psk, with the key of alice"),
+            (["--tls-psk", "KEYS/other.psk"], "QEMU reads keys only from a file with the name keys.psk."),
+            (
+                exposed + ["--tls-certs", "CERTS"],
+                "Clients on other machines name their own directory with ca-cert.pem,"
+            ),
+            (["--tls-certs", "CERTS", "--tls-verify-peer"], "Each client needs a certificate of its own: DIR stands"),
+        ] as [([String], String?)] {
+            try await withServer(Place(options: options), withPeer: false) { server, disk in
+                let notes = server.instructions.split(separator: "\n").filter {
+                    $0.hasPrefix("Each") || $0.hasPrefix("Clients") || $0.hasPrefix("QEMU")
+                }
+                let expected = expected.map { $0.replacing("KEYS", with: disk.directory.file("keys")) }
+                #expect(notes.count == (expected == nil ? 0 : 1), "\(server.instructions)")
+                #expect(notes.allSatisfy { $0.contains(expected ?? "") }, "\(server.instructions)")
+            }
+        }
+    }
+
+    /// The printed line with a program in it, without what stands before the command; nil when there must be none.
+    private func command(_ program: String, _ server: ServerUnderTest, _ place: Place) throws -> String? {
+        let line = server.instructions.split(separator: "\n").first { $0.contains("\(program) ") }
+        if place.absent.contains(where: program.hasPrefix) {
+            #expect(line == nil, "\(program) cannot connect there")
+            return nil
+        }
+        return try #require(line, "no command with \(program)")
+            .replacing(/^[A-Z][a-z ]*:\s+/, with: "").trimmingCharacters(in: .whitespaces)
     }
 
     private func withServer(
-        _ place: [String], _ body: (ServerUnderTest, SmallDisk) async throws -> Void
+        _ place: Place, withPeer: Bool = true, _ body: (ServerUnderTest, SmallDisk) async throws -> Void
     ) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = SmallDisk(directory)
         let image = try await disk.encrypted("abc")
         let secret = ["--passphrase-file", try directory.write("p", text: "abc")]
-        let options = place.map { $0.replacing("SOCKET", with: directory.file("s")) }
+        if place.options.contains(where: { $0.hasPrefix("KEYS") }) {
+            for name in ["keys", "keys, it's"] {
+                try FileManager.default.createDirectory(
+                    atPath: directory.file(name), withIntermediateDirectories: false)
+                for file in ["keys.psk", "other.psk"] {
+                    try directory.write(
+                        "\(name)/\(file)", text: "# Keys\nalice:\(String(repeating: "5a", count: 32))\n")
+                }
+            }
+        }
+        if place.options.contains("CERTS") {
+            // What a client needs is in the directory of the server, or not.
+            let credentials = directory.file("tls")
+            try await Tool.succeed("\(Program.root)/Tests/Fixtures/make-tls-credentials", [credentials])
+            if withPeer { try await Tool.shell("cp \(credentials)/laptop/client-*.pem \(credentials)/server") }
+        }
+        let options = place.options.map {
+            $0.replacing("SOCKET", with: directory.file("s")).replacing("KEYS", with: directory.file("keys"))
+                .replacing("CERTS", with: directory.file("tls/server"))
+        }
         try await ServerUnderTest.run(["serve", image] + secret + options, in: directory) { server in
             try await body(server, disk)
         }

@@ -97,7 +97,12 @@ struct ListeningTests {
                 let port = try #require(server.port)
                 let client = try LibNBDClient("nbd://\(host):\(port)")
                 #expect(client.size == disk.contents.count)
+                #expect(server.uri == "nbd://HOST:\(port)/", "clients know which of its addresses reaches this machine")
             }
+            let outcome = try await Program.run(
+                ["serve", image, "--bind", address, "--port", "0", "--insecure-plaintext"]
+                    + ["--run", "nbdinfo --size \"$uri\""])
+            #expect(outcome.output == "\(disk.contents.count)\n", "a command on this machine is told one that works")
         }
     }
 

@@ -140,7 +140,7 @@ struct ServerUnderTest: Sendable {
         try await Deadline.wait(for: "the server prints where it listens") {
             let text = try File.text(outputPath)
             if text.contains("Stop with"),
-                let found = text.firstMatch(of: /^\s*(nbd(\+unix)?:\/\/\S+)$/.anchorsMatchLineEndings())
+                let found = text.firstMatch(of: /^\s*(nbds?(\+unix|\+vsock)?:\/\/\S+)$/.anchorsMatchLineEndings())
             {
                 return (String(found.1), text)
             }

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import BlockIO
+import Dispatch
+
+/// A read that is too large for the buffers of the moment and is served piece by piece.
+struct PiecewiseRead {
+    let handler: RequestHandler
+    /// Bytes of the data that have been put into a buffer.
+    var done = 0
+    /// A worker fills the next piece.
+    var isWaiting = false
+
+    /// In bytes; it has been judged to fit.
+    var length: Int { Int(handler.request.length) }
+}
+
+extension Connection {
+    /// Reads of more bytes than this go to a worker at once: they would hold up the other clients of the loop.
+    private static let inlineLimit = 1 << 20
+    /// The buffer that replies of one event are gathered in.
+    private static let batchPayload = 256 << 10
+    /// The piece of a read that has no buffer of its own size, if there is room for that.
+    private static let largestPiece = 1 << 20
+
+    /// Serves a read here and now if that needs no waiting.
+    func read(_ handler: RequestHandler) -> Step {
+        let length = Int(handler.request.length)
+        guard length <= Self.inlineLimit else { return offloadRead(handler) }
+        let total = max(handler.reply.length(ofData: length), Reply.longestWithoutData)
+        guard let buffer = outbox.room(for: total, payload: max(length, Self.batchPayload)) else {
+            return startPieces(handler)
+        }
+        guard let error = handler.read(0..<length, into: buffer, .cachedOnly) else { return .handled() }
+        if error.code == .wouldBlock { return offloadRead(handler) }
+        report(error)
+        handler.reply.fail(error, at: handler.request.offset, in: buffer)
+        return .handled()
+    }
+
+    private func offloadRead(_ handler: RequestHandler) -> Step {
+        guard workersBusy < context.limits.requestsInFlight else { return .waitForWorkers }
+        let length = Int(handler.request.length)
+        guard let buffer = context.buffers.take(payload: length) else { return startPieces(handler) }
+        workersBusy += 1
+        context.workers.run { [self] in
+            let error = handler.read(0..<length, into: buffer, .mayBlock)
+            if let error { handler.reply.fail(error, at: handler.request.offset, in: buffer) }
+            loop.queue.async { [self] in
+                if let error { report(error) }
+                workerFinished(buffer)
+            }
+        }
+        return .handled()
+    }
+
+    /// Serves a read for which there is no buffer of its size, once the replies before it have left.
+    private func startPieces(_ handler: RequestHandler) -> Step {
+        guard !outbox.isFilling else { return .flushFirst }
+        // Nothing may come between the pieces of a simple reply, and no more than one piece is in memory.
+        guard workersBusy == 0 else { return .waitForWorkers }
+        outbox.release()
+        pieces = PiecewiseRead(handler: handler)
+        return .handled()
+    }
+
+    /// Has a worker read the next piece.
+    func readPiece(_ pieces: PiecewiseRead) {
+        let rest = pieces.length - pieces.done
+        guard
+            let buffer = context.buffers.take(payload: min(rest, Self.largestPiece)) ?? context.buffers.takeSmallest()
+        else { return close("there is no memory for it") }
+        self.pieces?.isWaiting = true
+        let length = min(rest, buffer.capacity - ReplyBufferPool.headRoom)
+        let part = pieces.done..<(pieces.done + length)
+        workersBusy += 1
+        context.workers.run { [self] in
+            let error = pieces.handler.read(part, into: buffer, .mayBlock)
+            loop.queue.async { [self] in pieceFinished(buffer, part, error) }
+        }
+    }
+
+    private func pieceFinished(_ buffer: ReplyBuffer, _ part: Range<Int>, _ error: BlockError?) {
+        guard let handler = pieces?.handler else { return workerFinished(buffer) }
+        if let error {
+            report(error)
+            guard part.lowerBound == 0 || handler.reply.isFragmented else {
+                // The head of the reply, which says success, has left: only the end of the connection can say otherwise.
+                workersBusy -= 1
+                context.buffers.put(buffer)
+                return close("has got half a reply that cannot be completed")
+            }
+            handler.reply.fail(error, at: handler.request.offset + UInt64(part.lowerBound), in: buffer)
+        }
+        pieces?.isWaiting = false
+        pieces?.done = part.upperBound
+        if error != nil || part.upperBound == Int(handler.request.length) { pieces = nil }
+        workerFinished(buffer)
+    }
+}

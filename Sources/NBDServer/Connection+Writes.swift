@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import BlockIO
+import Dispatch
+
+/// A write whose payload is received and written piece by piece.
+///
+/// Belongs to the queue of the connection's loop.
+final class Upload: @unchecked Sendable {
+    let handler: RequestHandler
+    /// On disk before the reply.
+    let isDurable: Bool
+    /// Bytes of the payload that are in this piece, or were in one before.
+    var received = 0
+    /// What is being received.
+    var piece: ReplyBuffer?
+    /// Pieces that workers have.
+    var pending = 0
+    /// Why the first of the pieces failed, and where.
+    var failure: (error: BlockError, offset: UInt64)?
+
+    init(handler: RequestHandler, isDurable: Bool) {
+        self.handler = handler
+        self.isDurable = isDurable
+    }
+
+    /// In bytes; it has been judged to fit.
+    var length: Int { Int(handler.request.length) }
+    var isReceived: Bool { received == length }
+
+    /// Gives the memory back.
+    func abandon(_ pool: ReplyBufferPool) {
+        if let piece { pool.put(piece) }
+        piece = nil
+    }
+}
+
+extension Connection {
+    /// The largest piece of a payload, in bytes.
+    private static let largestPayloadPiece = 1 << 20
+
+    /// Takes the payload from now on.
+    func startUpload(_ handler: RequestHandler, isDurable: Bool) -> Step {
+        upload = Upload(handler: handler, isDurable: isDurable)
+        return .handled()
+    }
+
+    /// Takes what is there of the payload, and has a worker write each piece that is complete.
+    func receive(_ upload: Upload) -> Step {
+        guard input.count > 0 else { return .incomplete }
+        guard let piece = upload.piece ?? nextPiece(upload) else {
+            return outbox.isFilling ? .flushFirst : .waitForWorkers
+        }
+        upload.piece = piece
+        let room = min(piece.capacity - ReplyBufferPool.headRoom - piece.count, upload.length - upload.received)
+        let moved = input.move(room, to: piece)
+        upload.received += moved
+        guard moved == room else { return .incomplete }
+        upload.piece = nil
+        if upload.isReceived { self.upload = nil }
+        write(piece, of: upload)
+        return .handled()
+    }
+
+    private func nextPiece(_ upload: Upload) -> ReplyBuffer? {
+        guard workersBusy < context.limits.requestsInFlight else { return nil }
+        return takeBuffer(min(upload.length - upload.received, Self.largestPayloadPiece))
+    }
+
+    private func write(_ piece: ReplyBuffer, of upload: Upload) {
+        let offset = upload.received - piece.count
+        upload.pending += 1
+        workersBusy += 1
+        context.workers.run { [self] in
+            let error = piece.withFilled { upload.handler.write($0, part: offset) }
+            loop.queue.async { [self] in written(piece, of: upload, offset, error) }
+        }
+    }
+
+    private func written(_ piece: ReplyBuffer, of upload: Upload, _ offset: Int, _ error: BlockError?) {
+        upload.pending -= 1
+        if let error {
+            report(error)
+            let place = upload.handler.request.offset + UInt64(offset)
+            if upload.failure.map({ place < $0.offset }) ?? true { upload.failure = (error, place) }
+        }
+        piece.reset()
+        guard !isClosed, upload.isReceived, upload.pending == 0 else {
+            workersBusy -= 1
+            context.buffers.put(piece)
+            return isClosed ? () : pump()
+        }
+        let handler = upload.handler
+        if let failure = upload.failure {
+            handler.reply.fail(failure.error, at: failure.offset, in: piece)
+            return workerFinished(piece)
+        }
+        count(written: handler.request.length)
+        guard upload.isDurable else {
+            handler.reply.succeed(in: piece)
+            return workerFinished(piece)
+        }
+        context.workers.run { [self] in
+            let error = handler.perform(.flush, into: piece)
+            loop.queue.async { [self] in
+                if let error { report(error) }
+                workerFinished(piece)
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What a server wants of its clients as to TLS.
+public enum TLSPolicy: Sendable {
+    /// TLS is refused.
+    case off
+    /// Clients that want it have it (the specification's SELECTIVETLS).
+    case allow(TLSContext)
+    /// Nothing else is answered before it (FORCEDTLS).
+    case require(TLSContext)
+
+    /// The credentials, if there are any.
+    var context: TLSContext? {
+        switch self {
+        case .off: nil
+        case .allow(let context), .require(let context): context
+        }
+    }
+
+    /// What the negotiation goes by.
+    var demand: Handshake.TLSDemand {
+        switch self {
+        case .off: .off
+        case .allow: .allowed
+        case .require: .required
+        }
+    }
+}
