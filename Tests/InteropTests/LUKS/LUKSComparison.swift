@@ -46,5 +46,6 @@ enum LUKSComparison {
             server: server, oracle: oracle, recipe: ImageRecipe(clusterBits: 12, size: oracle.count))
         try comparison.libnbd()
         try comparison.parallelConnections()
+        try comparison.blockStatus()
     }
 }

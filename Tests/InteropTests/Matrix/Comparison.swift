@@ -21,6 +21,21 @@ struct Comparison {
         for request in requests { try expectEqual(try client.read(request.count, at: request.offset), request) }
     }
 
+    /// What is said to be zeros is; the extents follow each other and cover the disk.
+    func blockStatus() throws {
+        let client = try LibNBDClient(server.uri, contexts: ["base:allocation"])
+        var position = 0
+        for status in try client.blockStatus("base:allocation", 0..<oracle.count) {
+            try #require(status.offset == position && status.length > 0)
+            position += status.length
+            try #require(position <= oracle.count && status.flags <= 3 && status.flags != 1)
+            guard status.flags & 2 != 0 else { continue }
+            let isZero = oracle[status.offset..<position] == Data(count: status.length)
+            #expect(isZero, "the bytes from \(status.offset) to \(position) are not zeros")
+        }
+        #expect(position == oracle.count)
+    }
+
     /// Four connections at once, with eight reads in flight on each.
     func parallelConnections() throws {
         let clients = try (0..<4).map { _ in try LibNBDClient(server.uri) }

@@ -78,6 +78,7 @@ struct ImageMatrixTests {
             let comparison = Comparison(server: server, oracle: oracle, recipe: recipe)
             try comparison.libnbd()
             try comparison.parallelConnections()
+            try comparison.blockStatus()
             try comparison.oldClients()
             try await ClientTools(server: server, oracle: oracle, directory: directory).readAll(
                 marker: ImageMaker.marker, at: ImageMaker.markerCluster * recipe.clusterSize,

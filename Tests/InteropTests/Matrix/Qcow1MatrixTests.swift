@@ -47,6 +47,7 @@ struct Qcow1MatrixTests {
             let comparison = Comparison(server: server, oracle: oracle, recipe: recipe)
             try comparison.libnbd()
             try comparison.parallelConnections()
+            try comparison.blockStatus()
             try comparison.oldClients()
             try await ClientTools(server: server, oracle: oracle, directory: directory).readAll(
                 marker: ImageMaker.marker, at: ImageMaker.markerCluster * geometry.clusterSize,
@@ -82,6 +83,7 @@ struct Qcow1MatrixTests {
             let comparison = Comparison(server: server, oracle: disk, recipe: recipe)
             try comparison.libnbd()
             try comparison.parallelConnections()
+            try comparison.blockStatus()
             try await ClientTools(server: server, oracle: disk, directory: directory).nbdcopy()
         }
         let clusters = try #require(try await InfoReport.of(image.path).clusters)
@@ -107,6 +109,7 @@ struct Qcow1MatrixTests {
             let comparison = Comparison(server: server, oracle: oracle, recipe: recipe)
             try comparison.libnbd()
             try comparison.parallelConnections()
+            try comparison.blockStatus()
             try await ClientTools(server: server, oracle: oracle, directory: directory).nbdcopy()
         }
         #expect(try await InfoReport.of(image.path).backingFile == below.name)

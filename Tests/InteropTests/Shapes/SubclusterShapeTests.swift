@@ -62,6 +62,7 @@ struct SubclusterShapeTests {
                 server: server, oracle: oracle, recipe: ImageRecipe(clusterBits: recipe.clusterBits - 5, size: size))
             if oracle.count < 4 << 20 { try comparison.libnbd() }
             try comparison.parallelConnections()
+            try comparison.blockStatus()
         }
         let report = try await InfoReport.of(chain.path)
         #expect(report.features?.incompatible.contains("extended L2 entries") == true)

@@ -63,10 +63,13 @@ final class LibNBDClient {
     /// - Parameters:
     ///   - isLenient: requests that the server should refuse are sent all the same.
     ///   - staysInNegotiation: nothing is chosen: see ``exports()`` and ``choose(_:)``.
+    ///   - contexts: metadata contexts to ask for.
     convenience init(
-        _ uri: String, flags: HandshakeFlags? = nil, isLenient: Bool = false, staysInNegotiation: Bool = false
+        _ uri: String, flags: HandshakeFlags? = nil, isLenient: Bool = false, staysInNegotiation: Bool = false,
+        contexts: [String] = []
     ) throws {
         try self.init()
+        for context in contexts { try check(unsafe nbd_add_meta_context(handle, context)) }
         if let flags { try check(unsafe nbd_set_handshake_flags(handle, flags.rawValue)) }
         if isLenient { try check(unsafe nbd_set_strict_mode(handle, 0)) }
         if staysInNegotiation { try check(unsafe nbd_set_opt_mode(handle, true)) }
@@ -160,6 +163,47 @@ final class LibNBDClient {
     }
 
     func flush() throws { try check(unsafe nbd_flush(handle, 0)) }
+
+    /// What the server says of a context.
+    struct Status: Equatable {
+        let offset: Int
+        let length: Int
+        let flags: UInt32
+    }
+
+    /// Asks for the status of bytes until all of it is known; libnbd checks that the answers make sense.
+    func blockStatus(_ context: String, _ range: Range<Int>) throws -> [Status] {
+        final class Box {
+            let context: String
+            var extents: [Status] = []
+            init(_ context: String) { self.context = context }
+        }
+        let box = Box(context)
+        var position = range.lowerBound
+        while position < range.upperBound {
+            let known = box.extents.count
+            let callback = unsafe nbd_extent_callback(
+                callback: { data, name, offset, entries, count, _ in
+                    guard let data = unsafe data, let name = unsafe name, let entries = unsafe entries else { return 0 }
+                    let box = unsafe Unmanaged<Box>.fromOpaque(data).takeUnretainedValue()
+                    guard unsafe String(cString: name) == box.context else { return 0 }
+                    var place = Int(offset)
+                    for index in stride(from: 0, to: count, by: 2) {
+                        let (length, flags) = unsafe (Int(entries[index]), entries[index + 1])
+                        box.extents.append(Status(offset: place, length: length, flags: flags))
+                        place += length
+                    }
+                    return 0
+                }, user_data: Unmanaged.passUnretained(box).toOpaque(), free: nil)
+            let count = min(range.upperBound - position, 1 << 30)
+            try check(unsafe nbd_block_status(handle, UInt64(count), UInt64(position), callback, 0))
+            guard let last = box.extents.last, box.extents.count > known, last.offset + last.length > position else {
+                throw Failed("libnbd: no status of byte \(position)")
+            }
+            position = last.offset + last.length
+        }
+        return withExtendedLifetime(box) { box.extents }
+    }
 
     /// Sends a request without waiting for the reply.
     private func send(_ request: Request) throws {
