@@ -50,10 +50,18 @@ struct DiskFinder {
     /// The dirty bitmaps that clients are offered: all that are good, or those that somebody insists on.
     private func bitmaps() throws -> [Qcow2Bitmap] {
         guard !options.bitmaps.isEmpty else {
-            for bitmap in layer.bitmaps {
-                if let refusal = bitmap.refusal { log.warning("\(options.path): \(refusal)") }
+            let refusals = layer.bitmaps.compactMap(\.refusal)
+            for refusal in refusals.prefix(8) { log.warning("\(options.path): \(refusal)") }
+            if refusals.count > 8 {
+                log.warning("\(options.path): \(refusals.count - 8) more dirty bitmaps are not offered either")
             }
-            return layer.bitmaps.filter { $0.refusal == nil }
+            let good = layer.bitmaps.filter { $0.refusal == nil }
+            if good.count > Self.maximumCount {
+                log.warning(
+                    "\(options.path): only \(Self.maximumCount) of \(good.count) dirty bitmaps are offered; name others with --bitmap"
+                )
+            }
+            return Array(good.prefix(Self.maximumCount))
         }
         return try options.bitmaps.map { name in
             guard let found = layer.bitmaps.first(where: { $0.name == name }) else {

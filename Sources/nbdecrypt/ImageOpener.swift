@@ -116,6 +116,7 @@ struct ImageOpener {
 
     /// The disk can be served without them.
     private func bitmaps(of file: FileDevice, _ header: Qcow2Header) -> [Qcow2Bitmap] {
+        if let warning = Qcow2Bitmap.warning(header) { log.warning("\(warning)") }
         do { return try Qcow2Bitmap.all(of: file, header, cache: cache) } catch {
             log.warning("its dirty bitmaps are not offered: \(error)")
             return []

@@ -69,21 +69,25 @@ private func removeCredentials() {
 
 /// Runs a program that ends soon.
 enum ShortProgram {
+    /// - Parameter closesInput: whether the program is told that its input ends; otherwise it has to end by itself.
     /// - Returns: its exit status, and what it said on both outputs.
-    static func run(_ name: String, _ arguments: [String], input: String = "") throws -> (status: Int32, output: String)
-    {
+    static func run(
+        _ name: String, _ arguments: [String], input: String = "", closesInput: Bool = true
+    ) throws -> (status: Int32, output: String) {
         let process = Process()
-        process.executableURL = URL(fileURLWithPath: name.contains("/") ? name : "/usr/bin/env")
-        process.arguments = name.contains("/") ? arguments : [name] + arguments
-        let (input_, output) = (Pipe(), Pipe())
-        process.standardInput = input_
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/timeout")
+        // KILL, because this process may have other signals blocked, which its children inherit.
+        process.arguments = ["--signal=KILL", "60", name] + arguments
+        let (standardInput, output) = (Pipe(), Pipe())
+        process.standardInput = standardInput
         process.standardOutput = output
         process.standardError = output
         try process.run()
-        try input_.fileHandleForWriting.write(contentsOf: Data(input.utf8))
-        try input_.fileHandleForWriting.close()
+        try standardInput.fileHandleForWriting.write(contentsOf: Data(input.utf8))
+        if closesInput { try standardInput.fileHandleForWriting.close() }
         let said = try output.fileHandleForReading.readToEnd() ?? Data()
         process.waitUntilExit()
+        try? standardInput.fileHandleForWriting.close()
         return (process.terminationStatus, String(decoding: said, as: UTF8.self))
     }
 }

@@ -70,9 +70,10 @@ public final class TLSContext: @unchecked Sendable {
     private static func restrict(_ context: OpaquePointer) throws(TLSError) {
         // The first choice fits pre-shared keys in TLS 1.3, which are tied to SHA-256.
         let suites = "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384"
+        // Pre-shared keys first: a client that offers them has one, and may have no certificate.
         let oldSuites =
-            "ECDHE+AESGCM+AES128:ECDHE+CHACHA20:ECDHE+AESGCM:"
-            + "kECDHEPSK+CHACHA20:kDHEPSK+AESGCM+AES128:kDHEPSK+CHACHA20:kDHEPSK+AESGCM:!aNULL"
+            "kECDHEPSK+CHACHA20:kDHEPSK+AESGCM+AES128:kDHEPSK+CHACHA20:kDHEPSK+AESGCM:"
+            + "ECDHE+AESGCM+AES128:ECDHE+CHACHA20:ECDHE+AESGCM:!aNULL"
         let name = Array("nbdecrypt".utf8)
         guard
             unsafe tls_restrict(context) == 1,

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import TestSupport
+import Testing
+
+@testable import NBDServer
+
+/// A negotiation without a socket, for what needs states that a test cannot bring a connection into.
+struct TestHandshake {
+    private(set) var handshake: Handshake
+    /// What the last message has led to.
+    private(set) var outcome = Handshake.Outcome.incomplete
+
+    /// A negotiation that has seen the client flags.
+    init(_ exports: [Export], tls: Handshake.TLSDemand = .off, flags: UInt32 = 3, maximumLength: UInt32 = 64 << 20) {
+        handshake = Handshake(exports: ExportTable(exports), tls: tls, maximumLength: maximumLength)
+        var bytes: [UInt8] = []
+        bytes.append(bigEndian: flags)
+        _ = send(bytes)
+    }
+
+    /// Gives `bytes` to the server.
+    /// - Returns: all that it says.
+    mutating func send(_ bytes: [UInt8]) -> [UInt8] {
+        var input = bytes[...]
+        var output: [UInt8] = []
+        while true {
+            let before = (input.count, output.count)
+            var more: [UInt8] = []
+            outcome = handshake.receive(&input, &more)
+            #expect(more.count <= Handshake.longestOutput)
+            output += more
+            guard case .incomplete = outcome, before != (input.count, output.count) || handshake.isListing else {
+                return output
+            }
+        }
+    }
+
+    /// All replies to an option.
+    mutating func ask(_ type: UInt32, _ data: [UInt8] = []) throws -> [WireOption.Reply] {
+        let replies = try WireOption.replies(send(WireOption.encoded(type, data))[...])
+        #expect(replies.allSatisfy { $0.option == type })
+        return replies
+    }
+
+    mutating func startOver() { handshake.startOver() }
+    mutating func stop() { handshake.isStopping = true }
+
+    /// What has been agreed on; nil before the end of the negotiation.
+    var session: Session? { if case .transmission(let session) = outcome { session } else { nil } }
+    /// Has the server ended it? The reason is empty for an orderly end.
+    var closeReason: String? { if case .close(let reason) = outcome { reason ?? "" } else { nil } }
+    var isTLSNext: Bool { if case .startTLS = outcome { true } else { false } }
+}

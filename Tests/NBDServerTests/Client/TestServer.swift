@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import Logging
+import NBDServer
+import TestSupport
+
+extension Server {
+    /// A server of some exports that logs nothing.
+    static func serving(_ exports: [Export], _ change: (inout ServerLimits) -> Void = { _ in }) -> Server {
+        var limits = ServerLimits()
+        change(&limits)
+        return Server(
+            exports: ExportTable(exports), limits: limits, processorCount: 2,
+            log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    }
+
+    /// A server of one device under the empty name.
+    static func serving(
+        _ device: any BlockDevice, bitmaps: [any DirtyBitmap] = [], _ change: (inout ServerLimits) -> Void = { _ in }
+    ) -> Server {
+        serving([Export(name: "", description: "", device: device, bitmaps: bitmaps)], change)
+    }
+}
+
+/// Bytes that are no zeros; the same ones come again after 65,521.
+func noise(_ count: Int) -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(count)
+    while bytes.count < count { bytes += noisyBlock.prefix(count - bytes.count) }
+    return bytes
+}
+
+private let noisyBlock = (0..<65_521).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 11) | 1 }

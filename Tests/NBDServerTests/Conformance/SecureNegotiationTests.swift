@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import TestSupport
+import Testing
+
+@testable import NBDServer
+
+/// NBD specification, "TLS support", as far as the negotiation goes; and its end when the server stops.
+@Suite struct SecureNegotiationTests {
+    private let exports = [Export(name: "disk", description: "a disk", device: MemoryDevice(noise(1000)))]
+    private static let tlsRequired: UInt32 = 0x8000_0005
+    private static let shutdown: UInt32 = 0x8000_0007
+
+    @Test(arguments: [3, 6, 7, 8, 9, 10, 11, 4, 99] as [UInt32], [0, 3])
+    func `where TLS is required every option but STARTTLS and ABORT is TLS_REQD`(type: UInt32, count: Int) throws {
+        var handshake = TestHandshake(exports, tls: .required)
+        #expect(
+            try handshake.ask(type, [UInt8](repeating: 0, count: count)).map(\.type) == [Self.tlsRequired])
+        #expect(try handshake.ask(5).map(\.type) == [1])
+        #expect(handshake.isTLSNext)
+    }
+
+    @Test func `where TLS is required ABORT is acknowledged`() throws {
+        var handshake = TestHandshake(exports, tls: .required)
+        #expect(try handshake.ask(2).map(\.type) == [1])
+        #expect(handshake.closeReason == "")
+    }
+
+    @Test func `where TLS is required EXPORT_NAME ends the connection and tells nothing`() {
+        var handshake = TestHandshake(exports, tls: .required)
+        #expect(handshake.send(WireOption.encoded(1, Array("disk".utf8))).isEmpty)
+        #expect(handshake.closeReason == "asked for an export without TLS")
+    }
+
+    @Test func `where TLS is required overlong options tell nothing of the exports`() throws {
+        var handshake = TestHandshake(exports, tls: .required)
+        #expect(try handshake.ask(7, [UInt8](repeating: 0, count: 20_000)).map(\.isError) == [true])
+    }
+
+    @Test func `a second STARTTLS is INVALID`() throws {
+        var handshake = TestHandshake(exports, tls: .allowed)
+        #expect(try handshake.ask(5).map(\.type) == [1])
+        handshake.startOver()
+        #expect(try handshake.ask(5).map(\.type) == [0x8000_0003])
+        #expect(try handshake.ask(7, WireOption.info("disk")).last?.type == 1)
+        #expect(handshake.session != nil)
+    }
+
+    @Test func `STARTTLS with data is INVALID and TLS does not begin`() throws {
+        var handshake = TestHandshake(exports, tls: .required)
+        #expect(try handshake.ask(5, [0]).map(\.type) == [0x8000_0003])
+        #expect(!handshake.isTLSNext)
+    }
+
+    @Test func `nothing that was agreed on in the clear survives STARTTLS`() throws {
+        for option: UInt32 in [8, 11] {
+            var handshake = TestHandshake(exports, tls: .allowed)
+            #expect(try handshake.ask(option).map(\.type) == [1])
+            #expect(try handshake.ask(10, WireOption.contexts("disk", ["base:allocation"])).map(\.type) == [4, 1])
+            #expect(try handshake.ask(5).map(\.type) == [1])
+            handshake.startOver()
+            // Without structured replies there are no contexts.
+            #expect(try handshake.ask(10, WireOption.contexts("disk")).map(\.type) == [0x8000_0003])
+            #expect(try handshake.ask(8).map(\.type) == [1])
+            #expect(try handshake.ask(7, WireOption.info("disk")).last?.type == 1)
+            let session = try #require(handshake.session)
+            #expect(session.mode == .structured)
+            #expect(session.contexts.isEmpty)
+        }
+    }
+
+    @Test func `client flags and the number of options survive STARTTLS`() throws {
+        var handshake = TestHandshake(exports, tls: .allowed, flags: 1)
+        for _ in 0..<254 { _ = try handshake.ask(99) }
+        #expect(try handshake.ask(5).map(\.type) == [1])
+        handshake.startOver()
+        #expect(handshake.send(WireOption.encoded(1)).count == 134)
+        #expect(handshake.session != nil)
+        var other = TestHandshake(exports, tls: .allowed)
+        for _ in 0..<255 { _ = try other.ask(99) }
+        #expect(try other.ask(5).map(\.type) == [1])
+        other.startOver()
+        #expect(try other.ask(7, WireOption.info("disk")).isEmpty)
+        #expect(other.closeReason == "sent more than 256 options")
+    }
+
+    @Test(arguments: [3, 5, 6, 7, 8, 9, 10, 11, 99] as [UInt32])
+    func `while the server stops every option but ABORT is SHUTDOWN`(type: UInt32) throws {
+        var handshake = TestHandshake(exports, tls: .allowed)
+        handshake.stop()
+        #expect(try handshake.ask(type).map(\.type) == [Self.shutdown])
+        #expect(try handshake.ask(2).map(\.type) == [1])
+    }
+
+    @Test func `while the server stops EXPORT_NAME ends the connection`() {
+        var handshake = TestHandshake(exports)
+        handshake.stop()
+        #expect(handshake.send(WireOption.encoded(1)).isEmpty)
+        #expect(handshake.closeReason == "came while the server is being stopped")
+    }
+
+    @Test(arguments: [(512, 1 << 20), (4096, 64 << 20), (65_536, 1 << 20)])
+    func `the block sizes that are told are what the specification allows`(alignment: Int, limit: Int) throws {
+        let device = HugeDevice(size: 1 << 30, alignment: alignment)
+        var handshake = TestHandshake(
+            [Export(name: "", description: "", device: device)], maximumLength: UInt32(limit))
+        let sizes = try #require(try handshake.ask(7, WireOption.info("", [3])).first { $0.data.starts(with: [0, 3]) })
+        let minimum = try #require(sizes.data.integer(at: 2, UInt32.self))
+        let preferred = try #require(sizes.data.integer(at: 6, UInt32.self))
+        let maximum = try #require(sizes.data.integer(at: 10, UInt32.self))
+        #expect(minimum == alignment && minimum <= 65_536)
+        #expect(preferred >= max(minimum, 512) && preferred.nonzeroBitCount == 1)
+        #expect(maximum % minimum == 0 && maximum >= preferred && maximum >= 1 << 20)
+    }
+}
