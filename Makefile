@@ -30,7 +30,7 @@ endif
 RELEASE_FLAGS = -c release --static-swift-stdlib
 
 SWIFT_SOURCES = $(wildcard Sources Tests Fuzz/Sources Benchmarks Package.swift Fuzz/Package.swift)
-SHELL_SCRIPTS = $(wildcard scripts/* examples/*.sh .ci/run)
+SHELL_SCRIPTS = $(wildcard scripts/* examples/*.sh Tests/Fixtures/make-* .ci/run)
 
 .PHONY: help
 help: ## list the targets

@@ -48,7 +48,11 @@ let package = Package(
             dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
             swiftSettings: strict),
         .executableTarget(
-            name: "FuzzNBD",
+            name: "FuzzOptions",
+            dependencies: ["FuzzMain", product("BlockIO"), product("NBDServer"), product("TestSupport")],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "FuzzRequests",
             dependencies: ["FuzzMain", product("BlockIO"), product("NBDServer"), product("TestSupport")],
             swiftSettings: strict),
         .executableTarget(

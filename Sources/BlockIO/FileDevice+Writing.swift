@@ -2,6 +2,7 @@
 
 import CLinux
 import Glibc
+import Synchronization
 import SystemPackage
 
 extension FileDevice {
@@ -61,13 +62,17 @@ extension FileDevice {
         _ = linux_punch_hole(descriptor.rawValue, off_t(range.offset), off_t(range.length))
     }
 
-    /// fdatasync(2)
+    /// fdatasync(2); once it has failed, it fails for everybody from then on.
     public func flush() throws(BlockError) {
         guard isWritable else { return }
         while fdatasync(descriptor.rawValue) != 0 {
             let error = Errno(rawValue: errno)
-            if error != .interrupted { throw Self.failure("flushing", error) }
+            guard error == .interrupted else {
+                flushFailure.withLock { $0 = Self.failure("flushing", error) }
+                break
+            }
         }
+        if let failure = flushFailure.withLock({ $0 }) { throw failure }
     }
 
     private static func failure(_ action: String, _ error: Errno) -> BlockError {

@@ -2,6 +2,7 @@
 
 import CLinux
 import Glibc
+import Synchronization
 public import SystemPackage
 
 /// A regular file or a block device, opened for reading, or for reading and writing.
@@ -17,6 +18,8 @@ public final class FileDevice: BlockDevice {
     /// Was it opened for writing?
     public let isWritable: Bool
     let descriptor: FileDescriptor
+    /// What a flush has failed with: the system tells it once, but what was written may be lost for good.
+    let flushFailure = Mutex<BlockError?>(nil)
 
     /// The device and inode of a file.
     public struct Identity: Hashable, Sendable {
@@ -64,7 +67,9 @@ public final class FileDevice: BlockDevice {
     private static func lock(_ descriptor: FileDescriptor, isWritable: Bool) throws(FormatError) {
         if isWritable {
             guard ImageLock.admitWriter(descriptor) else {
-                throw .inUse("another program uses the image, a running virtual machine perhaps; stop it first")
+                throw .inUse(
+                    "another program uses the image, a running virtual machine perhaps, or it was named twice; stop that one first"
+                )
             }
         } else if !ImageLock.admitReader(descriptor) {
             throw .inUse(

@@ -7,6 +7,7 @@
 #include <linux/fs.h>
 #include <linux/openat2.h>
 #include <linux/vm_sockets.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -67,6 +68,11 @@ void linux_wipe(void *start, size_t length) { explicit_bzero(start, length); }
 
 off_t linux_seek_data(int fd, off_t offset) { return lseek(fd, offset, SEEK_DATA); }
 off_t linux_seek_hole(int fd, off_t offset) { return lseek(fd, offset, SEEK_HOLE); }
+
+bool linux_has_hung_up(int fd) {
+    struct pollfd event = {.fd = fd, .events = POLLRDHUP};
+    return poll(&event, 1, 0) > 0;
+}
 
 int linux_punch_hole(int fd, off_t offset, off_t length) {
     return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);

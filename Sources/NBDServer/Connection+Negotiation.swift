@@ -3,6 +3,7 @@
 internal import BlockIO
 import Dispatch
 import Logging
+import Synchronization
 
 /// TLS on its way: nothing else is said before it is there.
 struct Securing {
@@ -50,8 +51,7 @@ extension Connection {
             begin(session)
             return .handled()
         case .close(let reason):
-            if let reason { log.info("\(reason)") }
-            phase = .leaving
+            leave(reason)
             return .incomplete
         }
     }
@@ -87,20 +87,18 @@ extension Connection {
         securing.step = .working
         phase = .securing(securing)
         updateInterest()
-        context.handshakes.run { [self] in
-            let result = session.handshake()
+        context.handshakes.run(for: id) { [self] in
+            let isNeeded = !isAbandoned.load(ordering: .relaxed) && !socket.hasHungUp
+            let result = isNeeded ? session.handshake() : .failed(reason: "the client hung up")
             loop.queue.async { [self] in secured(session, result) }
         }
     }
 
     private func secured(_ session: TLSSession, _ result: TLSSession.Handshake) {
-        guard !isClosed, case .securing(var securing) = phase else {
-            watch?.cancel()
-            return
-        }
+        guard !isClosed, case .securing(var securing) = phase else { return end() }
         switch result {
         case .done:
-            log.info("TLS\(session.peerName.map { " with \($0)" } ?? "")")
+            log.info("\(session.parameters ?? "TLS")\(session.peerName.map { " with \($0)" } ?? "")")
             stream = session
             securing.handshake.startOver()
             phase = .handshake(securing.handshake)

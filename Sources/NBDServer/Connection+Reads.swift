@@ -10,6 +10,8 @@ struct PiecewiseRead {
     var done = 0
     /// A worker fills the next piece.
     var isWaiting = false
+    /// Why and where data could not be read in the middle of a chunk, which must be completed all the same.
+    var failure: (error: BlockError, offset: UInt64)?
 
     /// In bytes; it has been judged to fit.
     var length: Int { Int(handler.request.length) }
@@ -43,7 +45,7 @@ extension Connection {
         let length = Int(handler.request.length)
         guard let buffer = context.buffers.take(payload: length) else { return startPieces(handler) }
         workersBusy += 1
-        context.workers.run { [self] in
+        context.workers.run(for: id) { [self] in
             let error = handler.read(0..<length, into: buffer, .mayBlock)
             if let error { handler.reply.fail(error, at: handler.request.offset, in: buffer) }
             loop.queue.async { [self] in
@@ -74,27 +76,49 @@ extension Connection {
         let length = min(rest, buffer.capacity - ReplyBufferPool.headRoom)
         let part = pieces.done..<(pieces.done + length)
         workersBusy += 1
-        context.workers.run { [self] in
-            let error = pieces.handler.read(part, into: buffer, .mayBlock)
-            loop.queue.async { [self] in pieceFinished(buffer, part, error) }
+        context.workers.run(for: id) { [self] in
+            var error: BlockError?
+            if pieces.failure == nil {
+                error = pieces.handler.read(part, into: buffer, .mayBlock)
+            } else {
+                pieces.handler.pad(part, into: buffer)
+            }
+            loop.queue.async { [self, error] in pieceFinished(buffer, part, error) }
         }
     }
 
     private func pieceFinished(_ buffer: ReplyBuffer, _ part: Range<Int>, _ error: BlockError?) {
-        guard let handler = pieces?.handler else { return workerFinished(buffer) }
+        guard var pieces else { return workerFinished(buffer) }
+        let handler = pieces.handler
+        let isOneChunk = handler.reply.mode != .simple && !handler.reply.isFragmented
         if let error {
             report(error)
-            guard part.lowerBound == 0 || handler.reply.isFragmented else {
+            let offset = handler.request.offset + UInt64(part.lowerBound)
+            if part.lowerBound == 0 || handler.reply.isFragmented {
+                handler.reply.fail(error, at: offset, in: buffer)
+                pieces.done = pieces.length
+            } else if isOneChunk {
+                handler.pad(part, into: buffer)
+                pieces.failure = (error, offset)
+            } else {
                 // The head of the reply, which says success, has left: only the end of the connection can say otherwise.
                 workersBusy -= 1
                 context.buffers.put(buffer)
                 return close("has got half a reply that cannot be completed")
             }
-            handler.reply.fail(error, at: handler.request.offset + UInt64(part.lowerBound), in: buffer)
         }
-        pieces?.isWaiting = false
-        pieces?.done = part.upperBound
-        if error != nil || part.upperBound == Int(handler.request.length) { pieces = nil }
+        pieces.isWaiting = false
+        pieces.done = max(pieces.done, part.upperBound)
+        if pieces.done < pieces.length {
+            self.pieces = pieces
+        } else {
+            self.pieces = nil
+            if let failure = pieces.failure {
+                handler.reply.fail(failure.error, at: failure.offset, in: buffer)
+            } else if isOneChunk, part.lowerBound > 0 {
+                handler.reply.succeed(in: buffer)
+            }
+        }
         workerFinished(buffer)
     }
 }

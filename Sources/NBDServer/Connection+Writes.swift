@@ -71,7 +71,7 @@ extension Connection {
         let offset = upload.received - piece.count
         upload.pending += 1
         workersBusy += 1
-        context.workers.run { [self] in
+        context.workers.run(for: id) { [self] in
             let error = piece.withFilled { upload.handler.write($0, part: offset) }
             loop.queue.async { [self] in written(piece, of: upload, offset, error) }
         }
@@ -100,12 +100,6 @@ extension Connection {
             handler.reply.succeed(in: piece)
             return workerFinished(piece)
         }
-        context.workers.run { [self] in
-            let error = handler.perform(.flush, into: piece)
-            loop.queue.async { [self] in
-                if let error { report(error) }
-                workerFinished(piece)
-            }
-        }
+        perform(handler, .flush, into: piece)
     }
 }

@@ -3,6 +3,7 @@
 internal import BlockIO
 import Dispatch
 import Logging
+import Synchronization
 import SystemPackage
 
 /// One client, from the greeting to the end.
@@ -79,6 +80,8 @@ final class Connection: @unchecked Sendable {
     private var failuresLogged = 0
     /// The server stops: requests are refused, and the end comes when those before are done.
     var isStopping = false
+    /// Nothing has come since the last message: there was no more to receive.
+    private var hasHeardAll = false
 
     /// Nil before the start.
     var watch: SocketWatch?
@@ -89,6 +92,8 @@ final class Connection: @unchecked Sendable {
     /// A complete message waits for its turn or for workers: nothing more is received before it is served.
     private var isPaused = false
     private(set) var isClosed = false
+    /// As `isClosed`, for workers.
+    let isAbandoned = Atomic(false)
 
     init(id: UInt64, socket: Socket, loop: EventLoop, context: ServerContext) {
         self.id = id
@@ -150,7 +155,12 @@ final class Connection: @unchecked Sendable {
             guard !isClosed, watch?.isReading == true else { return }
             hasSent = false
             switch loop.receive(from: stream, appendingTo: &input) {
-            case .wouldBlock: return
+            case .wouldBlock:
+                if isStopping, !hasHeardAll {
+                    hasHeardAll = true
+                    pump()
+                }
+                return
             // A client that shuts down its sending side has gone: nobody waits for replies.
             case .closed: close(nil)
             case .bytes: pump()
@@ -164,6 +174,7 @@ final class Connection: @unchecked Sendable {
     private func writable() {
         if isBlocked, !isClosed {
             isBlocked = false
+            if case .leaving = phase { waitForProgress() }
             pump()
         } else if case .securing(let securing) = phase {
             continueSecuring(securing)
@@ -194,6 +205,7 @@ final class Connection: @unchecked Sendable {
             } else {
                 switch nextMessage() {
                 case .handled:
+                    hasHeardAll = false
                     turn -= 1
                     guard turn > 0 else {
                         // Other clients of the loop have their turn first.
@@ -216,6 +228,17 @@ final class Connection: @unchecked Sendable {
         updateInterest()
     }
 
+    /// Takes no more requests; replies that are under way leave, as long as the client takes some in time.
+    func leave(_ reason: String?) {
+        if let reason { log.info("\(reason); connection closed") }
+        phase = .leaving
+        waitForProgress()
+    }
+
+    private func waitForProgress() {
+        watch?.setDeadline(context.limits.goodbye) { [self] in close("does not take its replies") }
+    }
+
     private func nextMessage() -> Step {
         if payloadToSkip > 0 {
             payloadToSkip -= input.drop(payloadToSkip)
@@ -231,7 +254,7 @@ final class Connection: @unchecked Sendable {
         case .transmission(let session):
             guard let bytes = input.front(session.mode.requestLength) else { return .incomplete }
             guard let request = NBDRequest(decoding: bytes, session.mode) else {
-                close("sent a request without the magic number")
+                leave("sent a request without the magic number")
                 return .incomplete
             }
             let step = serve(request, session)
@@ -241,83 +264,6 @@ final class Connection: @unchecked Sendable {
             }
             return step
         }
-    }
-
-    /// Serves one request, or says what must happen first.
-    private func serve(_ request: NBDRequest, _ session: Session) -> Step {
-        let handler = RequestHandler(session: session, request: request)
-        switch RequestRules.judge(request, session) {
-        case .perform where isStopping: return refuse(handler, .shutdown, "the server is being stopped")
-        case .perform(.nothing):
-            return reply(handler) { handler.reply.succeed(in: $0) }
-        case .perform(.read): return read(handler)
-        case .perform(.write(let isDurable)): return startUpload(handler, isDurable: isDurable)
-        case .perform(.filteredBlockStatus(let isOne)): return filteredBlockStatus(handler, isOne: isOne)
-        case .perform(let operation): return offload(handler, operation)
-        case .refuse(let error, let sentence): return refuse(handler, error, sentence)
-        case .disconnect:
-            phase = .leaving
-            return .incomplete
-        case .close(let reason):
-            close(reason)
-            return .incomplete
-        }
-    }
-
-    /// Answers with an error, and skips the payload.
-    private func refuse(_ handler: RequestHandler, _ error: NBDProtocol.ErrorNumber, _ sentence: String) -> Step {
-        reply(handler, payload: Int(handler.request.payloadLength(handler.session.mode))) {
-            handler.reply.fail(error, sentence, in: $0)
-        }
-    }
-
-    /// Adds a reply without data to the output.
-    private func reply(_ handler: RequestHandler, payload: Int = 0, _ body: (ReplyBuffer) -> Void) -> Step {
-        let length = Reply.longestWithoutData
-        guard let buffer = outbox.room(for: length, payload: ReplyBufferPool.smallestPayload) else {
-            if !outbox.isFilling { close("there is no memory for a reply") }
-            return .flushFirst
-        }
-        body(buffer)
-        return .handled(payload: payload)
-    }
-
-    /// Has a worker carry out what may wait or take long.
-    private func offload(
-        _ handler: RequestHandler, _ operation: RequestRules.Operation, filter: BlockStatusFilter? = nil,
-        payload: Int = 0
-    ) -> Step {
-        guard workersBusy < context.limits.requestsInFlight else { return .waitForWorkers }
-        guard let buffer = takeBuffer(ReplyBufferPool.smallestPayload) else {
-            return outbox.isFilling ? .flushFirst : .waitForWorkers
-        }
-        workersBusy += 1
-        context.workers.run { [self] in
-            let error = handler.perform(operation, filter: filter, into: buffer)
-            loop.queue.async { [self] in
-                if let error { report(error) }
-                workerFinished(buffer)
-            }
-        }
-        return .handled(payload: payload)
-    }
-
-    private func filteredBlockStatus(_ handler: RequestHandler, isOne: Bool) -> Step {
-        let head = handler.session.mode.requestLength
-        let length = Int(handler.request.length)
-        guard let bytes = input.front(head + length) else { return .incomplete }
-        guard let filter = BlockStatusFilter(decoding: bytes.dropFirst(head), handler.session) else {
-            return refuse(handler, .invalid, "the payload asks for a context that was not chosen, or for one twice")
-        }
-        return offload(handler, .filteredBlockStatus(isOne: isOne), filter: filter, payload: length)
-    }
-
-    /// A buffer for a worker; nil when others must be given back first. A client always gets one.
-    func takeBuffer(_ payload: Int) -> ReplyBuffer? {
-        if let buffer = context.buffers.take(payload: payload) { return buffer }
-        guard workersBusy == 0, !outbox.isFilling else { return nil }
-        outbox.release()
-        return context.buffers.takeSmallest()
     }
 
     // MARK: Accounts
@@ -387,7 +333,9 @@ final class Connection: @unchecked Sendable {
     private func everythingHasLeft() {
         switch phase {
         case .securing(let securing): beginSecuring(securing)
-        case .transmission where isStopping && workersBusy == 0 && upload == nil: finish()
+        case .transmission where isStopping && workersBusy == 0 && upload == nil:
+            // Requests that wait in the socket are refused, too.
+            if hasHeardAll { finish() } else { loop.queue.async { [self] in readable() } }
         case .leaving where workersBusy == 0: finish()
         default: break
         }
@@ -417,15 +365,22 @@ final class Connection: @unchecked Sendable {
         guard !isClosed else { return }
         isClosed = true
         if let reason { log.info("\(reason); connection closed") }
-        // A worker that still uses the descriptor must not find another client's under its number.
+        // A worker that still uses the descriptor must not find another client's under its number; it looks whether
+        // anybody waits for it before it computes.
         let isInUse = if case .securing(let securing) = phase { securing.step == .working } else { false }
+        isAbandoned.store(true, ordering: .relaxed)
         phase = .drained
         input = ReceivedBytes()
         pieces = nil
         upload?.abandon(context.buffers)
         upload = nil
         outbox.releaseAll()
-        if isInUse { socket.endBoth() } else { watch?.cancel() }
+        if isInUse { socket.endBoth() } else { end() }
+    }
+
+    /// Gives up the socket.
+    func end() {
+        watch?.cancel()
         context.observe(.ended(id: id, bytesRead: bytesRead))
     }
 }

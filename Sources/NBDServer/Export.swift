@@ -57,6 +57,7 @@ public struct ExportTable: Sendable {
 
     /// The export of this name; the empty name finds the first export when none has it.
     func find(_ name: String) -> Export? {
-        exports.first { $0.name == name } ?? (name.isEmpty ? exports[0] : nil)
+        // By bytes: two names that only look the same are two exports.
+        exports.first { $0.name.utf8.elementsEqual(name.utf8) } ?? (name.isEmpty ? exports[0] : nil)
     }
 }

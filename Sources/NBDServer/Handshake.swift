@@ -118,6 +118,7 @@ struct Handshake {
             optionCount += 1
             input.removeFirst(NBDOptionHeader.encodedLength)
             skipping = length
+            if header.type == NBDProtocol.Option.setMetaContext.rawValue { contexts = nil }
             return answer(header.type, .tooBig, "option data is limited to \(Self.maximumOptionLength) bytes", &output)
         }
         guard input.count >= NBDOptionHeader.encodedLength + length else { return .incomplete }
@@ -221,13 +222,12 @@ struct Handshake {
         guard let export = exports.find(request.exportName) else {
             return answer(type, .unknownExport, "there is no export of this name; NBD_OPT_LIST shows them", &output)
         }
-        guard request.queries.allSatisfy({ $0.contains(":") }) else {
+        guard request.queries.allSatisfy({ $0.utf8.contains(UInt8(ascii: ":")) }) else {
             return answer(type, .invalid, "a query has no namespace, as in base:allocation", &output)
         }
+        let queries = Set(request.queries)
         let found = export.contexts.filter { context in
-            isChoice
-                ? request.queries.contains(context.name)
-                : request.queries.isEmpty || request.queries.contains { context.isListed(by: $0) }
+            isChoice ? queries.contains(context.name) : queries.isEmpty || context.isListed(by: queries)
         }
         guard !isChoice || found.count <= Self.maximumContextCount else {
             return answer(type, .tooBig, "at most \(Self.maximumContextCount) contexts can be chosen", &output)
@@ -268,8 +268,11 @@ struct Handshake {
     // MARK: The choice of an export
 
     private func session(_ export: Export) -> Session {
-        Session(
-            export: export, mode: mode, contexts: contexts?.export == export.name ? contexts?.selected ?? [] : [],
+        // By bytes, as exports are found.
+        let isOfExport = contexts.map { $0.export.utf8.elementsEqual(export.name.utf8) } ?? false
+        let chosen = isOfExport ? contexts?.selected ?? [] : []
+        return Session(
+            export: export, mode: mode, contexts: chosen,
             maximumLength: UInt64(maximumLength))
     }
 
@@ -278,6 +281,9 @@ struct Handshake {
         _ data: ArraySlice<UInt8>, _ flags: NBDProtocol.ClientFlags, _ output: inout [UInt8]
     ) -> Outcome {
         guard !isStopping else { return .close(reason: "came while the server is being stopped") }
+        guard mode != .extended else {
+            return .close(reason: "sent NBD_OPT_EXPORT_NAME after it had agreed on extended headers")
+        }
         guard tls != .required || isSecure else { return .close(reason: "asked for an export without TLS") }
         guard data.count <= NBDProtocol.maximumStringLength else {
             return .close(reason: "asked for an export with a name of \(data.count) bytes")
@@ -308,7 +314,8 @@ struct Handshake {
         send(.blockSize) { data in
             data.append(bigEndian: export.minimumBlockSize)
             data.append(bigEndian: export.preferredBlockSize)
-            data.append(bigEndian: min(Self.advertisedLength, maximumLength))
+            let longest = min(Self.advertisedLength, maximumLength)
+            data.append(bigEndian: longest - longest % export.minimumBlockSize)
         }
         guard export.minimumBlockSize == 1 || request.infos.contains(.blockSize) else {
             return answer(

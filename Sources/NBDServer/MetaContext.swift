@@ -23,11 +23,12 @@ enum MetaContext: Sendable {
     }
 
     /// Does a query of `NBD_OPT_LIST_META_CONTEXT` ask for it? A namespace without a name asks for all that is in it.
-    func isListed(by query: String) -> Bool {
+    func isListed(by queries: Set<String>) -> Bool {
         switch self {
-        case .allocation: query == name || query == "base:"
-        case .depth: query == name || query == "qemu:"
-        case .dirtyBitmap: query == name || query == "qemu:" || query == "qemu:dirty-bitmap:"
+        case .allocation: queries.contains(name) || queries.contains("base:")
+        case .depth: queries.contains(name) || queries.contains("qemu:")
+        case .dirtyBitmap:
+            queries.contains(name) || queries.contains("qemu:") || queries.contains("qemu:dirty-bitmap:")
         }
     }
 

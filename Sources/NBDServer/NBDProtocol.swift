@@ -78,8 +78,6 @@ enum NBDProtocol {
         case policy = 0x8000_0002
         /// `NBD_REP_ERR_INVALID`: the option does not make sense, or not now.
         case invalid = 0x8000_0003
-        /// `NBD_REP_ERR_PLATFORM`: the machine lacks what it takes.
-        case platform = 0x8000_0004
         /// `NBD_REP_ERR_TLS_REQD`: only after `NBD_OPT_STARTTLS`.
         case tlsRequired = 0x8000_0005
         /// `NBD_REP_ERR_UNKNOWN`: there is no such export.
@@ -207,8 +205,6 @@ enum NBDProtocol {
         case notPermitted = 1
         /// `NBD_EIO`
         case inputOutput = 5
-        /// `NBD_ENOMEM`
-        case noMemory = 12
         /// `NBD_EINVAL`
         case invalid = 22
         /// `NBD_ENOSPC`

@@ -80,7 +80,8 @@ struct Reply {
 
     /// Puts data into `buffer`, which has room for it.
     ///
-    /// Where the client takes chunks and has not forbidden it, runs of zeros become holes.
+    /// Where the client takes chunks and has not forbidden it, runs of zeros become holes. Otherwise, where it takes chunks
+    /// and `part` is not all of the data, a chunk must follow the last part: success, or why a part is not what it should be.
     /// - Parameters:
     ///   - part: which bytes of the request's; a head is written where one belongs.
     ///   - fill: fills all of the span, or throws; nothing has been added then.
@@ -92,8 +93,8 @@ struct Reply {
         try buffer.append(upTo: dataHead + part.count, dataCount: part.count) { (bytes) throws(Failure) -> Int in
             try bytes.withSlice(dataHead..<bytes.byteCount) { (data) throws(Failure) in try fill(&data) }
             guard isFragmented else {
-                // One head for all parts, before the first of them.
-                if dataHead > 0 { encodeDataHead(&bytes, at: 0, 0..<Int(request.length), isDone: true) }
+                // One head for all parts, before the first of them; while more of them may fail it is not the last.
+                if dataHead > 0 { encodeDataHead(&bytes, at: 0, 0..<Int(request.length), isDone: isLast) }
                 return bytes.byteCount
             }
             return carve(&bytes, part, isLast: isLast)

@@ -31,7 +31,6 @@ final class ReplyBuffer: @unchecked Sendable {
     /// Bytes that still fit.
     var room: Int { capacity - count }
     var isEmpty: Bool { count == 0 }
-    var isSent: Bool { sent == count }
 
     /// Fills the next `length` bytes, which must fit; when `fill` throws, nothing has been added.
     /// - Parameter dataCount: how many of them are data.
@@ -96,6 +95,9 @@ final class ReplyBufferPool: Sendable {
     /// Room for the heads of replies beside the payload.
     static let headRoom = 4096
 
+    /// How many of the smallest buffers are kept beyond the limit.
+    private static let keptCount = 16
+
     private struct State {
         /// Buffers that nobody uses, by capacity.
         var free: [Int: [ReplyBuffer]] = [:]
@@ -143,7 +145,11 @@ final class ReplyBufferPool: Sendable {
     func put(_ buffer: ReplyBuffer) {
         buffer.reset()
         state.withLock { state in
-            if state.mappedBytes > maximumBytes {
+            // Of the smallest ones some are kept all the same: to map one costs more than to fill it.
+            let isKept =
+                buffer.capacity == Self.capacity(for: Self.smallestPayload)
+                && state.free[buffer.capacity, default: []].count < Self.keptCount
+            if state.mappedBytes > maximumBytes, !isKept {
                 state.mappedBytes -= buffer.capacity
             } else {
                 state.free[buffer.capacity, default: []].append(buffer)

@@ -12,6 +12,8 @@ struct RequestHandler: Sendable {
 
     /// How much of a prefetch is carried out: more would push out of memory what came first.
     private static let longestPrefetch: UInt64 = 256 << 20
+    /// How many zeros a worker writes before others have their turn, in bytes.
+    private static let zeroSlice: UInt64 = 32 << 20
     /// How often the layers are asked for the status of a range, for all contexts together.
     private static let statusLooks = 4096
 
@@ -28,34 +30,74 @@ struct RequestHandler: Sendable {
         } catch { return error }
     }
 
+    /// Puts zeros into `buffer` in the place of data that cannot be read, where the head of the reply has promised some.
+    func pad(_ part: Range<Int>, into buffer: ReplyBuffer) {
+        reply.data(part, in: buffer) { $0.clear() }
+    }
+
+    /// What has become of an operation.
+    enum Progress {
+        /// The reply is in the buffer; why it failed, for the log.
+        case finished(BlockError?)
+        /// It is to be called again, with this many bytes done: others have their turn first.
+        case unfinished(done: UInt64)
+    }
+
     /// Carries out an operation that needs no payload and whose reply has no data, and puts the reply into `buffer`. May
     /// block.
     ///
-    /// - Parameter filter: of a block status that is asked for in some contexts only.
-    /// - Returns: why it failed, for the log; the reply says so, too.
+    /// - Parameters:
+    ///   - filter: of a block status that is asked for in some contexts only.
+    ///   - done: as the last call said; nil at first.
     func perform(
-        _ operation: RequestRules.Operation, filter: BlockStatusFilter? = nil, into buffer: ReplyBuffer
-    ) -> BlockError? {
+        _ operation: RequestRules.Operation, filter: BlockStatusFilter? = nil, from done: UInt64? = nil,
+        into buffer: ReplyBuffer
+    ) -> Progress {
         do throws(BlockError) {
             switch operation {
             case .nothing, .read, .write: break
             case .flush: try device.flush()
-            case .trim(let isDurable): try change(isDurable) { (range) throws(BlockError) in try device.discard(range) }
+            case .trim(let isDurable):
+                try device.discard(range(request.length))
+                if isDurable { try device.flush() }
             case .zero(let options, let isDurable):
-                try change(isDurable) { (range) throws(BlockError) in try device.zero(range, options) }
+                if let next = try zero(options, from: done) { return .unfinished(done: next) }
+                if isDurable { try device.flush() }
             case .cache: try prefetch()
             case .blockStatus(let isOne), .filteredBlockStatus(let isOne):
                 try blockStatus(filter, isOne: isOne, into: buffer)
-                return nil
+                return .finished(nil)
             }
         } catch {
             // A flush has no place.
-            reply.fail(error, at: operation == .flush ? nil : request.offset, in: buffer)
+            reply.fail(error, at: operation == .flush ? nil : request.offset + (done ?? 0), in: buffer)
             // That something is not faster than a write is no failure.
-            return error.code == .notSupported ? nil : error
+            return .finished(error.code == .notSupported ? nil : error)
         }
         reply.succeed(in: buffer)
-        return nil
+        return .finished(nil)
+    }
+
+    /// Makes a range zero: at once where that is quick, else a slice of it.
+    /// - Returns: how many bytes are done when there are more.
+    private func zero(_ options: ZeroOptions, from done: UInt64?) throws(BlockError) -> UInt64? {
+        let range = try range(request.length)
+        if range.length <= Self.zeroSlice || options.contains(.fastOnly) {
+            try device.zero(range, options)
+            return nil
+        }
+        guard let done else {
+            do throws(BlockError) {
+                try device.zero(range, options.union(.fastOnly))
+                return nil
+            } catch {
+                guard error.code == .notSupported else { throw error }
+                return 0
+            }
+        }
+        let length = min(Self.zeroSlice, range.length - done)
+        if let slice = ByteRange(offset: range.offset + done, length: length) { try device.zero(slice, options) }
+        return done + length < range.length ? done + length : nil
     }
 
     /// Writes a part of the payload. May block.
@@ -73,11 +115,6 @@ struct RequestHandler: Sendable {
         return range
     }
 
-    private func change(_ isDurable: Bool, _ body: (ByteRange) throws(BlockError) -> Void) throws(BlockError) {
-        try body(range(request.length))
-        if isDurable { try device.flush() }
-    }
-
     private func prefetch() throws(BlockError) {
         device.prefetch(try range(min(request.length, Self.longestPrefetch)))
     }
@@ -87,7 +124,6 @@ struct RequestHandler: Sendable {
         _ filter: BlockStatusFilter?, isOne: Bool, into buffer: ReplyBuffer
     ) throws(BlockError) {
         let range = try range(filter?.length ?? request.length)
-        guard range.length > 0 else { throw .outOfRange("the status of 0 bytes was asked for") }
         let contexts = session.contexts.filter { filter?.ids.contains($0.id) ?? true }
         // All of them share the buffer.
         let share = (ReplyBufferPool.smallestPayload - Reply.longestWithoutData) / contexts.count

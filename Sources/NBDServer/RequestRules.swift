@@ -34,16 +34,22 @@ enum RequestRules {
         case filteredBlockStatus(isOne: Bool)
     }
 
+    /// Payloads of at most this many bytes are skipped when they are refused; longer ones end the connection.
+    private static let longestSkippedPayload: UInt64 = 64 << 20
+
     /// Judges a request.
     static func judge(_ request: NBDRequest, _ session: Session) -> Verdict {
         let payload = request.payloadLength(session.mode)
-        guard payload <= session.maximumLength else {
+        guard payload <= max(session.maximumLength, longestSkippedPayload) else {
             return .close(reason: "sent a request with \(payload) bytes of payload; --max-request allows more")
         }
         guard let command = request.command else {
             return .refuse(.invalid, "this server does not know command \(request.type)")
         }
         if command == .disconnect { return .disconnect }
+        guard payload <= session.maximumLength else {
+            return .refuse(.invalid, "\(payload) bytes of payload are more than the \(session.maximumLength) allowed")
+        }
         if [.write, .trim, .writeZeroes].contains(command), !session.export.device.isWritable {
             return .refuse(.notPermitted, "the export is read-only")
         }
@@ -108,6 +114,19 @@ enum RequestRules {
         return inBounds(request, session, beyond: beyond, operation)
     }
 
+    /// Judges the range of a block status whose payload says how long it is.
+    static func judge(_ filter: BlockStatusFilter, of request: NBDRequest, _ session: Session) -> Verdict {
+        var effective = request
+        effective.length = filter.length
+        let isOne = request.flags.contains(.requestOne)
+        return statusInBounds(effective, session, .filteredBlockStatus(isOne: isOne))
+    }
+
+    private static func statusInBounds(_ request: NBDRequest, _ session: Session, _ operation: Operation) -> Verdict {
+        guard request.length > 0 else { return .refuse(.invalid, "the status of 0 bytes was asked for") }
+        return inBounds(request, session, operation)
+    }
+
     private static func inBounds(
         _ request: NBDRequest, _ session: Session, limited: Bool = false,
         beyond: NBDProtocol.ErrorNumber = .invalid, _ operation: Operation
@@ -142,7 +161,6 @@ enum RequestRules {
             }
             return .perform(.filteredBlockStatus(isOne: isOne))
         }
-        guard request.length > 0 else { return .refuse(.invalid, "the status of 0 bytes was asked for") }
-        return inBounds(request, session, .blockStatus(isOne: isOne))
+        return statusInBounds(request, session, .blockStatus(isOne: isOne))
     }
 }

@@ -21,6 +21,8 @@ public final class Server: Sendable {
         let connection: Connection
         var isNegotiated = false
         var hasRead = false
+        /// It has to go, but its socket is still open.
+        var isEvicted = false
     }
 
     /// A client that has read no more than this many bytes has only looked.
@@ -81,11 +83,14 @@ public final class Server: Sendable {
             guard !state.isStopping else { return (false, nil) }
             var evicted: Connection?
             if state.connections.count >= limits.connections {
-                // Clients that have chosen an export come first: the oldest that has not makes room for the new one.
-                guard let oldest = state.connections.filter({ !$0.value.isNegotiated }).keys.min() else {
+                // Clients that have chosen an export come first: the oldest that has not makes room for the new one. Until
+                // its socket is closed both count; that takes long only when workers are busy with TLS handshakes.
+                let candidates = state.connections.filter { !$0.value.isNegotiated && !$0.value.isEvicted }
+                guard state.connections.count < 2 * limits.connections, let oldest = candidates.keys.min() else {
                     return (false, nil)
                 }
-                evicted = state.connections.removeValue(forKey: oldest)?.connection
+                state.connections[oldest]?.isEvicted = true
+                evicted = state.connections[oldest]?.connection
             }
             let id = state.nextID
             state.nextID += 1

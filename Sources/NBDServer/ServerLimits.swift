@@ -8,6 +8,8 @@ public struct ServerLimits: Sendable {
     public var connections = 1024
     /// From the accepted connection to the choice of an export.
     public var handshake: DispatchTimeInterval = .seconds(10)
+    /// How long a client that has said good-bye may leave its replies untouched.
+    public var goodbye: DispatchTimeInterval = .seconds(30)
     /// Memory for replies of all connections together, in bytes; by default enough for one request of 16 MiB as a whole,
     /// or for 64 of 256 KiB. What finds no room is read and sent in pieces.
     public var replyBytes = 17 << 20

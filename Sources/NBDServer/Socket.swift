@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import BlockIO
+import CLinux
 import Glibc
 import SystemPackage
 
@@ -57,6 +58,11 @@ struct Socket: Sendable {
 
     /// Tells the other side that nothing more will come; it can still be heard.
     func endSending() { _ = shutdown(descriptor.rawValue, Int32(SHUT_WR)) }
+
+    /// Has the other side said that nothing more will come, whatever is left to be received?
+    var hasHungUp: Bool {
+        linux_has_hung_up(descriptor.rawValue)
+    }
 
     /// Ends the conversation in both directions; the descriptor stays.
     func endBoth() { _ = shutdown(descriptor.rawValue, Int32(SHUT_RDWR)) }

@@ -17,6 +17,9 @@ public enum TLSPolicy: Sendable {
         }
     }
 
+    /// Whose pre-shared key comes first; nil when there are none, or the name is not text.
+    public var firstUser: String? { context?.preSharedKeys?.firstUser }
+
     /// What the negotiation goes by.
     var demand: Handshake.TLSDemand {
         switch self {

@@ -11,10 +11,29 @@ final class WorkerPool: Sendable {
     private typealias Work = @Sendable () -> Void
 
     private struct State {
-        var waiting: [Work] = []
+        /// By client.
+        var waiting: [UInt64: [Work]] = [:]
+        /// Clients that have work waiting, in the order in which they get their next turn.
+        var turns: [UInt64] = []
+        var waitingCount = 0
         var idleCount = 0
         var workerCount = 0
         var isStopping = false
+
+        mutating func add(_ work: @escaping Work, of client: UInt64) {
+            waitingCount += 1
+            if waiting[client] == nil { turns.append(client) }
+            waiting[client, default: []].append(work)
+        }
+
+        mutating func next() -> Work? {
+            guard !turns.isEmpty else { return nil }
+            let client = turns.removeFirst()
+            guard let work = waiting[client]?.removeFirst() else { return nil }
+            waitingCount -= 1
+            if waiting[client]?.isEmpty == true { waiting[client] = nil } else { turns.append(client) }
+            return work
+        }
     }
 
     /// What the workers hold on to; the pool itself can go while they wait.
@@ -37,11 +56,11 @@ final class WorkerPool: Sendable {
         for _ in 0..<count { shared.signal.signal() }
     }
 
-    /// Runs `work` soon, in the order of the calls.
-    func run(_ work: @escaping @Sendable () -> Void) {
+    /// Runs `work` soon: that of a client in the order of the calls, and clients in turn.
+    func run(for client: UInt64, _ work: @escaping @Sendable () -> Void) {
         let newWorker: Int? = shared.state.withLock { state in
-            state.waiting.append(work)
-            guard state.idleCount < state.waiting.count, state.workerCount < maximumCount else { return nil }
+            state.add(work, of: client)
+            guard state.idleCount < state.waitingCount, state.workerCount < maximumCount else { return nil }
             state.workerCount += 1
             return state.workerCount
         }
@@ -56,7 +75,7 @@ final class WorkerPool: Sendable {
                 shared.signal.wait()
                 let work: Work? = shared.state.withLock { state in
                     state.idleCount -= 1
-                    return state.waiting.isEmpty ? nil : state.waiting.removeFirst()
+                    return state.next()
                 }
                 guard let work else { return }
                 work()

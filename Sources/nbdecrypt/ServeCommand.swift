@@ -95,7 +95,7 @@ struct ServeCommand: AsyncParsableCommand {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "The longest read or write that is served (K, M; default: 64M; at least 64K, at most 1G).",
+            "The longest read or write that is served, from 64K to 1G.",
             valueName: "size"))
     var maxRequest = ByteCount(bytes: 64 << 20)
 
@@ -147,7 +147,7 @@ struct ServeCommand: AsyncParsableCommand {
         defer { termination.end(cleanUp) }
         let status = try await Serving(
             command: self, exports: exports, place: place, tls: tls,
-            credentials: encryption.clientCredentials(oneTimeKey), log: log, termination: termination
+            credentials: encryption.clientCredentials(tls, oneTimeKey), log: log, termination: termination
         ).run()
         if status != 0 { throw ExitCode(status) }
     }

@@ -2,7 +2,6 @@
 
 import ArgumentParser
 import NBDServer
-import SystemPackage
 
 /// The options for TLS.
 struct TLSOptions: ParsableArguments {
@@ -85,7 +84,10 @@ struct TLSOptions: ParsableArguments {
     /// Reads keys and certificates, and calls `warn` with what is doubtful about them.
     /// - Throws: ``Failure``.
     func policy(_ oneTimeKey: OneTimeKey?, warn: (String) -> Void) throws -> TLSPolicy {
-        if mode == .off { return .off }
+        if mode == .off {
+            if hasCredentials { warn("--tls=off: keys and certificates are not used, clients connect in the clear") }
+            return .off
+        }
         do {
             let keys = try keyFile(oneTimeKey).map { try PreSharedKeys(path: $0) }
             let certificates = tlsCerts.map {
@@ -103,27 +105,12 @@ struct TLSOptions: ParsableArguments {
 
     private func keyFile(_ oneTimeKey: OneTimeKey?) -> String? { oneTimeKey?.path ?? tlsPsk.map(Process.absolutePath) }
 
-    /// What clients need; nil without TLS. Keys before certificates.
-    func clientCredentials(_ oneTimeKey: OneTimeKey?) -> ClientCredentials? {
+    /// What clients need under a policy; nil without TLS. Keys before certificates.
+    func clientCredentials(_ policy: TLSPolicy, _ oneTimeKey: OneTimeKey?) -> ClientCredentials? {
         if mode == .off { return nil }
-        if let oneTimeKey { return .preSharedKey(user: OneTimeKey.user, file: oneTimeKey.path) }
-        if let file = keyFile(nil) { return .preSharedKey(user: firstUser(file), file: file) }
+        if let file = keyFile(oneTimeKey) { return .preSharedKey(user: policy.firstUser ?? "USER", file: file) }
         return tlsCerts.map {
             ClientCredentials(serverDirectory: Process.absolutePath($0), verifiesClients: tlsVerifyPeer)
         }
-    }
-
-    /// Whose key is the first in a file, which ``policy(_:warn:)`` has examined.
-    private func firstUser(_ path: String) -> String {
-        guard let file = try? FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec) else {
-            return "USER"
-        }
-        defer { try? file.close() }
-        let lines = (Process.read(file, atMost: 64 << 10) ?? []).split(separator: UInt8(ascii: "\n"))
-        let names = lines.compactMap { line in
-            // What begins with # is a comment, or a name in hexadecimal digits, which nobody would want to read.
-            line.first == UInt8(ascii: "#") ? nil : line.firstIndex(of: UInt8(ascii: ":")).map { line[..<$0] }
-        }
-        return names.first.map { String(decoding: $0, as: UTF8.self) } ?? "USER"
     }
 }

@@ -62,6 +62,13 @@ struct ByteCount: ExpressibleByArgument {
 
     init(bytes: UInt64) { self.bytes = bytes }
 
+    /// With the largest unit that fits.
+    var defaultValueDescription: String {
+        let units: [(UInt64, String)] = [(1 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")]
+        let unit = units.first { bytes > 0 && bytes % $0.0 == 0 }
+        return unit.map { "\(bytes / $0.0)\($0.1)" } ?? "\(bytes)"
+    }
+
     init?(argument: String) {
         let factors: [Character: UInt64] = ["K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40]
         let factor = argument.last.flatMap { factors[Character($0.uppercased())] }

@@ -19,10 +19,14 @@ final class HugeDevice: BlockDevice {
     let alignment: Int
     /// Extents alternate between data and zeros at multiples of this many bytes.
     private let period: UInt64
+    private let hasFastZeros: Bool
     private let log = Mutex<[Call]>([])
 
-    init(size: UInt64, isWritable: Bool = false, alignment: Int = 1, period: UInt64 = 1 << 39) {
+    init(
+        size: UInt64, isWritable: Bool = false, alignment: Int = 1, period: UInt64 = 1 << 39, hasFastZeros: Bool = true
+    ) {
         (self.size, self.isWritable, self.alignment, self.period) = (size, isWritable, alignment, period)
+        self.hasFastZeros = hasFastZeros
     }
 
     /// In the order in which they came.
@@ -48,6 +52,7 @@ final class HugeDevice: BlockDevice {
     }
 
     func zero(_ range: ByteRange, _ options: ZeroOptions) throws(BlockError) {
+        guard hasFastZeros || !options.contains(.fastOnly) else { throw .notSupported }
         try record(range, .zero(range, options))
     }
 

@@ -9,99 +9,112 @@ import TestSupport
 
 private let contents = (0..<400_000).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) }
 
-private let server: Server = {
-    let export = Export(name: "", description: "", device: MemoryDevice(contents))
+private func makeServer() -> Server {
+    let export = Export(name: "", description: "", device: MemoryDevice(contents, isWritable: true))
     var limits = ServerLimits()
-    // Little, so that some reads have to be served in pieces.
+    // Little, so that some reads and writes have to be served in pieces.
     limits.replyBytes = 1 << 20
     return Server(
         exports: ExportTable([export]), limits: limits, processorCount: 2,
         log: Logger(label: "fuzz") { _ in SwiftLogNoOpLogHandler() })
-}()
+}
 
-/// What a client says to a real connection. An even first byte: any bytes. An odd one: a list of well-formed requests,
-/// whose replies are compared with what they must be.
+private let server = makeServer()
+/// Nobody changes what is on its disk.
+private let checkedServer = makeServer()
+
+/// What a client says to a real connection. An even first byte: any bytes. An odd one: a list of well-formed requests in one
+/// of the reply modes, whose replies are compared with what they must be.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzConnection(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     let bytes = unsafe Array(UnsafeBufferPointer(start: start, count: count))
     guard let first = bytes.first else { return 0 }
     if first % 2 == 0 {
-        let output = converse(Array(bytes.dropFirst()))
+        let output = converse(Array(bytes.dropFirst()), with: server)
         precondition(output.starts(with: Array("NBDMAGICIHAVEOPT".utf8)))
     } else {
-        checkRequests(bytes.dropFirst())
+        do {
+            try checkRequests(bytes.dropFirst(), WireMode.allCases[Int(first >> 1) % 3])
+        } catch {
+            fatalError(error.description)
+        }
     }
     return 0
 }
 
-private struct Request {
-    let type: UInt16
-    let flags: UInt16
-    let offset: UInt64
-    let length: UInt32
-}
-
-/// Sixteen bytes make a request.
-private func checkRequests(_ bytes: ArraySlice<UInt8>) {
+/// Sixteen bytes make a request. Writes write what is there: each read has one right answer, in whatever order they come.
+private func requests(_ bytes: ArraySlice<UInt8>, _ mode: WireMode) -> [WireRequest] {
     var reader = ByteReader(bytes)
-    var requests: [Request] = []
-    var message: [UInt8] = [0, 0, 0, 3] + Array("IHAVEOPT".utf8) + [0, 0, 0, 1, 0, 0, 0, 0]
+    var requests: [WireRequest] = []
     while requests.count < 64, let type = reader.integer(UInt8.self), let flags = reader.integer(UInt8.self),
         let offset = reader.integer(UInt64.self), let length = reader.integer(UInt32.self), reader.take(2) != nil
     {
-        // Most requests are reads within the disk, and no payload is long.
-        let isRead = type % 8 == 0
-        let request = Request(
-            type: isRead ? 0 : UInt16(type % 8), flags: UInt16(flags & 1),
-            offset: flags & 2 == 0 ? offset % UInt64(contents.count) : offset,
-            length: isRead ? length % 500_000 : length % 2000)
-        guard request.type != 2 else { continue }
-        message.append(bigEndian: UInt32(0x2560_9513))
-        message.append(bigEndian: request.flags)
-        message.append(bigEndian: request.type)
-        message.append(bigEndian: UInt64(requests.count))
-        message.append(bigEndian: request.offset)
-        message.append(bigEndian: request.length)
-        if request.type == 1 { message += [UInt8](repeating: 0x25, count: Int(request.length)) }
-        requests.append(request)
-    }
-    message.append(bigEndian: UInt32(0x2560_9513))
-    message += [0, 0, 0, 2] + [UInt8](repeating: 0xFF, count: 20)
-    let output = converse(message)
-    check(output.dropFirst(18 + 10), requests)
-}
-
-/// One reply to each request, with the right error or the right data.
-private func check(_ output: ArraySlice<UInt8>, _ requests: [Request]) {
-    var reader = ByteReader(output)
-    var open = Set(requests.indices)
-    while reader.remaining > 0 {
-        guard reader.integer(UInt32.self) == 0x6744_6698, let error = reader.integer(UInt32.self),
-            let cookie = reader.integer(UInt64.self), let index = open.remove(Int(cookie))
-        else { preconditionFailure("a reply that nobody asked for") }
-        let request = requests[index]
-        let end = request.offset.addingReportingOverflow(UInt64(request.length))
-        let fits = !end.overflow && end.partialValue <= UInt64(contents.count)
-        switch request.type {
-        case 0 where request.flags == 0 && fits:
-            precondition(error == 0)
-            let start = Int(request.offset)
-            guard let data = reader.take(Int(request.length)), data == contents[start..<(start + data.count)] else {
-                preconditionFailure("wrong data")
-            }
-        case 1: precondition(error == 1)
-        case 3 where request.flags == 0 && request.offset == 0 && request.length == 0: precondition(error == 0)
-        default: precondition(error != 0)
+        // Most requests are within the disk.
+        let start = flags & 0x80 == 0 ? offset % UInt64(contents.count) : offset
+        let rest = start < UInt64(contents.count) ? UInt64(contents.count) - start : 0
+        let count = flags & 0x80 == 0 ? UInt64(length) % (rest + 1) : UInt64(length % 500_000)
+        let cookie = UInt64(requests.count)
+        switch type % 8 {
+        case 1:
+            let range =
+                Int(min(start, UInt64(contents.count)))..<Int(min(start, UInt64(contents.count)) + min(count, rest))
+            requests.append(.write(Array(contents[range]), at: start, flags: UInt16(flags & 1), cookie: cookie, mode))
+        // These would change the disk: of no bytes only.
+        case 4, 6:
+            requests.append(
+                WireRequest(type: UInt16(type % 8), flags: UInt16(flags & 1), cookie: cookie, offset: start))
+        case 2: continue
+        case let type:
+            let isRead = type == 0
+            requests.append(
+                WireRequest(
+                    type: UInt16(type), flags: UInt16(flags & (isRead ? 5 : 1)), cookie: cookie, offset: start,
+                    length: type == 3 ? 0 : count))
         }
     }
-    precondition(open.isEmpty, "requests without a reply")
+    return requests
+}
+
+private func checkRequests(_ bytes: ArraySlice<UInt8>, _ mode: WireMode) throws(WireFault) {
+    let requests = requests(bytes, mode)
+    var message: [UInt8] = [0, 0, 0, 3]
+    if mode != .simple {
+        message += WireOption.encoded(mode == .structured ? 8 : 11)
+        message += WireOption.encoded(10, WireOption.contexts("", ["base:allocation", "qemu:allocation-depth"]))
+    }
+    message += WireOption.encoded(7, WireOption.info(""))
+    for request in requests { message += request.encoded(mode) }
+    message += WireRequest(.disconnect, cookie: .max).encoded(mode)
+    let output = converse(message, with: checkedServer).dropFirst(18)
+    // An ACK, two contexts and their ACK; the block sizes, the export, the ACK.
+    let negotiation = (mode == .simple ? 0 : 20 + (24 + 15) + (24 + 21) + 20) + (20 + 14) + (20 + 12) + 20
+    let replies = try WireOption.replies(output.prefix(negotiation))
+    precondition(replies.last?.type == 1)
+    var checker = ReplyChecker(mode, contexts: mode == .simple ? [] : [1, 2])
+    for request in requests { checker.expect(request) }
+    for reply in try checker.takeAll(output.dropFirst(negotiation)) { check(reply, mode) }
+    precondition(checker.openCount == 0, "requests without a reply")
+}
+
+/// The right error, or the right data.
+private func check(_ reply: WireReply, _ mode: WireMode) {
+    let request = reply.request
+    let end = request.offset.addingReportingOverflow(request.length)
+    let fits = !end.overflow && end.partialValue <= UInt64(contents.count)
+    let isStatusless = request.command == .blockStatus && (mode == .simple || request.length == 0)
+    let isDF = request.flags & 4 != 0 && mode == .simple
+    let isFlush = request.command == .flush
+    let isRight = (isFlush ? request.offset == 0 : fits) && !isStatusless && !isDF
+    precondition((reply.error == 0) == isRight, "error \(reply.error)")
+    guard reply.error == 0, request.command == .read else { return }
+    precondition(reply.data == Array(contents[Int(request.offset)..<Int(end.partialValue)]), "wrong data")
 }
 
 /// Sends all bytes, hangs up, and returns everything that the server said.
-private func converse(_ message: [UInt8]) -> [UInt8] {
+private func converse(_ message: [UInt8], with server: Server) -> [UInt8] {
     var pair: [Int32] = [-1, -1]
     guard unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &pair) == 0 else {
-        preconditionFailure("no socket")
+        fatalError("no socket")
     }
     defer { close(pair[0]) }
     for descriptor in pair { _ = fcntl(descriptor, F_SETFL, O_NONBLOCK) }
@@ -114,7 +127,7 @@ private func converse(_ message: [UInt8]) -> [UInt8] {
         let count = unsafe poll(&event, 1, 30_000)
         // libFuzzer's own timer interrupts.
         if count < 0, errno == EINTR { continue }
-        guard count > 0 else { preconditionFailure("the server hangs") }
+        guard count > 0 else { fatalError("the server hangs") }
         if event.revents & Int16(POLLOUT) != 0, !unsent.isEmpty {
             let count = unsafe unsent.withUnsafeBytes { bytes in
                 unsafe send(pair[0], bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))

@@ -44,6 +44,13 @@ public final class PreSharedKeys: Sendable {
             file.isReadableByAll ? ["every user of this machine can read the keys in \(path); chmod 600 it"] : []
     }
 
+    /// Whose key is the first in the file; nil when the name is not text.
+    var firstUser: String? {
+        // Keys are stored in the order of the lines.
+        let first = places.min { $0.value.lowerBound < $1.value.lowerBound }
+        return first.flatMap { String(validating: $0.key, as: UTF8.self) }
+    }
+
     /// Gives `body` the key of a user; nil when there is none.
     func withKey<Result>(of name: [UInt8], _ body: (RawSpan) -> Result) -> Result? {
         guard let place = places[name] else { return nil }

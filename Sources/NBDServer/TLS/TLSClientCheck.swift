@@ -20,7 +20,7 @@ func verifyClient(_ store: OpaquePointer?, _: UnsafeMutableRawPointer?) -> Int32
     session.refuse(
         certificate: name.map { name in
             "the client's certificate is for \(name), which is not allowed; if it should be, "
-                + "add --tls-allow-dn '\(name)'"
+                + "add --tls-allow-dn '\(name.description.replacing("'", with: "'\\''"))'"
         } ?? "the client's certificate has a name that cannot be read")
     return 0
 }
@@ -35,7 +35,8 @@ private func fault(_ store: OpaquePointer?) -> String {
         switch error {
         case X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_NOT_YET_VALID: "renew it, or check the clock"
         case X509_V_ERR_CERT_REVOKED: "ca-crl.pem lists it"
-        case X509_V_ERR_CRL_HAS_EXPIRED, X509_V_ERR_UNABLE_TO_GET_CRL: "renew ca-crl.pem"
+        case X509_V_ERR_CRL_HAS_EXPIRED: "renew ca-crl.pem"
+        case X509_V_ERR_UNABLE_TO_GET_CRL: "ca-crl.pem must have a list of every authority above the client"
         default: "it must be signed by a certificate in ca-cert.pem, for the purpose clientAuth"
         }
     let whose = depth == 0 ? "the client's certificate" : "the certificate above the client's"

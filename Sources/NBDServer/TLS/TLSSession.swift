@@ -34,6 +34,8 @@ final class TLSSession: @unchecked Sendable {
     private var connection: OpaquePointer?
     private var isBroken = false
     private var isEstablished = false
+    /// The end, or a fault, has been met behind data that were received: the socket will not tell of it again.
+    private var hasEnded = false
     private var refusal: String?
     private var claimedIdentity: (name: String, isKnown: Bool)?
     private var bytesLeftForKey: Int
@@ -121,13 +123,16 @@ final class TLSSession: @unchecked Sendable {
 
     // MARK: - Data
 
-    /// Whether decrypted or undecrypted bytes are inside, which no event of the socket will tell of.
-    var hasPending: Bool { unsafe !isBroken && !socketIsEmpty && SSL_has_pending(connection) == 1 }
+    /// Whether decrypted or undecrypted bytes, or the end, are inside, which no event of the socket will tell of.
+    var hasPending: Bool {
+        unsafe hasEnded || !isBroken && !socketIsEmpty && SSL_has_pending(connection) == 1
+    }
 
     /// Receives into the start of `buffer`, which has room for at least one byte.
     ///
     /// - Returns: `.closed` also when the connection was cut off without a goodbye, or broke the protocol.
     func receive(into buffer: inout MutableRawSpan) -> Socket.Progress {
+        guard !hasEnded else { return .closed }
         guard !isBroken else { return discard(&buffer) }
         var received = 0
         var idleReads = 0
@@ -145,12 +150,14 @@ final class TLSSession: @unchecked Sendable {
                 if idleReads <= Self.maximumIdleReads { continue }
                 isBroken = true
             }
-            if received > 0 { break }
-            if result.error == SSL_ERROR_WANT_READ || result.error == SSL_ERROR_WANT_WRITE, !isBroken {
-                return .wouldBlock
+            let isWaiting =
+                !isBroken && (result.error == SSL_ERROR_WANT_READ || result.error == SSL_ERROR_WANT_WRITE)
+            if !isWaiting {
+                hasEnded = true
+                if result.error != SSL_ERROR_ZERO_RETURN { isBroken = true }
             }
-            if result.error != SSL_ERROR_ZERO_RETURN { isBroken = true }
-            return .closed
+            if received > 0 { break }
+            return isWaiting ? .wouldBlock : .closed
         }
         return .bytes(received)
     }

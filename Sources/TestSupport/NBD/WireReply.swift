@@ -39,12 +39,3 @@ public struct WireReply: Sendable {
     /// Of a block status: the extents in each context.
     public internal(set) var status: [UInt32: [Extent]] = [:]
 }
-
-/// What a server said is not what the protocol allows.
-public struct WireFault: Error, Equatable, CustomStringConvertible {
-    /// What is wrong.
-    public let description: String
-
-    /// A sentence.
-    public init(_ description: String) { self.description = description }
-}

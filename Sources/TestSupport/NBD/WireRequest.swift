@@ -13,11 +13,17 @@ public struct WireRequest: Equatable, Sendable {
 
     /// Bits of the command flags.
     public enum Flag {
+        /// `NBD_CMD_FLAG_FUA`
         public static let fua: UInt16 = 1 << 0
+        /// `NBD_CMD_FLAG_NO_HOLE`
         public static let noHole: UInt16 = 1 << 1
+        /// `NBD_CMD_FLAG_DF`
         public static let dontFragment: UInt16 = 1 << 2
+        /// `NBD_CMD_FLAG_REQ_ONE`
         public static let requestOne: UInt16 = 1 << 3
+        /// `NBD_CMD_FLAG_FAST_ZERO`
         public static let fastZero: UInt16 = 1 << 4
+        /// `NBD_CMD_FLAG_PAYLOAD_LEN`
         public static let payloadLength: UInt16 = 1 << 5
     }
 

@@ -74,6 +74,8 @@ final class LibNBDClient {
         if isLenient { try check(unsafe nbd_set_strict_mode(handle, 0)) }
         if staysInNegotiation { try check(unsafe nbd_set_opt_mode(handle, true)) }
         try check(unsafe nbd_set_full_info(handle, true))
+        // Files of keys and directories of certificates.
+        unsafe nbd_set_uri_allow_local_file(handle, true)
         try check(unsafe nbd_aio_connect_uri(handle, uri))
         while unsafe nbd_aio_is_ready(handle) == 0 {
             if staysInNegotiation, unsafe nbd_aio_is_negotiating(handle) == 1 { return }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Foundation
+
 /// The sockets of this machine, from /proc/net, which shows them to every user.
 enum SocketTable {
     /// A socket with its address as the kernel writes it.
@@ -32,6 +34,10 @@ enum SocketTable {
     }
 
     private static func rows(_ path: String) throws -> [[String]] {
-        try File.text(path).split(separator: "\n").map { $0.split(separator: " ").map(String.init) }
+        // One read() gets a page only, and that is all that others do for a file without a size.
+        let handle = try FileHandle(forReadingFrom: URL(fileURLWithPath: path))
+        defer { try? handle.close() }
+        let text = String(decoding: try handle.readToEnd() ?? Data(), as: UTF8.self)
+        return text.split(separator: "\n").map { $0.split(separator: " ").map(String.init) }
     }
 }

@@ -7,12 +7,15 @@ import Testing
 
 /// A client that knows all of the protocol, and takes nothing for granted that the server says.
 final class NBDTestClient {
+    /// For what is against the rules.
     let wire: WireClient
+    /// As negotiated.
     let mode: WireMode
     /// The numbers of the chosen contexts.
     private(set) var contexts: [String: UInt32] = [:]
-    /// What the server tells of the export.
+    /// Of the export in bytes, as the server tells it.
     private(set) var size: UInt64 = 0
+    /// The transmission flags.
     private(set) var flags: UInt16 = 0
     private var checker: ReplyChecker
     private var nextCookie: UInt64 = 1000
@@ -42,10 +45,13 @@ final class NBDTestClient {
         flags = try #require(info.data.integer(at: 10, UInt16.self))
     }
 
-    /// Sends a request; the reply is to come.
-    func send(_ request: WireRequest) {
-        checker.expect(request)
-        wire.send(request.encoded(mode))
+    /// Sends requests at once; the replies are to come.
+    func send(_ requests: WireRequest...) { send(requests) }
+
+    /// The same. (A socket holds few messages that are sent one by one, however small they are.)
+    func send(_ requests: [WireRequest]) {
+        for request in requests { checker.expect(request) }
+        wire.send(requests.flatMap { $0.encoded(mode) })
     }
 
     /// The next reply that is complete.
@@ -76,42 +82,5 @@ final class NBDTestClient {
         let reply = try ask(WireRequest(.blockStatus, flags: flags, offset: offset, length: length))
         try #require(reply.error == 0)
         return try #require(reply.status[id])
-    }
-}
-
-extension [UInt8] {
-    /// The big-endian integer at an index; nil where there is none.
-    func integer<T: FixedWidthInteger & UnsignedInteger>(at index: Int, _ type: T.Type) -> T? {
-        var reader = ByteReader(dropFirst(index))
-        return reader.integer(type)
-    }
-}
-
-extension WireClient {
-    /// Takes the greeting and answers with the client flags.
-    func greet(_ flags: UInt32 = 3) throws {
-        try #require(try receive(18) == Array("NBDMAGICIHAVEOPT".utf8) + [0, 3])
-        var bytes: [UInt8] = []
-        bytes.append(bigEndian: flags)
-        send(bytes)
-    }
-
-    /// All replies to the next option.
-    func replies(to type: UInt32) throws -> [WireOption.Reply] {
-        var replies: [WireOption.Reply] = []
-        while replies.last?.isFinal != true {
-            var (reply, length) = try WireOption.head(try receive(WireOption.headLength)[...])
-            reply.data = try receive(length)
-            try #require(reply.data.count == length && reply.option == type)
-            try WireOption.check(reply)
-            replies.append(reply)
-        }
-        return replies
-    }
-
-    /// Sends an option and takes all replies to it.
-    func ask(_ type: UInt32, _ data: [UInt8] = []) throws -> [WireOption.Reply] {
-        send(WireOption.encoded(type, data))
-        return try replies(to: type)
     }
 }

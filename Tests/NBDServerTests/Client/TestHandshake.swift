@@ -8,7 +8,7 @@ import Testing
 
 /// A negotiation without a socket, for what needs states that a test cannot bring a connection into.
 struct TestHandshake {
-    private(set) var handshake: Handshake
+    private var handshake: Handshake
     /// What the last message has led to.
     private(set) var outcome = Handshake.Outcome.incomplete
 
@@ -44,12 +44,15 @@ struct TestHandshake {
         return replies
     }
 
+    /// TLS has begun.
     mutating func startOver() { handshake.startOver() }
+    /// The server is being stopped.
     mutating func stop() { handshake.isStopping = true }
 
     /// What has been agreed on; nil before the end of the negotiation.
     var session: Session? { if case .transmission(let session) = outcome { session } else { nil } }
     /// Has the server ended it? The reason is empty for an orderly end.
     var closeReason: String? { if case .close(let reason) = outcome { reason ?? "" } else { nil } }
+    /// Does TLS begin?
     var isTLSNext: Bool { if case .startTLS = outcome { true } else { false } }
 }

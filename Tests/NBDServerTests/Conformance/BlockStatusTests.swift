@@ -123,7 +123,7 @@ import Testing
         let range = try #require(ByteRange(offset: 7, length: 1 << 61))
         let all = try #require(ByteRange(offset: 0, length: 1 << 62))
         let start = try #require(ByteRange(offset: 0, length: 256 << 20))
-        #expect(device.calls == [.discard(range), .zero(all, .mayDiscard), .prefetch(start)])
+        #expect(device.calls == [.discard(range), .zero(all, [.mayDiscard, .fastOnly]), .prefetch(start)])
         for length: UInt64 in [1 << 62 + 1, .max] {
             for (command, error) in [(.read, 22), (.trim, 22), (.cache, 22), (.writeZeroes, 28), (.blockStatus, 22)]
                 as [(WireRequest.Command, UInt32)]

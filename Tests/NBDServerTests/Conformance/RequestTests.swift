@@ -143,6 +143,21 @@ import Testing
     }
 
     @Test(arguments: WireMode.allCases)
+    func `a payload of up to 64 MiB that is too long for the server is skipped and EINVAL`(mode: WireMode) throws {
+        let device = MemoryDevice(noise(100), isWritable: true)
+        let client = try NBDTestClient(.serving(device) { $0.requestBytes = 1 << 20 }, mode)
+        for count in [1 << 20 + 1, 3 << 20] {
+            #expect(try client.ask(.write([UInt8](repeating: 1, count: count), at: 0, mode)).error == 22)
+        }
+        #expect(try client.isAlive())
+        #expect(device.bytes == noise(100))
+        var request = WireRequest.write([], at: 0, mode)
+        request.length = 64 << 20 + 1
+        client.send(request)
+        #expect(try client.wire.isEnded())
+    }
+
+    @Test(arguments: WireMode.allCases)
     func `a payload that is too long ends the connection`(mode: WireMode) throws {
         let client = try client(mode)
         var request = WireRequest.write([], at: 0, mode)
@@ -168,6 +183,13 @@ import Testing
             #expect(try client.ask(request).error == 22)
         }
         #expect(try client.isAlive())
+    }
+
+    @Test func `a good-bye has no reply, not even with a payload that is too long`() throws {
+        let device = MemoryDevice(noise(100), isWritable: true)
+        let client = try NBDTestClient(.serving(device) { $0.requestBytes = 1 << 20 }, .extended)
+        client.send(WireRequest(type: 2, flags: Flag.payloadLength, cookie: 1, length: 2 << 20))
+        #expect(try client.wire.isEnded())
     }
 
     @Test func `a write without the payload flag carries its payload all the same`() throws {

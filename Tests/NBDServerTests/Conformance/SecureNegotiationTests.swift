@@ -100,7 +100,7 @@ import Testing
         #expect(handshake.closeReason == "came while the server is being stopped")
     }
 
-    @Test(arguments: [(512, 1 << 20), (4096, 64 << 20), (65_536, 1 << 20)])
+    @Test(arguments: [(512, 1 << 20), (4096, 64 << 20), (65_536, 1 << 20), (4096, 1_050_000)])
     func `the block sizes that are told are what the specification allows`(alignment: Int, limit: Int) throws {
         let device = HugeDevice(size: 1 << 30, alignment: alignment)
         var handshake = TestHandshake(

@@ -93,4 +93,30 @@ import Testing
         await stopped
         #expect(device.bytes[100..<(100 + (3 << 20))].allSatisfy { $0 == 7 })
     }
+
+    @Test(.timeLimit(.minutes(5)), arguments: WireMode.allCases)
+    func `every request that was sent before the stop has a reply, wherever it waits`(mode: WireMode) async throws {
+        let device = MemoryDevice(noise(2 << 20))
+        let server = Server.serving(device) { $0.replyBytes = 0 }
+        let client = try NBDTestClient(server, mode)
+        // More than workers take, and more than one receive brings: most of them wait in the socket.
+        let count = 2000
+        client.send(
+            (1...count).map { WireRequest(.read, cookie: UInt64($0), offset: UInt64($0), length: 100_000) })
+        async let stopped: Void = server.stop(patience: .seconds(60))
+        while let other = try? WireClient(server), try other.receive(18).count == 18 {
+            other.close()
+            try await Task.sleep(for: .milliseconds(1))
+        }
+        var refused = 0
+        for _ in 1...count {
+            let reply = try client.reply()
+            #expect(reply.error == 0 || reply.error == 108)
+            if reply.error == 108 { refused += 1 }
+        }
+        #expect(refused > 0)
+        #expect(try client.wire.isEnded())
+        client.wire.close()
+        await stopped
+    }
 }

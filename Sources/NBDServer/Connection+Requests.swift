@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import BlockIO
+import Dispatch
+
+extension Connection {
+    /// Serves one request, or says what must happen first.
+    func serve(_ request: NBDRequest, _ session: Session) -> Step {
+        let handler = RequestHandler(session: session, request: request)
+        switch RequestRules.judge(request, session) {
+        case .perform where isStopping: return refuse(handler, .shutdown, "the server is being stopped")
+        case .perform(.nothing):
+            return reply(handler) { handler.reply.succeed(in: $0) }
+        case .perform(.read): return read(handler)
+        case .perform(.write(let isDurable)): return startUpload(handler, isDurable: isDurable)
+        case .perform(.filteredBlockStatus(let isOne)): return filteredBlockStatus(handler, isOne: isOne)
+        case .perform(let operation): return offload(handler, operation)
+        case .refuse(let error, let sentence): return refuse(handler, error, sentence)
+        case .disconnect:
+            leave(nil)
+            return .incomplete
+        case .close(let reason):
+            leave(reason)
+            return .incomplete
+        }
+    }
+
+    /// Answers with an error, and skips the payload.
+    private func refuse(_ handler: RequestHandler, _ error: NBDProtocol.ErrorNumber, _ sentence: String) -> Step {
+        reply(handler, payload: Int(handler.request.payloadLength(handler.session.mode))) {
+            handler.reply.fail(error, sentence, in: $0)
+        }
+    }
+
+    /// Adds a reply without data to the output.
+    private func reply(_ handler: RequestHandler, payload: Int = 0, _ body: (ReplyBuffer) -> Void) -> Step {
+        let length = Reply.longestWithoutData
+        guard let buffer = outbox.room(for: length, payload: ReplyBufferPool.smallestPayload) else {
+            if !outbox.isFilling { close("there is no memory for a reply") }
+            return .flushFirst
+        }
+        body(buffer)
+        return .handled(payload: payload)
+    }
+
+    /// Has a worker carry out what may wait or take long.
+    private func offload(
+        _ handler: RequestHandler, _ operation: RequestRules.Operation, filter: BlockStatusFilter? = nil,
+        payload: Int = 0
+    ) -> Step {
+        guard workersBusy < context.limits.requestsInFlight else { return .waitForWorkers }
+        guard let buffer = takeBuffer(ReplyBufferPool.smallestPayload) else {
+            return outbox.isFilling ? .flushFirst : .waitForWorkers
+        }
+        workersBusy += 1
+        perform(handler, operation, filter: filter, into: buffer)
+        return .handled(payload: payload)
+    }
+
+    /// Has a worker do it, with a buffer for the reply; the worker counts as busy already.
+    func perform(
+        _ handler: RequestHandler, _ operation: RequestRules.Operation, filter: BlockStatusFilter? = nil,
+        from done: UInt64? = nil, into buffer: ReplyBuffer
+    ) {
+        context.workers.run(for: id) { [self] in
+            let progress = handler.perform(operation, filter: filter, from: done, into: buffer)
+            loop.queue.async { [self] in
+                switch progress {
+                case .finished(let error):
+                    if let error { report(error) }
+                    workerFinished(buffer)
+                // Nobody waits for the rest.
+                case .unfinished where isClosed: workerFinished(buffer)
+                case .unfinished(let done): perform(handler, operation, filter: filter, from: done, into: buffer)
+                }
+            }
+        }
+    }
+
+    private func filteredBlockStatus(_ handler: RequestHandler, isOne: Bool) -> Step {
+        let head = handler.session.mode.requestLength
+        let length = Int(handler.request.length)
+        guard let bytes = input.front(head + length) else { return .incomplete }
+        guard let filter = BlockStatusFilter(decoding: bytes.dropFirst(head), handler.session) else {
+            return refuse(handler, .invalid, "the payload asks for a context that was not chosen, or for one twice")
+        }
+        if case .refuse(let error, let sentence) = RequestRules.judge(filter, of: handler.request, handler.session) {
+            return refuse(handler, error, sentence)
+        }
+        return offload(handler, .filteredBlockStatus(isOne: isOne), filter: filter, payload: length)
+    }
+
+    /// A buffer for a worker; nil when others must be given back first. A client always gets one.
+    func takeBuffer(_ payload: Int) -> ReplyBuffer? {
+        if let buffer = context.buffers.take(payload: payload) { return buffer }
+        guard workersBusy == 0, !outbox.isFilling else { return nil }
+        outbox.release()
+        return context.buffers.takeSmallest()
+    }
+}
