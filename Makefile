@@ -12,6 +12,8 @@ PREFIX ?= /usr/local
 BOOTSTRAP ?= scripts/bootstrap
 # For each fuzz target.
 SECONDS_EACH ?= 60
+# Options for Benchmarks/run: --quick, --only PATTERN, --rounds N ...
+BENCH ?=
 
 # The program that the interoperability tests and the demo run.
 export NBDECRYPT ?= $(CURDIR)/.build/release/nbdecrypt
@@ -73,6 +75,11 @@ fuzz: install-build-packages ## run every fuzz target for SECONDS_EACH seconds
 	@echo "== fuzz: $(SECONDS_EACH) seconds for each target"
 	@$(WITH_SWIFT) scripts/fuzz $(SECONDS_EACH)
 
+.PHONY: bench
+bench: install-bench-packages release ## compare with qemu-nbd and nbdkit (BENCH=--quick for a short run); docs/benchmarks.md
+	@echo "== bench: $(NBDECRYPT) against qemu-nbd and nbdkit"
+	@Benchmarks/run $(BENCH)
+
 .PHONY: format
 format: install-build-packages ## rewrite the Swift sources in the project's format
 	@$(WITH_SWIFT) swift format --in-place --parallel --recursive $(SWIFT_SOURCES)
@@ -101,9 +108,11 @@ uninstall: ## remove what `make install` installed
 clean: ## remove everything that was built
 	rm -rf .build Fuzz/.build Benchmarks/*/.build
 
-.PHONY: install-build-packages install-demo-packages install-test-packages
+.PHONY: install-build-packages install-bench-packages install-demo-packages install-test-packages
 install-build-packages:
 	@$(BOOTSTRAP) build
+install-bench-packages:
+	@$(BOOTSTRAP) build bench
 install-demo-packages:
 	@$(BOOTSTRAP) build demo
 install-test-packages:

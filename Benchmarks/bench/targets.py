@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wanted of nbdecrypt, with the page cache warm, and whether it was measured to be so."""
+
+import dataclasses
+
+from .ciphers import CIPHERS, LIBRARIES, LIMIT, SECTORS
+from .clients import CELLS
+from .growth import FIRST_READ
+from .images import ENCRYPTED, KINDS
+from .measure import BUSY, MEMORY_KINDS
+from .results import Row
+from .servers import CEILING, OWN_RAW
+
+OWN = "nbdecrypt"
+MET, MISSED, UNKNOWN, NO_PEER = "met", "NOT MET", "not measured", "no peer"
+XTS = ("qcow2-luks", "luks1-xts", "luks2-512", "luks2-4096")
+CBC = ("qcow2-aes", "luks1-essiv")
+COPIES = ("nbdcopy", "nbdcopy-C1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """`wanted` and `measured` are texts with their unit; `at_least` tells which way is good."""
+    name: str
+    of: str
+    wanted: str
+    measured: str
+    verdict: str
+
+
+def wanted_ratios():
+    """Ratios to the better peer: (name, kind, cell, ratio)."""
+    for kind in XTS:
+        yield "sequential, aes-xts / better peer", kind, "nbdcopy", 3
+        yield "sequential, aes-xts / better peer", kind, "nbdcopy-C1", 2.5
+    for kind in CBC:
+        for cell in COPIES:
+            yield "sequential, CBC / better peer", kind, cell, 2
+    for cell in ("fio-4k-16", "fio-4k-64"):
+        for kind in ("qcow2-aes", "qcow2-luks"):
+            yield "4 KiB random, qcow2 / better peer", kind, cell, 4
+        yield "4 KiB random, raw LUKS1 / better peer", "luks1-xts", cell, 1.5
+        yield "4 KiB random, raw LUKS1 / better peer", "luks1-essiv", cell, 2
+    for kind in ENCRYPTED:
+        yield "4 KiB random, depth 1 / better peer", kind, "fio-4k-1", 1.3
+        yield "64 KiB random, depth 8 / better peer", kind, "fio-64k-8", 1.6 if kind == "luks1-essiv" else 2
+
+
+class Targets:
+    def __init__(self, results):
+        self.results = results
+        self.found = []
+
+    def judge(self):
+        """All targets, in the order of the tables."""
+        named = set()
+        for name, kind, cell, ratio in wanted_ratios():
+            named.add((kind, cell))
+            self._ratio(name, kind, cell, ratio)
+        self._shares()
+        for kind in KINDS:
+            for cell in CELLS:
+                if (kind, cell) not in named:
+                    self._ratio("any other cell / better peer", kind, cell, 1)
+        self._ciphers()
+        for kind in XTS + ("luks1-essiv",):
+            for cell in COPIES:
+                self._cpu(kind, cell)
+        self._value("exec to first byte", Row("start", "qcow2-aes", "first byte"), 50, "ms")
+        self._value("exec to first byte, passphrase checked", Row("growth", FIRST_READ, "1"), 50, "ms")
+        for kind in MEMORY_KINDS:
+            self._value("resident memory", Row("memory", kind, "idle"), 20, "MiB")
+            for cell in BUSY:
+                self._value("resident memory", Row("memory", kind, cell), 96, "MiB")
+        self._opening()
+        return self.found
+
+    def _add(self, name, of, wanted, measured, verdict):
+        self.found.append(Target(name, of, wanted, measured, verdict))
+
+    def _at_least(self, name, of, wanted, spread):
+        if spread is None:
+            self._add(name, of, f"≥ {wanted:g} ×", "", UNKNOWN)
+        else:
+            self._add(name, of, f"≥ {wanted:g} ×", f"{spread.median:.2f} ×", MET if spread.median >= wanted else MISSED)
+
+    def _ratio(self, name, kind, cell, wanted):
+        row = Row("warm", kind, cell)
+        of = f"{KINDS[kind]}, {CELLS[cell].label}"
+        peer = self.results.better_peer(row)
+        if peer is None and all((kind, other) in self.results.absent for other in ("qemu-nbd", "nbdkit")):
+            # The reader of the list wants to know once that nobody else opens LUKS2, not in every other cell.
+            if not name.startswith("any other"):
+                self._add(name, of, f"≥ {wanted:g} ×", "", NO_PEER)
+            return
+        self._at_least(name, of, wanted, self.results.ratio(row, OWN, peer) if peer else None)
+
+    def _shares(self):
+        for other, wanted, name in ((OWN_RAW, 0.85, "sequential, encrypted / own speed on plaintext"),
+                                    (CEILING, 0.7, "sequential, encrypted / nbdkit's speed on plaintext")):
+            for kind in XTS + CBC:
+                for cell in COPIES:
+                    self._at_least(name, f"{KINDS[kind]}, {CELLS[cell].label}", wanted,
+                                   self.results.ratio(Row("warm", kind, cell), OWN, other))
+
+    def _ciphers(self):
+        for name, *_ in CIPHERS:
+            row, limit = Row("ciphers", name, SECTORS), Row("ciphers", name, LIMIT)
+            library = max(LIBRARIES, key=lambda library: self.results.median(limit, library) or 0)
+            self._at_least("cipher layer / one call of the better library", name, 0.6 if "xts" in name else 0.85,
+                           self.results.ratio(row, OWN, library, limit))
+
+    def _cpu(self, kind, cell):
+        row = Row("warm cpu", kind, cell)
+        peer = self.results.better_peer(row, less_is_better=True)
+        if peer is None and kind.startswith("luks2"):
+            return
+        spread = self.results.ratio(row, OWN, peer) if peer else None
+        self._at_most("processor seconds for a GiB, LUKS / better peer", f"{KINDS[kind]}, {CELLS[cell].label}",
+                      1 / 3, spread, "1/3 ×", "×")
+
+    def _at_most(self, name, of, wanted, spread, text, unit):
+        if spread is None:
+            self._add(name, of, f"≤ {text}", "", UNKNOWN)
+        else:
+            self._add(name, of, f"≤ {text}", f"{spread.median:.{2 if unit == '×' else 1}f} {unit}",
+                      MET if spread.median <= wanted else MISSED)
+
+    def _value(self, name, row, wanted, unit):
+        of = KINDS.get(row.item, "qcow2 AES, 1 GiB")
+        of = of if row.part != "memory" else f"{of}, {row.cell}"
+        self._at_most(name, of, wanted, self.results.spread(row, OWN), f"{wanted} {unit}", unit)
+
+    def _opening(self):
+        spread = self.results.ratio(Row("growth", FIRST_READ, "16384"), OWN, OWN, Row("growth", FIRST_READ, "1"))
+        self._at_most("opening 16 TiB against 1 GiB", "qcow2 AES", 2, spread, "2 ×", "×")
