@@ -11,6 +11,9 @@ import Testing
 @Suite struct WriteTests {
     private typealias Flag = WireRequest.Flag
 
+    /// A failure does not print megabytes.
+    private func isEqual(_ bytes: [UInt8], _ expected: [UInt8]) -> Bool { bytes == expected }
+
     private func range(_ offset: UInt64, _ length: UInt64) throws -> ByteRange {
         try #require(ByteRange(offset: offset, length: length))
     }
@@ -20,8 +23,9 @@ import Testing
         var expected = noise(6 << 20)
         let device = MemoryDevice(expected, isWritable: true)
         let client = try NBDTestClient(.serving(device) { $0.replyBytes = memory }, mode)
+        // None overlaps another: their order is the server's choice.
         let writes: [(offset: Int, count: Int)] = [
-            (0, 1), (511, 513), (5, 65_536), (70_000, 65_537), (200_000, 1 << 20), (1_300_000, 1 << 20 + 1),
+            (0, 1), (511, 513), (1029, 65_536), (70_000, 65_537), (200_000, 1 << 20), (1_300_000, 1 << 20 + 1),
             (3 << 20, 3 << 20),
         ]
         for (index, write) in writes.enumerated() {
@@ -30,7 +34,7 @@ import Testing
             client.send(.write(bytes, at: UInt64(write.offset), cookie: UInt64(index), mode))
         }
         for _ in writes { #expect(try client.reply().error == 0) }
-        #expect(device.bytes == expected)
+        #expect(isEqual(device.bytes, expected))
         let pieces = device.calls.reduce(0) { sum, call in
             if case .write(_, let count) = call { sum + count } else { sum }
         }
@@ -88,9 +92,9 @@ import Testing
         device.faults.hasNoFastZeros = true
         let client = try NBDTestClient(.serving(device), mode)
         #expect(try client.ask(WireRequest(.writeZeroes, flags: Flag.fastZero, length: 4096)).error == 95)
-        #expect(device.bytes == noise(4096))
+        #expect(isEqual(device.bytes, noise(4096)))
         #expect(try client.ask(WireRequest(.writeZeroes, length: 4096)).error == 0)
-        #expect(device.bytes == [UInt8](repeating: 0, count: 4096))
+        #expect(isEqual(device.bytes, [UInt8](repeating: 0, count: 4096)))
     }
 
     @Test(arguments: WireMode.allCases)
@@ -170,7 +174,7 @@ import Testing
         #expect(server.connectionCount == 0)
         let client = try NBDTestClient(server, mode)
         #expect(try client.ask(.write([UInt8](repeating: 4, count: 8 << 20), at: 0, mode)).error == 0)
-        #expect(device.bytes == [UInt8](repeating: 4, count: 8 << 20))
+        #expect(isEqual(device.bytes, [UInt8](repeating: 4, count: 8 << 20)))
     }
 
     @Test(arguments: WireMode.allCases)
