@@ -58,13 +58,21 @@ int linux_vsock_local_cid(uint32_t *cid) {
 
 int linux_forbid_dumps(void) { return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
 
-int linux_protect(void *start, size_t length) {
-    int dump = madvise(start, length, MADV_DONTDUMP);
-    int lock = mlock(start, length);
-    return dump == 0 && lock == 0 ? 0 : -1;
+void *linux_take_secret_pages(size_t *length, bool *is_protected) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    *length = *length < page ? page : (*length + page - 1) / page * page;
+    void *start = mmap(NULL, *length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (start == MAP_FAILED) return NULL;
+    int dump = madvise(start, *length, MADV_DONTDUMP);
+    int lock = mlock(start, *length);
+    *is_protected = dump == 0 && lock == 0;
+    return start;
 }
 
-void linux_wipe(void *start, size_t length) { explicit_bzero(start, length); }
+void linux_release_secret_pages(void *start, size_t length) {
+    explicit_bzero(start, length);
+    munmap(start, length);
+}
 
 off_t linux_seek_data(int fd, off_t offset) { return lseek(fd, offset, SEEK_DATA); }
 off_t linux_seek_hole(int fd, off_t offset) { return lseek(fd, offset, SEEK_HOLE); }

@@ -36,10 +36,7 @@ public final class Secret: @unchecked Sendable {
         self.count = count
     }
 
-    deinit {
-        unsafe linux_wipe(pages.baseAddress, pages.count)
-        unsafe munmap(pages.baseAddress, pages.count)
-    }
+    deinit { unsafe Self.release(pages) }
 
     /// Gives `body` the bytes to read. They must not be stored anywhere but in another secret.
     public func withBytes<Result, Failure: Error>(
@@ -137,17 +134,16 @@ public final class Secret: @unchecked Sendable {
     }
 
     private static func allocate(_ count: Int) -> (pages: UnsafeMutableRawBufferPointer, isLocked: Bool) {
-        let page = sysconf(Int32(_SC_PAGESIZE))
-        let length = max(page, (count + page - 1) / page * page)
-        let start = unsafe mmap(nil, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-        guard let start = unsafe start, unsafe start != MAP_FAILED else { fatalError("no memory for a secret") }
-        let isLocked = unsafe linux_protect(start, length) == 0
+        var length = count
+        var isLocked = false
+        guard let start = unsafe linux_take_secret_pages(&length, &isLocked) else {
+            fatalError("no memory for a secret")
+        }
         if !isLocked { lockHasFailed.store(true, ordering: .relaxed) }
         return (unsafe UnsafeMutableRawBufferPointer(start: start, count: length), isLocked)
     }
 
     private static func release(_ pages: UnsafeMutableRawBufferPointer) {
-        unsafe linux_wipe(pages.baseAddress, pages.count)
-        unsafe munmap(pages.baseAddress, pages.count)
+        unsafe linux_release_secret_pages(pages.baseAddress, pages.count)
     }
 }

@@ -3,7 +3,6 @@
 internal import BlockIO
 import Dispatch
 import Logging
-import Synchronization
 
 /// TLS on its way: nothing else is said before it is there.
 struct Securing {
@@ -51,7 +50,7 @@ extension Connection {
             begin(session)
             return .handled()
         case .close(let reason):
-            leave(reason)
+            takeNoMore(reason)
             return .incomplete
         }
     }
@@ -88,7 +87,7 @@ extension Connection {
         phase = .securing(securing)
         updateInterest()
         context.handshakes.run(for: id) { [self] in
-            let isNeeded = !isAbandoned.load(ordering: .relaxed) && !socket.hasHungUp
+            let isNeeded = !isClosed && !socket.hasHungUp
             let result = isNeeded ? session.handshake() : .failed(reason: "the client hung up")
             loop.queue.async { [self] in secured(session, result) }
         }

@@ -17,10 +17,10 @@ extension Connection {
         case .perform(let operation): return offload(handler, operation)
         case .refuse(let error, let sentence): return refuse(handler, error, sentence)
         case .disconnect:
-            leave(nil)
+            takeNoMore(nil)
             return .incomplete
         case .close(let reason):
-            leave(reason)
+            takeNoMore(reason)
             return .incomplete
         }
     }

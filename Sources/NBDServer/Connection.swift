@@ -12,7 +12,8 @@ import SystemPackage
 /// What a readiness event brings is received, every complete message is handled, and the replies leave together. The client
 /// is not read from while replies wait to be sent, so that memory stays bounded and the socket holds it back.
 ///
-/// This file is the state machine. Connection+Negotiation, +Reads and +Writes are what it does with messages.
+/// This file is the state machine. Connection+Negotiation, +Requests, +Reads and +Writes are what it does with
+/// messages.
 final class Connection: @unchecked Sendable {
     /// What the server wants to know.
     enum Event: Equatable {
@@ -91,9 +92,9 @@ final class Connection: @unchecked Sendable {
     private var hasSent = false
     /// A complete message waits for its turn or for workers: nothing more is received before it is served.
     private var isPaused = false
-    private(set) var isClosed = false
-    /// As `isClosed`, for workers.
-    let isAbandoned = Atomic(false)
+    private let hasClosed = Atomic(false)
+    /// Changes on the queue of the loop; workers may look.
+    var isClosed: Bool { hasClosed.load(ordering: .relaxed) }
 
     init(id: UInt64, socket: Socket, loop: EventLoop, context: ServerContext) {
         self.id = id
@@ -229,7 +230,7 @@ final class Connection: @unchecked Sendable {
     }
 
     /// Takes no more requests; replies that are under way leave, as long as the client takes some in time.
-    func leave(_ reason: String?) {
+    func takeNoMore(_ reason: String?) {
         if let reason { log.info("\(reason); connection closed") }
         phase = .leaving
         waitForProgress()
@@ -254,7 +255,7 @@ final class Connection: @unchecked Sendable {
         case .transmission(let session):
             guard let bytes = input.front(session.mode.requestLength) else { return .incomplete }
             guard let request = NBDRequest(decoding: bytes, session.mode) else {
-                leave("sent a request without the magic number")
+                takeNoMore("sent a request without the magic number")
                 return .incomplete
             }
             let step = serve(request, session)
@@ -363,12 +364,11 @@ final class Connection: @unchecked Sendable {
 
     func close(_ reason: String?) {
         guard !isClosed else { return }
-        isClosed = true
+        hasClosed.store(true, ordering: .relaxed)
         if let reason { log.info("\(reason); connection closed") }
         // A worker that still uses the descriptor must not find another client's under its number; it looks whether
         // anybody waits for it before it computes.
         let isInUse = if case .securing(let securing) = phase { securing.step == .working } else { false }
-        isAbandoned.store(true, ordering: .relaxed)
         phase = .drained
         input = ReceivedBytes()
         pieces = nil

@@ -4,7 +4,7 @@ import FoundationEssentials
 import ImageFormats
 
 /// What `nbdecrypt audit` says of an image.
-struct AuditReport: Encodable {
+struct AuditReport: Report {
     /// What it comes to.
     enum Verdict: String, Encodable {
         case clean, leaks, damaged
@@ -90,22 +90,10 @@ struct AuditReport: Encodable {
         }
     }
 
-    /// The report as JSON; offsets are in bytes.
-    var json: String {
-        get throws {
-            let encoder = JSONEncoder()
-            encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-            return String(decoding: try encoder.encode(self), as: UTF8.self)
-        }
-    }
-
     /// The report for people.
     var text: String {
         let lines = layers.flatMap(\.lines) + leaks.map { ("leak", $0.description) } + [("verdict", verdict.rawValue)]
-        let width = lines.map(\.0.count).max() ?? 0
-        return lines.map { name, value in
-            "\(name):\(String(repeating: " ", count: width - name.count + 1))\(value)"
-        }.joined(separator: "\n")
+        return Self.table(lines).joined(separator: "\n")
     }
 }
 

@@ -5,7 +5,7 @@ import FoundationEssentials
 import ImageFormats
 
 /// What `nbdecrypt info` says of an image.
-struct InfoReport: Encodable {
+struct InfoReport: Report {
     struct Features: Encodable {
         let incompatible: [String]
         let compatible: [String]
@@ -196,15 +196,6 @@ struct InfoReport: Encodable {
         }
     }
 
-    /// The report as JSON; sizes are in bytes.
-    var json: String {
-        get throws {
-            let encoder = JSONEncoder()
-            encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-            return String(decoding: try encoder.encode(self), as: UTF8.self)
-        }
-    }
-
     /// The report for people.
     var text: String {
         var lines: [(String, String)] = [("image", image)]
@@ -248,10 +239,7 @@ struct InfoReport: Encodable {
         lines += encryption.weaknesses.map { ("weak", $0) }
         if let refusal { lines.append(("serve", "refused: \(refusal)")) }
         lines += (passphraseCheck?.lines ?? []).map { ("secret", $0) }
-        let width = lines.map(\.0.count).max() ?? 0
-        let table = lines.map { name, value in
-            "\(name):\(String(repeating: " ", count: width - name.count + 1))\(value)"
-        }
+        let table = Self.table(lines)
         if let luks, !luks.verdict.commands.isEmpty {
             let isNewImage = luks.place == "qcow2 header" || luks.place == "guest disk"
             let introduction =

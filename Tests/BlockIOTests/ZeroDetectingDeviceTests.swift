@@ -15,20 +15,10 @@ import TestSupport
         return Array(bytes.dropLast(Self.block - last))
     }
 
-    private func map(_ device: any BlockDevice) throws -> [Extent] {
-        var extents: [Extent] = []
-        var offset: UInt64 = 0
-        while offset < device.size {
-            extents.append(try device.extent(at: offset, limit: .max))
-            offset += try #require(extents.last).length
-        }
-        return extents
-    }
-
     @Test func `whole blocks of zeros are told from others, one run for each answer`() throws {
         let device = ZeroDetectingDevice(MemoryDevice(blocks("xx..x.")))
         #expect(
-            try map(device) == [
+            try device.extents() == [
                 Extent(offset: 0, length: 8192, kind: .data), Extent(offset: 8192, length: 8192, kind: .storedZeros),
                 Extent(offset: 16384, length: 4096, kind: .data),
                 Extent(offset: 20480, length: 4096, kind: .storedZeros),
@@ -55,7 +45,7 @@ import TestSupport
         var bytes = blocks("x.", last: 1)
         bytes[Self.block] = 0
         #expect(
-            try map(ZeroDetectingDevice(MemoryDevice(bytes))).last
+            try ZeroDetectingDevice(MemoryDevice(bytes)).extents().last
                 == Extent(offset: 4096, length: 1, kind: .storedZeros))
     }
 
@@ -63,7 +53,7 @@ import TestSupport
         let kinds: [Extent.Kind] = [.zero, .storedZeros, .unallocated]
         let extents = kinds.enumerated().map { Extent(offset: UInt64($0) * 4096, length: 4096, kind: $1, depth: 3) }
         let below = MemoryDevice(blocks("..."), extents: extents)
-        #expect(try map(ZeroDetectingDevice(below)) == extents)
+        #expect(try ZeroDetectingDevice(below).extents() == extents)
         #expect(below.readCount == 0)
     }
 
@@ -71,7 +61,7 @@ import TestSupport
         let below = MemoryDevice(
             blocks("x.x"), extents: [Extent(offset: 0, length: 12288, kind: .compressed, depth: 2)])
         #expect(
-            try map(ZeroDetectingDevice(below)) == [
+            try ZeroDetectingDevice(below).extents() == [
                 Extent(offset: 0, length: 4096, kind: .compressed, depth: 2),
                 Extent(offset: 4096, length: 4096, kind: .storedZeros, depth: 2),
                 Extent(offset: 8192, length: 4096, kind: .compressed, depth: 2),
@@ -82,7 +72,7 @@ import TestSupport
         let below = MemoryDevice(
             blocks("..."), extents: [Extent(offset: 5000, length: 512, kind: .unallocated)])
         #expect(
-            try map(ZeroDetectingDevice(below)) == [
+            try ZeroDetectingDevice(below).extents() == [
                 Extent(offset: 0, length: 5000, kind: .storedZeros),
                 Extent(offset: 5000, length: 512, kind: .unallocated),
                 Extent(offset: 5512, length: 6776, kind: .storedZeros),

@@ -9,30 +9,14 @@ import TestSupport
     private static let data = UInt64(Qcow1Fixture.dataOffset)
     private static func clusters(_ count: Int) -> [UInt8] { [UInt8](repeating: 7, count: count * 512) }
 
-    private struct NoCipher: SectorCipher {
-        let sectorSize = 512
-
-        func decrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {}
-    }
-
     private static let stored = Qcow1Fixture(
         size: 3 * 512, entries: (0..<3).map { data + $0 * 512 }, data: clusters(3))
     private static let hole = Extent(offset: data + 512 + 10, length: 600, kind: .unallocated, depth: 1)
 
-    private func map(_ device: any BlockDevice) throws -> [Extent] {
-        var extents: [Extent] = []
-        var offset: UInt64 = 0
-        while offset < device.size {
-            extents.append(try device.extent(at: offset, limit: .max))
-            offset += try #require(extents.last).length
-        }
-        return extents
-    }
-
     @Test func `a hole under stored clusters is zeros that are stored`() throws {
         let file = MemoryDevice(Self.stored.bytes, extents: [Self.hole])
         #expect(
-            try map(try Self.stored.image(file: file)) == [
+            try Self.stored.image(file: file).extents() == [
                 Extent(offset: 0, length: 522, kind: .data), Extent(offset: 522, length: 600, kind: .storedZeros),
                 Extent(offset: 1122, length: 414, kind: .data),
             ])
@@ -44,7 +28,9 @@ import TestSupport
         fixture.bytes.replaceSubrange(36..<40, with: [0, 0, 0, 1])
         let file = MemoryDevice(fixture.bytes, extents: [Self.hole])
         #expect(
-            try map(try fixture.image(file: file, cipher: NoCipher())) == [Extent(offset: 0, length: 1536, kind: .data)]
+            try fixture.image(file: file, cipher: InvertingCipher()).extents() == [
+                Extent(offset: 0, length: 1536, kind: .data)
+            ]
         )
     }
 
@@ -52,7 +38,7 @@ import TestSupport
         var fixture = Self.stored
         fixture.bytes.removeLast(512 + 100)
         #expect(
-            try map(try fixture.image()) == [
+            try fixture.image().extents() == [
                 Extent(offset: 0, length: 924, kind: .data), Extent(offset: 924, length: 100, kind: .storedZeros),
                 Extent(offset: 1024, length: 512, kind: .data),
             ])
@@ -63,7 +49,7 @@ import TestSupport
         let image = try Qcow1Fixture(size: 4 * 512, entries: [0, 0, 0, Self.data], data: Self.clusters(1)).image(
             backing: below)
         #expect(
-            try map(image) == [
+            try image.extents() == [
                 Extent(offset: 0, length: 512, kind: .data, depth: 2),
                 Extent(offset: 512, length: 512, kind: .unallocated, depth: 0),
                 Extent(offset: 1024, length: 512, kind: .unallocated, depth: 2),
@@ -75,6 +61,6 @@ import TestSupport
         var fixture = Qcow1Fixture(size: UInt64(3 * Qcow1Fixture.coverage))
         fixture.set(UInt64(Qcow1Fixture.l2Offset), at: Qcow1Fixture.l1Offset + 16)
         let size = UInt64(3 * Qcow1Fixture.coverage)
-        #expect(try map(try fixture.image()) == [Extent(offset: 0, length: size, kind: .unallocated)])
+        #expect(try fixture.image().extents() == [Extent(offset: 0, length: size, kind: .unallocated)])
     }
 }

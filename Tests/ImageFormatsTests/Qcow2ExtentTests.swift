@@ -10,12 +10,6 @@ import TestSupport
     private static let data = UInt64(Qcow2Fixture.dataOffset)
     private static func clusters(_ count: Int) -> [UInt8] { [UInt8](repeating: 7, count: count * 512) }
 
-    private struct NoCipher: SectorCipher {
-        let sectorSize = 512
-
-        func decrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {}
-    }
-
     /// - Parameter holes: of the file, or of the data file when there is one.
     private func image(
         _ fixture: Qcow2Fixture, holes: [Extent] = [], backing: (any BlockDevice)? = nil, isEncrypted: Bool = false,
@@ -27,7 +21,7 @@ import TestSupport
         let file = MemoryDevice(fixture.bytes, extents: dataFile == nil ? holes : [])
         let header = try #require(try Qcow2Header(device: file))
         return Qcow2Image(
-            file: file, header: header, cipher: isEncrypted ? NoCipher() : nil,
+            file: file, header: header, cipher: isEncrypted ? InvertingCipher() : nil,
             dataFile: dataFile.map { MemoryDevice($0, extents: holes) }, backing: backing)
     }
 
@@ -36,25 +30,13 @@ import TestSupport
     }
 
     /// All extents, neighbours not joined.
-    private func map(_ device: any BlockDevice) throws -> [Extent] {
-        var extents: [Extent] = []
-        var offset: UInt64 = 0
-        while offset < device.size {
-            let extent = try device.extent(at: offset, limit: .max)
-            try #require(extent.offset == offset && extent.length > 0)
-            extents.append(extent)
-            offset += extent.length
-        }
-        return extents
-    }
-
     @Test func `each layer counts one more, and what nobody stores is nobody's`() throws {
         let bottom = try image(Qcow2Fixture(size: 4 * 512, entries: [Self.data, 0, 1], data: Self.clusters(1)))
         let middle = try image(
             Qcow2Fixture(size: 5 * 512, entries: [0, 0, 0, 0, Self.data], data: Self.clusters(1)), backing: bottom)
         let top = try image(Qcow2Fixture(size: 7 * 512, entries: [0, 1]), backing: middle)
         #expect(
-            try map(top) == [
+            try top.extents() == [
                 Extent(offset: 0, length: 512, kind: .data, depth: 3),
                 Extent(offset: 512, length: 512, kind: .zero, depth: 1),
                 Extent(offset: 1024, length: 512, kind: .zero, depth: 3),
@@ -69,7 +51,7 @@ import TestSupport
         let middle = try image(Qcow2Fixture(size: 3 * 512), backing: bottom)
         let top = try image(Qcow2Fixture(size: 4 * 512), backing: middle)
         #expect(
-            try map(top) == [
+            try top.extents() == [
                 Extent(offset: 0, length: 512, kind: .data, depth: 3),
                 Extent(offset: 512, length: 1024, kind: .unallocated, depth: 3),
                 Extent(offset: 1536, length: 512, kind: .unallocated, depth: 2),
@@ -80,7 +62,7 @@ import TestSupport
         let raw = MemoryDevice(Self.clusters(2), extents: [hole(512, 512)])
         let top = try image(Qcow2Fixture(size: 2 * 512), backing: raw)
         #expect(
-            try map(top) == [
+            try top.extents() == [
                 Extent(offset: 0, length: 512, kind: .data, depth: 2),
                 Extent(offset: 512, length: 512, kind: .unallocated, depth: 2),
             ])
@@ -91,7 +73,7 @@ import TestSupport
             size: 4 * 512, entries: (0..<4).map { Self.data + $0 * 512 }, data: Self.clusters(4))
         let holes = [hole(Self.data + 100, 1000)]
         #expect(
-            try map(try image(fixture, holes: holes)) == [
+            try image(fixture, holes: holes).extents() == [
                 Extent(offset: 0, length: 100, kind: .data),
                 Extent(offset: 100, length: 1000, kind: .storedZeros),
                 Extent(offset: 1100, length: 948, kind: .data),
@@ -105,7 +87,7 @@ import TestSupport
         let fixture = Qcow2Fixture(
             size: 4 * 512, entries: (0..<4).map { Self.data + $0 * 512 }, data: Self.clusters(4))
         let image = try image(fixture, holes: [hole(Self.data, 2048)], isEncrypted: true)
-        #expect(try map(image) == [Extent(offset: 0, length: 2048, kind: .data)])
+        #expect(try image.extents() == [Extent(offset: 0, length: 2048, kind: .data)])
     }
 
     @Test func `clusters in any order are joined when the file says the same of them`() throws {
@@ -113,7 +95,7 @@ import TestSupport
         let fixture = Qcow2Fixture(size: 6 * 512, entries: places.map { Self.data + $0 * 512 }, data: Self.clusters(6))
         let image = try image(fixture, holes: [hole(Self.data + 4 * 512, 1024)])
         #expect(
-            try map(image) == [
+            try image.extents() == [
                 Extent(offset: 0, length: 1024, kind: .data), Extent(offset: 1024, length: 1024, kind: .storedZeros),
                 Extent(offset: 2048, length: 1024, kind: .data),
             ])
@@ -126,12 +108,12 @@ import TestSupport
             size: 3 * 512, entries: [Self.data, Self.data + 512, Self.data + 1024], data: Self.clusters(2))
         fixture.bytes.removeLast(100)
         #expect(
-            try map(try image(fixture)) == [
+            try image(fixture).extents() == [
                 Extent(offset: 0, length: 924, kind: .data), Extent(offset: 924, length: 100, kind: .storedZeros),
                 Extent(offset: 1024, length: 512, kind: .data),
             ])
         #expect(
-            try map(try image(fixture, isEncrypted: true)) == [Extent(offset: 0, length: 1536, kind: .data)])
+            try image(fixture, isEncrypted: true).extents() == [Extent(offset: 0, length: 1536, kind: .data)])
     }
 
     @Test func `the holes that count are those of the data file`() throws {
@@ -139,7 +121,7 @@ import TestSupport
         let fixture = Qcow2Fixture(size: 4 * 512, entries: [copied, copied | 512, copied | 1024, 1])
         let image = try image(fixture, holes: [hole(512, 512)], dataFile: Self.clusters(3))
         #expect(
-            try map(image) == [
+            try image.extents() == [
                 Extent(offset: 0, length: 512, kind: .data), Extent(offset: 512, length: 512, kind: .storedZeros),
                 Extent(offset: 1024, length: 512, kind: .data), Extent(offset: 1536, length: 512, kind: .zero),
             ])
@@ -169,7 +151,7 @@ import TestSupport
         var fixture = Qcow2Fixture(size: UInt64(count * 64 * 512), entries: [UInt64](repeating: 1, count: 64))
         fixture.set(UInt32(count), at: 36)
         for index in 0..<count { fixture.set(UInt64(Qcow2Fixture.l2Offset), at: Qcow2Fixture.l1Offset + 8 * index) }
-        let extents = try map(try fixture.image())
+        let extents = try fixture.image().extents()
         // The table of the first cluster, and 16 more.
         #expect(extents.map { $0.length / 32768 } == [17, 17, 17, 13])
         #expect(extents.allSatisfy { $0.kind == .zero })
@@ -179,7 +161,7 @@ import TestSupport
         let image = try Qcow2Fixture(
             size: 3 * 512, entries: [Self.data, Self.data + 8 << 9 | 1 << 9, Self.data], data: Self.clusters(1)
         ).image()
-        #expect(try map(image).allSatisfy { $0.kind == .data })
+        #expect(try image.extents().allSatisfy { $0.kind == .data })
         #expect(throws: BlockError.self) { try image.read(count: 512, at: 512) }
     }
 }

@@ -34,20 +34,9 @@ import TestSupport
         try Qcow2Support.check(header)
         return (
             Qcow2Image(
-                file: device, header: header, cipher: encryption == 0 ? nil : Inverter(),
+                file: device, header: header, cipher: encryption == 0 ? nil : InvertingCipher(),
                 backing: backing.map { MemoryDevice($0) }), try Qcow2Census(file: device, header: header)
         )
-    }
-
-    /// Shows what was decrypted.
-    private struct Inverter: SectorCipher {
-        let sectorSize = 512
-
-        func decrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
-            for index in 0..<sectors.byteCount {
-                sectors.storeBytes(of: ~sectors.bytes.byte(at: index), toByteOffset: index, as: UInt8.self)
-            }
-        }
     }
 
     /// One cluster whose subclusters hold their numbers from 1 on.

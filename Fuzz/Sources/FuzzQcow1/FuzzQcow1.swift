@@ -4,18 +4,6 @@ import BlockIO
 import ImageFormats
 import TestSupport
 
-/// The cipher of an encrypted image in this target: what it does to the bytes does not matter here.
-private struct Inverter: SectorCipher {
-    let sectorSize = 512
-
-    func decrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
-        precondition(sectors.byteCount % sectorSize == 0)
-        for index in 0..<sectors.byteCount {
-            sectors.storeBytes(of: ~sectors.bytes.byte(at: index), toByteOffset: index, as: UInt8.self)
-        }
-    }
-}
-
 /// The disk behind images with a backing file: 3 sectors, which few images end with.
 private let backing = MemoryDevice((0..<1536).map { UInt8(truncatingIfNeeded: $0) }, alignment: 512)
 
@@ -32,7 +20,7 @@ public func fuzzQcow1(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
         precondition(isSound || census.faultCount > 0)
     }
     let image = QcowImage(
-        file: device, header: header, cipher: header.encryption == .none ? nil : Inverter(),
+        file: device, header: header, cipher: header.encryption == .none ? nil : InvertingCipher(),
         backing: header.backingFile == nil ? nil : backing)
     let disk = AlignedDevice(image)
     checkExtents(disk)

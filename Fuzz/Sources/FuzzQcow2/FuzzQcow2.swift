@@ -4,18 +4,6 @@ import BlockIO
 import ImageFormats
 import TestSupport
 
-/// The cipher of an encrypted image in this target: what it does to the bytes does not matter here.
-private struct Inverter: SectorCipher {
-    let sectorSize = 512
-
-    func decrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
-        precondition(sectors.byteCount % sectorSize == 0)
-        for index in 0..<sectors.byteCount {
-            sectors.storeBytes(of: ~sectors.bytes.byte(at: index), toByteOffset: index, as: UInt8.self)
-        }
-    }
-}
-
 /// An image file: header, tables and data.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzQcow2(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
@@ -25,7 +13,7 @@ public func fuzzQcow2(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     _ = try? Qcow2Census.checkL1(file: device, header: header)
     _ = try? Qcow2Census(file: device, header: header)
     let image = Qcow2Image(
-        file: device, header: header, cipher: header.encryption == .none ? nil : Inverter(),
+        file: device, header: header, cipher: header.encryption == .none ? nil : InvertingCipher(),
         backing: header.backingFile == nil ? nil : MemoryDevice(Array(repeating: 0x42, count: 5000)))
     let disk = AlignedDevice(image)
     checkExtents(disk)

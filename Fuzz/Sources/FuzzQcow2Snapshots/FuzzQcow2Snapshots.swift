@@ -4,18 +4,6 @@ import BlockIO
 import ImageFormats
 import TestSupport
 
-/// The cipher of an encrypted image in this target: what it does to the bytes does not matter here.
-private struct Inverter: SectorCipher {
-    let sectorSize = 512
-
-    func decrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
-        precondition(sectors.byteCount % sectorSize == 0)
-        for index in 0..<sectors.byteCount {
-            sectors.storeBytes(of: ~sectors.bytes.byte(at: index), toByteOffset: index, as: UInt8.self)
-        }
-    }
-}
-
 /// An image file: the header extensions, the snapshot table, and the disks of snapshots, subclusters and data files
 /// among them.
 @_cdecl("LLVMFuzzerTestOneInput")
@@ -38,11 +26,12 @@ public func fuzzQcow2Snapshots(_ start: UnsafePointer<UInt8>, _ count: Int) -> C
         check(
             Qcow2Image(
                 file: device, header: header, mapping: snapshot.mapping,
-                cipher: header.encryption == .none ? nil : Inverter(), dataFile: dataFile, backing: backing))
+                cipher: header.encryption == .none ? nil : InvertingCipher(), dataFile: dataFile, backing: backing))
     }
     check(
         Qcow2Image(
-            file: device, header: header, cipher: header.encryption == .none ? nil : Inverter(), dataFile: dataFile,
+            file: device, header: header, cipher: header.encryption == .none ? nil : InvertingCipher(),
+            dataFile: dataFile,
             backing: backing))
     return 0
 }

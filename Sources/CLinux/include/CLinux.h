@@ -31,11 +31,12 @@ int linux_vsock_local_cid(uint32_t *cid);
 /// Turns core dumps and ptrace by other processes of the same user off (PR_SET_DUMPABLE 0).
 int linux_forbid_dumps(void);
 
-/// Makes the pages unreadable in core dumps and locks them into memory; 0 when both worked.
-int linux_protect(void *start, size_t length);
+/// Pages for secrets, zeros: as many as `*length` bytes need, at least one; `*length` becomes what they have. They are left
+/// out of core dumps and locked into memory; `*is_protected` says whether both worked. NULL with errno.
+void *linux_take_secret_pages(size_t *length, bool *is_protected);
 
-/// Overwrites memory in a way that the compiler does not remove.
-void linux_wipe(void *start, size_t length);
+/// Wipes pages of `linux_take_secret_pages` in a way that the compiler does not remove, and gives them back.
+void linux_release_secret_pages(void *start, size_t length);
 
 /// lseek(2) with SEEK_DATA or SEEK_HOLE.
 off_t linux_seek_data(int fd, off_t offset);

@@ -35,7 +35,8 @@ extension QcowImage {
                 kind = piece.kind
                 length += piece.length
             }
-            if kind == .unallocated, let backing { return try backing.extent(behind: offset, length: length) }
+            // Of what lies behind one slice the backing file is asked at once.
+            if kind == .unallocated, backing != nil { break }
         }
         if kind == .unallocated, let backing { return try backing.extent(behind: offset, length: length) }
         return Extent(offset: offset, length: length, kind: kind ?? .data)

@@ -16,21 +16,19 @@ final class WipedBytes: @unchecked Sendable {
 
     /// Makes `count` bytes; `fill` gets them as zeros.
     init<Failure: Error>(count: Int, _ fill: (inout MutableRawSpan) throws(Failure) -> Void) throws(Failure) {
-        let page = sysconf(Int32(_SC_PAGESIZE))
-        let length = max(page, (count + page - 1) / page * page)
-        let start = unsafe mmap(nil, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-        guard let start = unsafe start, unsafe start != MAP_FAILED else { fatalError("no memory for a key") }
-        unsafe linux_protect(start, length)
+        var length = count
+        // They are locked where the system allows it.
+        var isProtected = false
+        guard let start = unsafe linux_take_secret_pages(&length, &isProtected) else {
+            fatalError("no memory for a key")
+        }
         unsafe self.pages = UnsafeMutableRawBufferPointer(start: start, count: length)
         self.count = count
         var span = unsafe MutableRawSpan(_unsafeBytes: pages[..<count])
         try fill(&span)
     }
 
-    deinit {
-        unsafe linux_wipe(pages.baseAddress, pages.count)
-        unsafe munmap(pages.baseAddress, pages.count)
-    }
+    deinit { unsafe linux_release_secret_pages(pages.baseAddress, pages.count) }
 
     /// Gives `body` the bytes to read.
     func withBytes<Result, Failure: Error>(_ body: (RawSpan) throws(Failure) -> Result) throws(Failure) -> Result {

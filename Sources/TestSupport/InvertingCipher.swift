@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import BlockIO
+
+/// A cipher for tests and fuzz targets to which it does not matter what is done to the bytes: it inverts them.
+public struct InvertingCipher: SectorCipher {
+    /// In bytes.
+    public let sectorSize = 512
+
+    /// A cipher without a key.
+    public init() {}
+
+    /// Inverts whole sectors, whatever their numbers.
+    public func decrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
+        precondition(sectors.byteCount % sectorSize == 0)
+        for index in 0..<sectors.byteCount {
+            sectors.storeBytes(of: ~sectors.bytes.byte(at: index), toByteOffset: index, as: UInt8.self)
+        }
+    }
+}
