@@ -61,8 +61,8 @@ struct DeviceStack {
         guard !options.isWritable || options.format == .raw else {
             throw Failure(
                 .usage,
-                "\(options.path): only raw images can be written to so far: add -f raw, or leave out --writable to serve "
-                    + "the image read-only")
+                "\(options.path): only raw images can be written to so far; leave out --writable to serve the image "
+                    + "read-only, or add -f raw if it is a plain disk, and not a format that holds one")
         }
         do {
             let file = try FileDevice(
