@@ -8,8 +8,10 @@
 #include <linux/openat2.h>
 #include <linux/vm_sockets.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -114,3 +116,28 @@ int linux_open_found(int found) {
     snprintf(path, sizeof path, "/proc/self/fd/%d", found);
     return open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 }
+
+int linux_epoll_create(void) { return epoll_create1(EPOLL_CLOEXEC); }
+
+int linux_epoll_watch(int epoll, int descriptor, bool is_new, bool reading, bool writing) {
+    struct epoll_event event = {
+        .events = (reading ? EPOLLIN : 0) | (writing ? EPOLLOUT : 0),
+        .data.fd = descriptor,
+    };
+    return epoll_ctl(epoll, is_new ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, descriptor, &event);
+}
+
+int linux_epoll_forget(int epoll, int descriptor) { return epoll_ctl(epoll, EPOLL_CTL_DEL, descriptor, NULL); }
+
+int linux_epoll_take(int epoll, struct linux_ready *ready, int count) {
+    struct epoll_event events[64];
+    int found = epoll_wait(epoll, events, count < 64 ? count : 64, 0);
+    for (int index = 0; index < found; index++) {
+        ready[index].descriptor = events[index].data.fd;
+        ready[index].can_read = events[index].events & (EPOLLIN | EPOLLHUP | EPOLLERR);
+        ready[index].can_write = events[index].events & (EPOLLOUT | EPOLLHUP | EPOLLERR);
+    }
+    return found < 0 ? 0 : found;
+}
+
+void linux_yield(void) { sched_yield(); }

@@ -89,7 +89,7 @@ extension Connection {
         context.handshakes.run(for: id) { [self] in
             let isNeeded = !isClosed && !socket.hasHungUp
             let result = isNeeded ? session.handshake() : .failed(reason: "the client hung up")
-            loop.queue.async { [self] in secured(session, result) }
+            loop.run { [self] in secured(session, result) }
         }
     }
 

@@ -20,6 +20,8 @@ struct PiecewiseRead {
 extension Connection {
     /// Reads of more bytes than this go to a worker at once: they would hold up the other clients of the loop.
     private static let inlineLimit = 1 << 20
+    /// Reads of so many bytes are worth the change of threads, if the client waits for more and a processor is idle.
+    private static let worthSharing = 64 << 10
     /// The buffer that replies of one event are gathered in.
     private static let batchPayload = 256 << 10
     /// The piece of a read that has no buffer of its own size, if there is room for that.
@@ -29,6 +31,15 @@ extension Connection {
     func read(_ handler: RequestHandler) -> Step {
         let length = Int(handler.request.length)
         guard length <= Self.inlineLimit else { return offloadRead(handler) }
+        if length >= Self.worthSharing, hasMoreRequests, workersBusy < context.limits.requestsInFlight,
+            context.processors.take()
+        {
+            if let buffer = context.buffers.take(payload: length) {
+                offloadRead(handler, into: buffer, isShared: true)
+                return .handled()
+            }
+            context.processors.leave()
+        }
         let total = max(handler.reply.length(ofData: length), Reply.longestWithoutData)
         guard let buffer = outbox.room(for: total, payload: max(length, Self.batchPayload)) else {
             return startPieces(handler)
@@ -44,16 +55,29 @@ extension Connection {
         guard workersBusy < context.limits.requestsInFlight else { return .waitForWorkers }
         let length = Int(handler.request.length)
         guard let buffer = context.buffers.take(payload: length) else { return startPieces(handler) }
+        offloadRead(handler, into: buffer, isShared: false)
+        return .handled()
+    }
+
+    /// - Parameter isShared: the worker has a processor of its own, to give back.
+    private func offloadRead(_ handler: RequestHandler, into buffer: ReplyBuffer, isShared: Bool) {
+        let length = Int(handler.request.length)
         workersBusy += 1
         context.workers.run(for: id) { [self] in
             let error = handler.read(0..<length, into: buffer, .mayBlock)
             if let error { handler.reply.fail(error, at: handler.request.offset, in: buffer) }
-            loop.queue.async { [self] in
+            if isShared { context.processors.leave() }
+            loop.run { [self] in
                 if let error { report(error) }
                 workerFinished(buffer)
             }
         }
-        return .handled()
+    }
+
+    /// Has the client sent another request behind the one that is being served?
+    private var hasMoreRequests: Bool {
+        guard case .transmission(let session) = phase else { return false }
+        return input.count >= 2 * session.mode.requestLength
     }
 
     /// Serves a read for which there is no buffer of its size, once the replies before it have left.
@@ -83,7 +107,7 @@ extension Connection {
             } else {
                 pieces.handler.pad(part, into: buffer)
             }
-            loop.queue.async { [self, error] in pieceFinished(buffer, part, error) }
+            loop.run { [self, error] in pieceFinished(buffer, part, error) }
         }
     }
 

@@ -64,7 +64,7 @@ extension Connection {
     ) {
         context.workers.run(for: id) { [self] in
             let progress = handler.perform(operation, filter: filter, from: done, into: buffer)
-            loop.queue.async { [self] in
+            loop.run { [self] in
                 switch progress {
                 case .finished(let error):
                     if let error { report(error) }

@@ -73,7 +73,7 @@ extension Connection {
         workersBusy += 1
         context.workers.run(for: id) { [self] in
             let error = piece.withFilled { upload.handler.write($0, part: offset) }
-            loop.queue.async { [self] in written(piece, of: upload, offset, error) }
+            loop.run { [self] in written(piece, of: upload, offset, error) }
         }
     }
 

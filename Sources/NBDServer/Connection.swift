@@ -88,8 +88,6 @@ final class Connection: @unchecked Sendable {
     var watch: SocketWatch?
     /// The client does not take what is to be sent.
     private var isBlocked = false
-    /// Something has been sent since the last bytes were received.
-    private var hasSent = false
     /// A complete message waits for its turn or for workers: nothing more is received before it is served.
     private var isPaused = false
     private let hasClosed = Atomic(false)
@@ -111,9 +109,9 @@ final class Connection: @unchecked Sendable {
 
     /// Greets the client. Called once, on any queue.
     func start() {
-        loop.queue.async { [self] in
+        loop.run { [self] in
             let watch = SocketWatch(
-                socket, queue: loop.queue, readable: { [self] in readable() }, writable: { [self] in writable() })
+                socket, loop: loop, readable: { [self] in readable() }, writable: { [self] in writable() })
             watch.setDeadline(context.limits.handshake) { [self] in close("did not finish the negotiation in time") }
             self.watch = watch
             send(Handshake.greeting)
@@ -123,7 +121,7 @@ final class Connection: @unchecked Sendable {
 
     /// Lets requests that are under way finish, refuses others, then says good-bye. Called on any queue.
     func leave() {
-        loop.queue.async { [self] in
+        loop.run { [self] in
             guard !isClosed else { return }
             isStopping = true
             switch phase {
@@ -141,20 +139,16 @@ final class Connection: @unchecked Sendable {
 
     /// Closes now. Called on any queue.
     func abort() {
-        loop.queue.async { [self] in close(nil) }
+        loop.run { [self] in close(nil) }
     }
 
     // MARK: Events
 
-    /// Receives and serves until a reply has left, or nothing more is there.
-    ///
-    /// Dispatch tells of a client's hang-up once, together with what came before it, and then never again. So it is not
-    /// enough to receive once for each event, unless a reply could be sent, which would have failed after a hang-up.
+    /// Receives and serves once; what is still in the socket then is told of again.
     func readable() {
         if case .securing(let securing) = phase { return continueSecuring(securing) }
         for _ in 0..<Self.receivesPerTurn {
-            guard !isClosed, watch?.isReading == true else { return }
-            hasSent = false
+            guard !isClosed, !isPaused, watch?.isReading == true else { return }
             switch loop.receive(from: stream, appendingTo: &input) {
             case .wouldBlock:
                 if isStopping, !hasHeardAll {
@@ -166,10 +160,10 @@ final class Connection: @unchecked Sendable {
             case .closed: close(nil)
             case .bytes: pump()
             }
-            if hasSent, !stream.hasPending { return }
+            guard stream.hasPending else { return }
         }
         // A client that only talks does not keep the others of the loop from being heard.
-        loop.queue.async { [self] in readable() }
+        loop.run { [self] in readable() }
     }
 
     private func writable() {
@@ -208,11 +202,14 @@ final class Connection: @unchecked Sendable {
                 case .handled:
                     hasHeardAll = false
                     turn -= 1
-                    guard turn > 0 else {
-                        // Other clients of the loop have their turn first.
+                    if outbox.filledCount >= Self.enough {
+                        guard flush() else { break work }
+                    }
+                    guard turn > 0, !loop.hasWork else {
+                        // Other clients of the loop, and replies of workers, have their turn first.
                         isPaused = true
-                        if flush() { loop.queue.async { [self] in pump() } }
-                        break work
+                        guard flush() else { break work }
+                        return loop.run { [self] in pump() }
                     }
                 case .flushFirst:
                     guard flush() else { break work }
@@ -269,9 +266,11 @@ final class Connection: @unchecked Sendable {
 
     // MARK: Accounts
 
+    /// From so many bytes on replies leave before more are added: the client has something to do meanwhile.
+    private static let enough = 64 << 10
     /// Messages in a row before other clients of the loop have their turn.
     private static let turn = 128
-    /// Receives in a row without a reply before other clients of the loop have their turn.
+    /// Receives in a row of what TLS holds back before other clients of the loop have their turn.
     private static let receivesPerTurn = 16
 
     /// Counts data that has been sent, or written.
@@ -308,10 +307,8 @@ final class Connection: @unchecked Sendable {
     /// Sends what is in the output buffer.
     /// - Returns: true when all of it has left.
     func flush() -> Bool {
-        let isFilled = outbox.isFilling
         switch outbox.flush(to: stream) {
         case .done(let dataCount):
-            hasSent = hasSent || isFilled
             if dataCount > 0 { count(read: dataCount) }
             return true
         case .blocked:
@@ -336,7 +333,7 @@ final class Connection: @unchecked Sendable {
         case .securing(let securing): beginSecuring(securing)
         case .transmission where isStopping && workersBusy == 0 && upload == nil:
             // Requests that wait in the socket are refused, too.
-            if hasHeardAll { finish() } else { loop.queue.async { [self] in readable() } }
+            if hasHeardAll { finish() } else { loop.run { [self] in readable() } }
         case .leaving where workersBusy == 0: finish()
         default: break
         }
@@ -357,8 +354,8 @@ final class Connection: @unchecked Sendable {
         }
         let isLeaving = if case .leaving = phase { true } else { false }
         let wantsToRead = !isBlocked && !isPaused && pieces == nil && !isLeaving
-        if watch?.watch(reading: wantsToRead, writing: isBlocked) == true {
-            loop.queue.async { [self] in readable() }
+        if watch?.watch(reading: wantsToRead, writing: isBlocked) == true, stream.hasPending {
+            loop.run { [self] in readable() }
         }
     }
 

@@ -1,16 +1,105 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import BlockIO
+import CLinux
 import Dispatch
+import Synchronization
+import SystemPackage
 
-/// A serial queue that serves many connections, and the memory that they receive into.
+/// A serial queue that serves many connections: it is told what their sockets are ready for by epoll(7), and Dispatch
+/// watches the epoll descriptor.
 ///
-/// Everything a connection does, but for what its workers read, happens on its loop's queue.
+/// Everything a connection does, but for what its workers read, happens on its loop's queue. After an event the loop
+/// asks epoll itself for the next ones, for a moment longer than there are any, before it goes back to Dispatch, which
+/// takes two changes of threads to tell it of something.
 final class EventLoop: @unchecked Sendable {
+    /// Where everything happens; timers of connections have it as well.
     let queue: DispatchQueue
+    private let source: any DispatchSourceRead
+    private let processors: SpareProcessors
     private var scratch = [UInt8](repeating: 0, count: 64 << 10)
 
-    init(index: Int) { queue = DispatchQueue(label: "nbdecrypt.loop.\(index)") }
+    /// Confined to the queue, as what follows, up to the mailbox.
+    private var epoll: Epoll
+    /// By descriptor.
+    private var watches: [Int32: SocketWatch] = [:]
+    private var isDispatchWatching = true
+    /// Did the last pause end soon? Then the next one may, too.
+    private var isPauseShort = false
+    /// When the last pause began, in nanoseconds.
+    private var pauseStart: UInt64 = 0
+
+    private let mailbox = Mutex<[@Sendable () -> Void]>([])
+    private let mailCount = Atomic(0)
+    /// A turn is being taken, or is queued.
+    private let isAwake = Atomic(false)
+
+    /// How long to ask for events when there are none, in nanoseconds: as long as a client on the same machine takes to
+    /// come back with its next request.
+    private static let linger: UInt64 = 50_000
+    /// A pause that was shorter than this, Dispatch's part included, was worth lingering for.
+    private static let shortPause: UInt64 = 150_000
+    /// When giving way takes longer than this, others need the processor.
+    private static let contention: UInt64 = 15_000
+    /// Rounds in a row before timers on the queue have their turn.
+    private static let roundsPerTurn = 64
+
+    /// - Throws: `Errno` when the system has no descriptor left.
+    init(index: Int, processors: SpareProcessors) throws(Errno) {
+        epoll = try Epoll()
+        self.processors = processors
+        let queue = DispatchQueue(label: "nbdecrypt.loop.\(index)")
+        self.queue = queue
+        let descriptor = epoll.descriptor
+        source = DispatchSource.makeReadSource(fileDescriptor: descriptor.rawValue, queue: queue)
+        source.setCancelHandler { try? descriptor.close() }
+        source.setEventHandler { [weak self] in self?.woken() }
+        source.resume()
+    }
+
+    deinit {
+        // Releasing a suspended source is a trap.
+        if !isDispatchWatching { source.resume() }
+        source.cancel()
+    }
+
+    // MARK: Work from other threads
+
+    /// Does `work` soon, on the queue, in the order of the calls. Called on any thread.
+    func run(_ work: @escaping @Sendable () -> Void) {
+        mailbox.withLock { $0.append(work) }
+        mailCount.add(1, ordering: .sequentiallyConsistent)
+        guard !isAwake.exchange(true, ordering: .sequentiallyConsistent) else { return }
+        queue.async { [self] in turn() }
+    }
+
+    /// Does work wait? A connection that has much to do lets it come first.
+    var hasWork: Bool { mailCount.load(ordering: .relaxed) > 0 }
+
+    private func takeMail() -> Bool {
+        guard hasWork else { return false }
+        let mail = mailbox.withLock { mail in
+            defer { mail = [] }
+            return mail
+        }
+        mailCount.subtract(mail.count, ordering: .sequentiallyConsistent)
+        for work in mail { work() }
+        return !mail.isEmpty
+    }
+
+    // MARK: Sockets
+
+    /// Tells `watch` from now on what the socket is ready for. Called on the queue.
+    func watch(_ descriptor: FileDescriptor, _ watch: SocketWatch, reading: Bool, writing: Bool) {
+        let isNew = watches.updateValue(watch, forKey: descriptor.rawValue) == nil
+        epoll.watch(descriptor, isNew: isNew, reading: reading, writing: writing)
+    }
+
+    /// Tells nothing more. Called on the queue.
+    func forget(_ descriptor: FileDescriptor) {
+        // Without interest it has to go: a hang-up would be told again and again.
+        if watches.removeValue(forKey: descriptor.rawValue) != nil { epoll.forget(descriptor) }
+    }
 
     /// Receives once from `stream` and appends what came to `input`. Called on the queue.
     func receive(from stream: any ByteStream, appendingTo input: inout ReceivedBytes) -> Socket.Progress {
@@ -19,4 +108,69 @@ final class EventLoop: @unchecked Sendable {
         if case .bytes(let count) = progress { input.append(scratch[..<count]) }
         return progress
     }
+
+    // MARK: Turns
+
+    private func woken() {
+        isAwake.store(true, ordering: .sequentiallyConsistent)
+        isPauseShort = Self.now - pauseStart < Self.shortPause
+        turn()
+    }
+
+    /// Serves what there is, until nothing has come for a moment, or others on the queue have their turn.
+    private func turn() {
+        if isDispatchWatching {
+            isDispatchWatching = false
+            source.suspend()
+            processors.enter()
+        }
+        for _ in 0..<Self.roundsPerTurn {
+            let hadMail = takeMail()
+            guard takeEvents() || hadMail || lingers() else { return pause() }
+        }
+        queue.async { [self] in turn() }
+    }
+
+    /// Goes back to Dispatch.
+    private func pause() {
+        isAwake.store(false, ordering: .sequentiallyConsistent)
+        if mailCount.load(ordering: .sequentiallyConsistent) > 0 {
+            // Who put it there may have seen a loop that was awake.
+            if !isAwake.exchange(true, ordering: .sequentiallyConsistent) { queue.async { [self] in turn() } }
+            return
+        }
+        pauseStart = Self.now
+        processors.leave()
+        isDispatchWatching = true
+        source.resume()
+    }
+
+    /// Hands out what sockets are ready for.
+    private func takeEvents() -> Bool {
+        let count = epoll.take()
+        for index in 0..<count {
+            let event = epoll.ready[index]
+            watches[event.descriptor]?.isReady(reading: event.can_read, writing: event.can_write)
+        }
+        return count > 0
+    }
+
+    /// Waits for events or work without giving the thread back, but giving way to others that need the processor.
+    /// - Returns: true when there is something.
+    private func lingers() -> Bool {
+        guard isPauseShort else { return false }
+        let start = Self.now
+        var last = start
+        repeat {
+            linux_yield()
+            if hasWork || takeEvents() { return true }
+            let now = Self.now
+            if now - last > Self.contention { break }
+            last = now
+        } while last - start < Self.linger
+        isPauseShort = false
+        return false
+    }
+
+    private static var now: UInt64 { DispatchTime.now().uptimeNanoseconds }
 }

@@ -22,6 +22,8 @@ struct Outbox {
 
     /// Is there a reply that waits for its turn after the current buffer?
     var hasFinished: Bool { !finished.isEmpty }
+    /// Bytes in the current buffer.
+    var filledCount: Int { buffer?.count ?? 0 }
     /// Has something been put into the current buffer?
     var isFilling: Bool { buffer.map { !$0.isEmpty } ?? false }
 

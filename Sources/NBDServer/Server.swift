@@ -36,6 +36,7 @@ public final class Server: Sendable {
     private let limits: ServerLimits
     private let buffers: ReplyBufferPool
     private let workers: WorkerPool
+    private let processors: SpareProcessors
     private let tls: TLSPolicy
     private let handshakes: WorkerPool
     private let log: Logger
@@ -46,16 +47,21 @@ public final class Server: Sendable {
     ///   - processorCount: loops to serve connections on; reads that wait get workers beside them.
     ///   - transfersEnded: called when the last client that transferred data has gone, each time that this happens; on
     ///     any thread. A client that only looked at the start of the disk does not count.
+    /// - Throws: `Errno` when the system has no descriptor for an event loop.
     public init(
         exports: ExportTable, limits: ServerLimits = ServerLimits(), tls: TLSPolicy = .off, processorCount: Int,
         log: Logger,
         transfersEnded: @escaping @Sendable () -> Void = {}
-    ) {
+    ) throws(Errno) {
         self.exports = exports
         self.limits = limits
         self.log = log
         self.transfersEnded = transfersEnded
-        self.loops = (0..<max(2, processorCount)).map { EventLoop(index: $0) }
+        let processors = SpareProcessors(total: processorCount)
+        self.processors = processors
+        self.loops = try (0..<max(2, processorCount)).map { (index) throws(Errno) in
+            try EventLoop(index: index, processors: processors)
+        }
         self.workers = WorkerPool(count: max(8, processorCount))
         self.tls = tls
         self.handshakes = WorkerPool(count: max(1, processorCount))
@@ -110,7 +116,8 @@ public final class Server: Sendable {
 
     private var context: ServerContext {
         ServerContext(
-            exports: exports, limits: limits, buffers: buffers, workers: workers, tls: tls, handshakes: handshakes,
+            exports: exports, limits: limits, buffers: buffers, workers: workers, processors: processors, tls: tls,
+            handshakes: handshakes,
             log: log
         ) { [weak self] event in self?.observe(event) }
     }

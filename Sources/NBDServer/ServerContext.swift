@@ -8,6 +8,7 @@ struct ServerContext: Sendable {
     let limits: ServerLimits
     let buffers: ReplyBufferPool
     let workers: WorkerPool
+    let processors: SpareProcessors
     let tls: TLSPolicy
     /// For TLS handshakes, which take long enough to hold up the clients of a loop.
     let handshakes: WorkerPool

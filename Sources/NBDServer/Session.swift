@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// What a client and the server have agreed on: the transmission phase goes by it.
-struct Session: Sendable {
+final class Session: Sendable {
     /// A metadata context that the client has chosen.
     struct SelectedContext: Sendable {
         /// In replies to this client.
@@ -14,6 +14,13 @@ struct Session: Sendable {
     let contexts: [SelectedContext]
     /// The longest read and the longest payload that is served, in bytes.
     let maximumLength: UInt64
+
+    init(export: Export, mode: ReplyMode, contexts: [SelectedContext], maximumLength: UInt64) {
+        self.export = export
+        self.mode = mode
+        self.contexts = contexts
+        self.maximumLength = maximumLength
+    }
 
     /// As the client has been told.
     var flags: NBDProtocol.TransmissionFlags { export.flags(mode) }

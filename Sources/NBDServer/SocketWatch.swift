@@ -5,11 +5,12 @@ import SystemPackage
 
 /// Tells a connection when its socket can be read or written, and when its time is up; closes the socket at the end.
 ///
-/// Everything happens on the queue of the connection's loop, which it is given to.
+/// Everything happens on the queue of the connection's loop.
 final class SocketWatch: @unchecked Sendable {
-    private let queue: DispatchQueue
-    private let readSource: any DispatchSourceRead
-    private let writeSource: any DispatchSourceWrite
+    private let socket: Socket
+    private let loop: EventLoop
+    private var readable: (() -> Void)?
+    private var writable: (() -> Void)?
     private var deadline: (any DispatchSourceTimer)?
     /// Is the reader told when there is something to receive?
     private(set) var isReading = false
@@ -18,37 +19,31 @@ final class SocketWatch: @unchecked Sendable {
     /// - Parameters:
     ///   - readable, writable: called while ``watch(reading:writing:)`` wants it. The watch holds on to them, and what they
     ///     hold on to, until it is cancelled.
-    init(
-        _ socket: Socket, queue: DispatchQueue, readable: @escaping @Sendable () -> Void,
-        writable: @escaping @Sendable () -> Void
-    ) {
-        self.queue = queue
-        readSource = DispatchSource.makeReadSource(fileDescriptor: socket.descriptor.rawValue, queue: queue)
-        writeSource = DispatchSource.makeWriteSource(fileDescriptor: socket.descriptor.rawValue, queue: queue)
-        readSource.setEventHandler(handler: readable)
-        writeSource.setEventHandler(handler: writable)
-        // The descriptor may be closed when neither source watches it any more.
-        let group = DispatchGroup()
-        group.enter()
-        group.enter()
-        readSource.setCancelHandler { group.leave() }
-        writeSource.setCancelHandler { group.leave() }
-        group.notify(queue: queue) { socket.close() }
+    init(_ socket: Socket, loop: EventLoop, readable: @escaping () -> Void, writable: @escaping () -> Void) {
+        self.socket = socket
+        self.loop = loop
+        self.readable = readable
+        self.writable = writable
     }
 
-    /// Says what to tell from now on.
-    /// - Returns: true when reading has begun anew: a hang-up may have been told while nobody listened.
+    /// Says what to tell from now on: as long as it is so, not only when it becomes so.
+    /// - Returns: true when reading has begun anew.
     func watch(reading: Bool, writing: Bool) -> Bool {
+        guard readable != nil, reading != isReading || writing != isWriting else { return false }
         let begins = reading && !isReading
-        if reading != isReading {
-            isReading = reading
-            if reading { readSource.resume() } else { readSource.suspend() }
-        }
-        if writing != isWriting {
-            isWriting = writing
-            if writing { writeSource.resume() } else { writeSource.suspend() }
+        (isReading, isWriting) = (reading, writing)
+        if reading || writing {
+            loop.watch(socket.descriptor, self, reading: reading, writing: writing)
+        } else {
+            loop.forget(socket.descriptor)
         }
         return begins
+    }
+
+    /// Called by the loop. A hang-up counts as both.
+    func isReady(reading: Bool, writing: Bool) {
+        if reading, isReading { readable?() }
+        if writing, isWriting { writable?() }
     }
 
     /// Does `action` after a while, in place of what was to be done before; nil for nothing.
@@ -56,21 +51,20 @@ final class SocketWatch: @unchecked Sendable {
         deadline?.cancel()
         deadline = nil
         guard let action else { return }
-        let timer = DispatchSource.makeTimerSource(queue: queue)
+        let timer = DispatchSource.makeTimerSource(queue: loop.queue)
         timer.setEventHandler(handler: action)
         timer.schedule(deadline: .now() + interval)
         timer.resume()
         deadline = timer
     }
 
-    /// Tells nothing more, and closes the socket soon.
+    /// Tells nothing more, and closes the socket.
     func cancel() {
+        guard readable != nil else { return }
         setDeadline(.never, nil)
-        // A suspended source would never be cancelled.
-        if !isReading { readSource.resume() }
-        if !isWriting { writeSource.resume() }
-        isReading = false
-        readSource.cancel()
-        writeSource.cancel()
+        loop.forget(socket.descriptor)
+        socket.close()
+        readable = nil
+        writable = nil
     }
 }

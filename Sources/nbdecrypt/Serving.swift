@@ -37,9 +37,7 @@ struct Serving {
         var limits = ServerLimits()
         limits.connections = command.maxConnections
         limits.requestBytes = UInt32(command.maxRequest.bytes)
-        let server = Server(
-            exports: ExportTable(exports), limits: limits, tls: tls, processorCount: Process.processorCount, log: log
-        ) {
+        let server = try server(limits) { [command] in
             if command.once { continuation.yield(.transfersEnded) }
         }
         termination.handleFirst { continuation.yield(.signal($0)) }
@@ -74,6 +72,18 @@ struct Serving {
         if wereSecretsLocked { SecretRing.warnUnlessLocked(log) }
         log.info("clients have read \(server.bytesRead) bytes")
         return status
+    }
+
+    private func server(_ limits: ServerLimits, transfersEnded: @escaping @Sendable () -> Void) throws(Failure)
+        -> Server
+    {
+        do throws(Errno) {
+            return try Server(
+                exports: ExportTable(exports), limits: limits, tls: tls, processorCount: Process.processorCount,
+                log: log, transfersEnded: transfersEnded)
+        } catch {
+            throw Failure(.cannotOpen, "there is no file descriptor for the event loop: \(error); raise `ulimit -n`")
+        }
     }
 
     /// Runs a shell command beside the server; cancelling the task ends the command.

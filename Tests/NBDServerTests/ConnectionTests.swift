@@ -14,10 +14,10 @@ import Testing
     private func server(
         _ device: MemoryDevice = MemoryDevice(bytes), _ change: (inout ServerLimits) -> Void = { _ in },
         ended: @escaping @Sendable () -> Void = {}
-    ) -> Server {
+    ) throws -> Server {
         var limits = ServerLimits()
         change(&limits)
-        return Server(
+        return try Server(
             exports: ExportTable([Export(name: "", description: "", device: device)]), limits: limits,
             processorCount: 2, log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, transfersEnded: ended)
     }
@@ -26,7 +26,7 @@ import Testing
     func `pipelined reads of all sizes give the device's bytes`(nothingIsCached: Bool) throws {
         let device = MemoryDevice(Self.bytes)
         device.faults.nothingIsCached = nothingIsCached
-        let server = server(device)
+        let server = try server(device)
         let client = try WireClient(server)
         try client.negotiate()
         let reads: [(offset: UInt64, length: UInt32)] = [
@@ -52,7 +52,7 @@ import Testing
     func `with no memory for replies large reads come in pieces and are right`(nothingIsCached: Bool) throws {
         let device = MemoryDevice(Self.bytes)
         device.faults.nothingIsCached = nothingIsCached
-        let server = server(device) { $0.replyBytes = 0 }
+        let server = try server(device) { $0.replyBytes = 0 }
         let client = try WireClient(server)
         try client.negotiate()
         for cookie: UInt64 in 0..<4 {
@@ -69,7 +69,7 @@ import Testing
     }
 
     @Test func `requests that come byte by byte are served`() throws {
-        let server = server()
+        let server = try server()
         let client = try WireClient(server)
         try client.negotiate()
         for byte in client.request(0, cookie: 5, offset: 10, length: 20) { client.send([byte]) }
@@ -80,7 +80,7 @@ import Testing
     @Test func `an unreadable place is an error of that request alone`() throws {
         let device = MemoryDevice(Self.bytes)
         device.faults.unreadableByte = 70_000
-        let server = server(device)
+        let server = try server(device)
         let client = try WireClient(server)
         try client.negotiate()
         for length: UInt32 in [1, 4 << 20] {
@@ -95,7 +95,7 @@ import Testing
     @Test func `a read in pieces that fails late ends the connection`() throws {
         let device = MemoryDevice(Self.bytes)
         device.faults.unreadableByte = 200_000
-        let server = server(device) { $0.replyBytes = 0 }
+        let server = try server(device) { $0.replyBytes = 0 }
         let client = try WireClient(server)
         try client.negotiate()
         client.send(client.request(0, cookie: 1, offset: 0, length: 300_000))
@@ -103,7 +103,7 @@ import Testing
     }
 
     @Test func `a write is refused, its payload skipped, and the connection goes on`() throws {
-        let server = server()
+        let server = try server()
         let client = try WireClient(server)
         try client.negotiate()
         client.send(client.request(1, cookie: 1, offset: 0, length: 3_000_000))
@@ -120,7 +120,7 @@ import Testing
         ] as [(UInt16, UInt16, UInt32)])
     func `what is not offered is refused and the connection goes on`(type: UInt16, flags: UInt16, error: UInt32) throws
     {
-        let server = server()
+        let server = try server()
         let client = try WireClient(server)
         try client.negotiate()
         client.send(client.request(type, cookie: 9, flags: flags))
@@ -130,7 +130,7 @@ import Testing
     }
 
     @Test func `DISC ends the connection after the replies before it`() throws {
-        let server = server()
+        let server = try server()
         let client = try WireClient(server)
         try client.negotiate()
         client.send(client.request(0, cookie: 1, offset: 0, length: 4 << 20) + client.request(2, cookie: 2))
@@ -141,7 +141,7 @@ import Testing
 
     @Test(arguments: [Array("GET / HTTP/1.1\r\n\r\n".utf8), [0, 0, 0, 3, 0, 0, 0, 0], [0xFF, 0xFF, 0xFF, 0xFF]])
     func `garbage ends the connection of its sender alone`(garbage: [UInt8]) throws {
-        let server = server()
+        let server = try server()
         let good = try WireClient(server)
         try good.negotiate()
         let bad = try WireClient(server)
@@ -152,7 +152,7 @@ import Testing
     }
 
     @Test func `garbage after the negotiation ends the connection`() throws {
-        let server = server()
+        let server = try server()
         let client = try WireClient(server)
         try client.negotiate()
         client.send([UInt8](repeating: 0x47, count: 28))
@@ -160,7 +160,7 @@ import Testing
     }
 
     @Test func `a client that hangs up in the middle of a reply harms nobody`() throws {
-        let server = server()
+        let server = try server()
         for _ in 0..<20 {
             let rude = try WireClient(server)
             try rude.negotiate()
@@ -185,7 +185,7 @@ import Testing
             clientsAreGone.wait()
             clientsAreGone.signal()
         }
-        let server = server(device, ended: { ends.withLock { $0 += 1 } })
+        let server = try server(device, ended: { ends.withLock { $0 += 1 } })
         for cookie: UInt64 in 0..<30 {
             let client = try WireClient(server)
             try client.negotiate()
@@ -206,7 +206,7 @@ import Testing
 
     @Test func `of an empty disk a good-bye is the whole transfer`() async throws {
         let ends = Mutex(0)
-        let server = server(MemoryDevice([]), ended: { ends.withLock { $0 += 1 } })
+        let server = try server(MemoryDevice([]), ended: { ends.withLock { $0 += 1 } })
         let client = try WireClient(server)
         try client.negotiate()
         client.send(client.request(2, cookie: 1))
@@ -217,7 +217,7 @@ import Testing
     }
 
     @Test func `a hang-up is noticed whatever came just before it`() async throws {
-        let server = server()
+        let server = try server()
         let tails: [(WireClient) -> [UInt8]] = [
             { $0.request(2, cookie: 1) }, { _ in [1, 2, 3] },
             { $0.request(1, cookie: 1, length: 1 << 20) + [UInt8](repeating: 0, count: 150_000) },
@@ -233,14 +233,14 @@ import Testing
     }
 
     @Test func `a client that does not negotiate is sent away in time`() throws {
-        let server = server { $0.handshake = .milliseconds(50) }
+        let server = try server { $0.handshake = .milliseconds(50) }
         let client = try WireClient(server)
         _ = try client.receive(18)
         #expect(try client.isEnded())
     }
 
     @Test func `a negotiated client may be idle for as long as it likes`() async throws {
-        let server = server { $0.handshake = .milliseconds(50) }
+        let server = try server { $0.handshake = .milliseconds(50) }
         let client = try WireClient(server)
         try client.negotiate()
         try await Task.sleep(for: .milliseconds(200))
@@ -249,7 +249,7 @@ import Testing
     }
 
     @Test func `when all places are taken a client that has not negotiated makes room`() throws {
-        let server = server { $0.connections = 3 }
+        let server = try server { $0.connections = 3 }
         let first = try WireClient(server)
         try first.negotiate()
         let idle = try WireClient(server)
@@ -268,7 +268,7 @@ import Testing
     @Test func `stopping lets the replies under way leave and closes everything`() async throws {
         let device = MemoryDevice(Self.bytes)
         device.faults.nothingIsCached = true
-        let server = server(device)
+        let server = try server(device)
         let client = try WireClient(server)
         try client.negotiate()
         client.send(client.request(0, cookie: 1, offset: 0, length: 8 << 20))
@@ -286,7 +286,7 @@ import Testing
     }
 
     @Test func `stopping cuts off a client that does not take its replies`() async throws {
-        let server = server()
+        let server = try server()
         let client = try WireClient(server)
         try client.negotiate()
         for cookie: UInt64 in 0..<10 { client.send(client.request(0, cookie: cookie, offset: 0, length: 8 << 20)) }
@@ -296,7 +296,7 @@ import Testing
 
     @Test func `the end of the transfers is told for readers and not for those who look`() async throws {
         let (ends, continuation) = AsyncStream.makeStream(of: Void.self)
-        let server = server(ended: { continuation.yield() })
+        let server = try server(ended: { continuation.yield() })
         let count = Mutex(0)
         let watcher = Task { for await _ in ends { count.withLock { $0 += 1 } } }
         func read(_ client: WireClient, _ length: UInt32) throws {

@@ -14,9 +14,11 @@ private func makeServer() -> Server {
     var limits = ServerLimits()
     // Little, so that some reads and writes have to be served in pieces.
     limits.replyBytes = 1 << 20
-    return Server(
-        exports: ExportTable([export]), limits: limits, processorCount: 2,
-        log: Logger(label: "fuzz") { _ in SwiftLogNoOpLogHandler() })
+    do {
+        return try Server(
+            exports: ExportTable([export]), limits: limits, processorCount: 2,
+            log: Logger(label: "fuzz") { _ in SwiftLogNoOpLogHandler() })
+    } catch { fatalError("no event loop: \(error)") }
 }
 
 private let server = makeServer()

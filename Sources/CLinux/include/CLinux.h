@@ -59,6 +59,28 @@ int linux_open_found(int found);
 /// Takes a shared open-file-description lock on one byte (F_OFD_SETLK, F_RDLCK); 0, or -1 with errno.
 int linux_lock_byte(int fd, off_t offset);
 
+/// A descriptor for epoll_wait(2), closed on exec; or -1 with errno.
+int linux_epoll_create(void);
+
+/// Has an epoll descriptor tell, as long as it is so, that `descriptor` can be read or written; a hang-up is told
+/// always. `is_new`: it is not known to it yet. 0, or -1 with errno.
+int linux_epoll_watch(int epoll, int descriptor, bool is_new, bool reading, bool writing);
+
+/// Has it forget a descriptor; 0, or -1 with errno.
+int linux_epoll_forget(int epoll, int descriptor);
+
+/// What a descriptor is ready for; a hang-up counts as both.
+struct linux_ready {
+    int descriptor;
+    bool can_read, can_write;
+};
+
+/// The descriptors that are ready now, 64 at most, without waiting for any; how many, 0 also for an error.
+int linux_epoll_take(int epoll, struct linux_ready *ready, int count);
+
+/// Lets other threads that wait for this processor have it: sched_yield(2).
+void linux_yield(void);
+
 /// Does another open file description hold a lock on the byte? 1, 0, or -1 with errno.
 int linux_is_byte_locked(int fd, off_t offset);
 

@@ -14,7 +14,7 @@ import Testing
     private static let depth = "qemu:allocation-depth"
     private static let bitmap = "qemu:dirty-bitmap:stripes"
 
-    private static func server() -> Server {
+    private static func server() throws -> Server {
         let device = MemoryDevice(
             noise(100_000),
             extents: [
@@ -23,12 +23,12 @@ import Testing
                 Extent_(offset: 20_480, length: 4096, kind: .storedZeros),
                 Extent_(offset: 24_576, length: 4096, kind: .compressed, depth: 3),
             ])
-        return .serving(device, bitmaps: [StripedBitmap("stripes", stripe: 8192)])
+        return try .serving(device, bitmaps: [StripedBitmap("stripes", stripe: 8192)])
     }
 
     @Test(arguments: modes)
     func `each context tells what the device knows`(mode: WireMode) throws {
-        let client = try NBDTestClient(Self.server(), mode, contexts: [Self.allocation, Self.depth, Self.bitmap])
+        let client = try NBDTestClient(try Self.server(), mode, contexts: [Self.allocation, Self.depth, Self.bitmap])
         #expect(
             try client.status(Self.allocation, offset: 0, length: 100_000) == [
                 Extent(4096, 0), Extent(12_288, 3), Extent(4096, 0), Extent(4096, 2), Extent(75_424, 0),
@@ -45,7 +45,7 @@ import Testing
 
     @Test(arguments: modes)
     func `only what was asked for is told`(mode: WireMode) throws {
-        let client = try NBDTestClient(Self.server(), mode, contexts: [Self.allocation])
+        let client = try NBDTestClient(try Self.server(), mode, contexts: [Self.allocation])
         #expect(try client.status(Self.allocation, offset: 5000, length: 1) == [Extent(1, 3)])
         #expect(try client.status(Self.allocation, offset: 99_999, length: 1) == [Extent(1, 0)])
         #expect(try client.status(Self.allocation, offset: 4095, length: 2) == [Extent(1, 0), Extent(1, 3)])
@@ -53,7 +53,7 @@ import Testing
 
     @Test(arguments: modes)
     func `REQ_ONE gives one extent for each context`(mode: WireMode) throws {
-        let client = try NBDTestClient(Self.server(), mode, contexts: [Self.allocation, Self.depth, Self.bitmap])
+        let client = try NBDTestClient(try Self.server(), mode, contexts: [Self.allocation, Self.depth, Self.bitmap])
         let reply = try client.ask(WireRequest(.blockStatus, flags: Flag.requestOne, offset: 4096, length: 90_000))
         #expect(reply.status.count == 3)
         #expect(reply.status[try #require(client.contexts[Self.allocation])] == [Extent(12_288, 3)])
@@ -63,7 +63,7 @@ import Testing
 
     @Test(arguments: WireMode.allCases)
     func `a status without a context is EINVAL`(mode: WireMode) throws {
-        let client = try NBDTestClient(Self.server(), mode)
+        let client = try NBDTestClient(try Self.server(), mode)
         #expect(try client.ask(WireRequest(.blockStatus, length: 4096)).error == 22)
         if mode == .extended {
             #expect(try client.ask(.blockStatus([1], offset: 0, length: 4096)).error == 22)
@@ -90,7 +90,7 @@ import Testing
     @Test(arguments: modes)
     func `the answer to a question about very many extents is a part of it`(mode: WireMode) throws {
         let contexts = (0..<62).map { StripedBitmap("bitmap\($0)", stripe: 512) }
-        let server = Server.serving(HugeDevice(size: 1 << 40, period: 4096), bitmaps: contexts)
+        let server = try Server.serving(HugeDevice(size: 1 << 40, period: 4096), bitmaps: contexts)
         let all = [Self.allocation, Self.depth] + (0..<62).map { "qemu:dirty-bitmap:bitmap\($0)" }
         for names in [[Self.allocation], all] {
             let client = try NBDTestClient(server, mode, contexts: names)

@@ -42,7 +42,7 @@ import Testing
 
     @Test(.timeLimit(.minutes(2)))
     func `a client that says good-bye and does not take its replies is sent away in time`() async throws {
-        let server = Server.serving(MemoryDevice(noise(8 << 20))) { $0.goodbye = .milliseconds(100) }
+        let server = try Server.serving(MemoryDevice(noise(8 << 20))) { $0.goodbye = .milliseconds(100) }
         let client = try NBDTestClient(server)
         client.send(WireRequest(.read, cookie: 1, length: 8 << 20), WireRequest(.disconnect))
         while server.connectionCount > 0 { try await Task.sleep(for: .milliseconds(20)) }
@@ -52,7 +52,7 @@ import Testing
     @Test(.timeLimit(.minutes(2)))
     func `long zeroing without help from below is done in slices, and ends with the connection`() async throws {
         let device = HugeDevice(size: 1 << 62, isWritable: true, period: 1 << 40, hasFastZeros: false)
-        let server = Server.serving(device)
+        let server = try Server.serving(device)
         let client = try NBDTestClient(server, .extended)
         #expect(
             try client.ask(WireRequest(.writeZeroes, flags: WireRequest.Flag.fua, offset: 5, length: 70 << 20)).error

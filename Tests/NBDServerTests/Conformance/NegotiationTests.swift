@@ -15,12 +15,16 @@ import Testing
     private static let tooBig: UInt32 = 0x8000_0009
     private static let extendedHeadersRequired: UInt32 = 0x8000_000A
 
-    private let server = Server.serving([
-        Export(name: "first", description: "the first disk", device: MemoryDevice(noise(1000))),
-        Export(name: "second", description: "", device: MemoryDevice(noise(512 * 4), alignment: 512)),
-        Export(name: "caf\u{E9}", description: "composed", device: MemoryDevice(noise(1))),
-        Export(name: "cafe\u{301}", description: "decomposed", device: MemoryDevice(noise(2))),
-    ])
+    private let server: Server
+
+    init() throws {
+        server = try Server.serving([
+            Export(name: "first", description: "the first disk", device: MemoryDevice(noise(1000))),
+            Export(name: "second", description: "", device: MemoryDevice(noise(512 * 4), alignment: 512)),
+            Export(name: "caf\u{E9}", description: "composed", device: MemoryDevice(noise(1))),
+            Export(name: "cafe\u{301}", description: "decomposed", device: MemoryDevice(noise(2))),
+        ])
+    }
 
     private func client(_ flags: UInt32 = 3) throws -> WireClient {
         let client = try WireClient(server)
@@ -249,7 +253,7 @@ import Testing
     @Test func `a list of 2000 exports with long names arrives whole, however slowly it is read`() throws {
         let device = MemoryDevice(noise(1))
         let names = (0..<2000).map { "\($0)-" + String(repeating: "n", count: 4000) }
-        let server = Server.serving(
+        let server = try Server.serving(
             names.map { Export(name: $0, description: String(repeating: "d", count: 4096), device: device) })
         let client = try WireClient(server)
         try client.greet()
@@ -268,7 +272,7 @@ import Testing
 
     @Test func `a client that goes away in the middle of a list harms nobody`() throws {
         let device = MemoryDevice(noise(1))
-        let server = Server.serving(
+        let server = try Server.serving(
             (0..<500).map { Export(name: "\($0)", description: String(repeating: "d", count: 4096), device: device) })
         for _ in 0..<10 {
             let client = try WireClient(server)

@@ -19,7 +19,7 @@ import Testing
             isStopped.wait()
             isStopped.signal()
         }
-        let server = Server.serving(device)
+        let server = try Server.serving(device)
         let client = try NBDTestClient(server, mode, contexts: mode == .simple ? [] : ["base:allocation"])
         client.send(WireRequest(.read, cookie: 1, offset: 3, length: 5000))
         while isReading.wait(timeout: .now()) == .timedOut { try await Task.sleep(for: .milliseconds(1)) }
@@ -55,7 +55,7 @@ import Testing
     }
 
     @Test(.timeLimit(.minutes(5))) func `a client that negotiates is told that the server stops`() async throws {
-        let server = Server.serving(MemoryDevice(noise(1000)))
+        let server = try Server.serving(MemoryDevice(noise(1000)))
         let client = try WireClient(server)
         try client.greet()
         #expect(try client.ask(8).map(\.type) == [1])
@@ -72,7 +72,7 @@ import Testing
     @Test(.timeLimit(.minutes(5)), arguments: WireMode.allCases)
     func `a write that is under way is finished before the server stops`(mode: WireMode) async throws {
         let device = MemoryDevice(noise(4 << 20), isWritable: true)
-        let server = Server.serving(device)
+        let server = try Server.serving(device)
         let client = try NBDTestClient(server, mode)
         let request = WireRequest.write([UInt8](repeating: 7, count: 3 << 20), at: 100, cookie: 1, mode)
         let bytes = request.encoded(mode)
@@ -97,7 +97,7 @@ import Testing
     @Test(.timeLimit(.minutes(5)), arguments: WireMode.allCases)
     func `every request that was sent before the stop has a reply, wherever it waits`(mode: WireMode) async throws {
         let device = MemoryDevice(noise(2 << 20))
-        let server = Server.serving(device) { $0.replyBytes = 0 }
+        let server = try Server.serving(device) { $0.replyBytes = 0 }
         let client = try NBDTestClient(server, mode)
         // More than workers take, and more than one receive brings: most of them wait in the socket.
         let count = 2000

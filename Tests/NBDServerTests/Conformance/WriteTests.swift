@@ -160,7 +160,7 @@ import Testing
     @Test(arguments: WireMode.allCases)
     func `a client that vanishes in the middle of a payload harms nobody`(mode: WireMode) async throws {
         let device = MemoryDevice(noise(8 << 20), isWritable: true)
-        let server = Server.serving(device)
+        let server = try Server.serving(device)
         for count in [0, 1, 70_000, 1 << 20, 3 << 20] {
             for _ in 0..<5 {
                 let client = try NBDTestClient(server, mode)
@@ -180,7 +180,7 @@ import Testing
     @Test(arguments: WireMode.allCases)
     func `writers that stop in the middle of a payload do not keep others from being served`(mode: WireMode) throws {
         let device = MemoryDevice(noise(8 << 20), isWritable: true)
-        let server = Server.serving(device)
+        let server = try Server.serving(device)
         let idle = try (0..<40).map { _ in
             let client = try NBDTestClient(server, mode)
             var request = WireRequest.write([UInt8](repeating: 3, count: 5), at: 0, mode)
@@ -196,7 +196,7 @@ import Testing
 
     @Test(arguments: WireMode.allCases)
     func `what one connection has written and flushed the others see`(mode: WireMode) throws {
-        let server = Server.serving(MemoryDevice(noise(4096), isWritable: true))
+        let server = try Server.serving(MemoryDevice(noise(4096), isWritable: true))
         let first = try NBDTestClient(server, mode)
         let second = try NBDTestClient(server, mode)
         #expect(try first.ask(.write([1, 2, 3, 4], at: 100, mode)).error == 0)

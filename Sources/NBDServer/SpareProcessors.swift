@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Synchronization
+
+/// Counts how many threads of the server are at work, to tell whether a processor may be idle.
+///
+/// What clients and other programs do is not known: with more threads than processors the system shares them, and
+/// nothing is lost but the change of threads.
+final class SpareProcessors: Sendable {
+    private let busyCount = Atomic(0)
+    private let total: Int
+
+    /// - Parameter total: how many processors there are.
+    init(total: Int) { self.total = total }
+
+    /// A thread has work to do, whatever the others do.
+    func enter() { busyCount.add(1, ordering: .relaxed) }
+
+    /// A thread that was counted has nothing more to do.
+    func leave() { busyCount.subtract(1, ordering: .relaxed) }
+
+    /// Counts one more thread if there is a processor for it; ``leave()`` is owed then.
+    func take() -> Bool {
+        guard busyCount.add(1, ordering: .relaxed).newValue <= total else {
+            leave()
+            return false
+        }
+        return true
+    }
+}
