@@ -2,7 +2,6 @@
 
 import CLinux
 import Glibc
-import Synchronization
 public import SystemPackage
 
 /// A regular file or a block device, opened for reading, or for reading and writing.
@@ -19,7 +18,7 @@ public final class FileDevice: BlockDevice {
     public let isWritable: Bool
     let descriptor: FileDescriptor
     /// What a flush has failed with: the system tells it once, but what was written may be lost for good.
-    let flushFailure = Mutex<BlockError?>(nil)
+    let flushFailure = Locked<BlockError?>(nil)
 
     /// The device and inode of a file.
     public struct Identity: Hashable, Sendable {

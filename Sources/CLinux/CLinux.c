@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -141,3 +142,13 @@ int linux_epoll_take(int epoll, struct linux_ready *ready, int count) {
 }
 
 void linux_yield(void) { sched_yield(); }
+
+#if __has_feature(thread_sanitizer)
+void __tsan_acquire(void *address);
+void __tsan_release(void *address);
+
+uintptr_t linux_tsan_make(void) { return (uintptr_t)malloc(1); }
+void linux_tsan_forget(uintptr_t place) { free((void *)place); }
+void linux_tsan_acquire(uintptr_t place) { __tsan_acquire((void *)place); }
+void linux_tsan_release(uintptr_t place) { __tsan_release((void *)place); }
+#endif

@@ -2,14 +2,13 @@
 
 internal import BlockIO
 import CGcrypt
-import Synchronization
 
 /// A block cipher of libgcrypt in a mode, with its key; any number of threads may use it at the same time.
 ///
 /// Setting a key costs more than decrypting a sector, so each thread borrows a handle that has it already.
 @safe
 final class GcryptCipher: LibraryCipher {
-    private let pool = Mutex<[Handle]>([])
+    private let pool = Locked<[Handle]>([])
     private let name: String
     private let mode: CipherMode
     private let direction: CipherDirection

@@ -2,14 +2,13 @@
 
 internal import BlockIO
 import COpenSSL
-import Synchronization
 
 /// A block cipher of OpenSSL in a mode, with its key; any number of threads may use it at the same time.
 ///
 /// Setting a key costs more than decrypting a sector, so each thread borrows a context that has it already.
 @safe
 final class OpenSSLCipher: LibraryCipher {
-    private let pool = Mutex<[Context]>([])
+    private let pool = Locked<[Context]>([])
     private let name: String
     private let direction: CipherDirection
     private let key: Secret

@@ -3,7 +3,6 @@
 import BlockIO
 import CDeflate
 import CZstd
-import Synchronization
 
 /// Unpacks compressed clusters; any number of threads may use it at the same time.
 ///
@@ -12,7 +11,7 @@ import Synchronization
 @safe
 final class Decompressor: Sendable {
     private let algorithm: Qcow2Header.Compression
-    private let pool = Mutex<[Workspace]>([])
+    private let pool = Locked<[Workspace]>([])
 
     init(_ algorithm: Qcow2Header.Compression) { self.algorithm = algorithm }
 

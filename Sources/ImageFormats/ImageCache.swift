@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import BlockIO
-import Synchronization
 
 /// The memory for slices of tables and for unpacked clusters of all images that share it: however many layers and
 /// snapshots there are, it does not grow.
@@ -16,9 +15,9 @@ public final class ImageCache: Sendable {
         let count: Int
     }
 
-    private let slices = Mutex(TwoGenerationCache<Key, [UInt64]>(maximumCost: 4 << 20))
-    private let clusters = Mutex(TwoGenerationCache<Key, [UInt8]>(maximumCost: 4 << 20))
-    private let owners = Mutex(0)
+    private let slices = Locked(TwoGenerationCache<Key, [UInt64]>(maximumCost: 4 << 20))
+    private let clusters = Locked(TwoGenerationCache<Key, [UInt8]>(maximumCost: 4 << 20))
+    private let owners = Locked(0)
 
     /// An empty cache of 8 MiB.
     public init() {}

@@ -29,7 +29,7 @@ final class EventLoop: @unchecked Sendable {
     /// When the last pause began, in nanoseconds.
     private var pauseStart: UInt64 = 0
 
-    private let mailbox = Mutex<[@Sendable () -> Void]>([])
+    private let mailbox = Locked<[@Sendable () -> Void]>([])
     private let mailCount = Atomic(0)
     /// A turn is being taken, or is queued.
     private let isAwake = Atomic(false)

@@ -2,7 +2,6 @@
 
 internal import BlockIO
 import Glibc
-import Synchronization
 
 /// Replies on their way to one client: filled from the front, sent from the front.
 ///
@@ -106,7 +105,7 @@ final class ReplyBufferPool: Sendable {
     }
 
     private let maximumBytes: Int
-    private let state = Mutex(State())
+    private let state = Locked(State())
 
     /// - Parameter maximumBytes: of all buffers together, except that each client can always have one of the smallest.
     init(maximumBytes: Int) { self.maximumBytes = maximumBytes }

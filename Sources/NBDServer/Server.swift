@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import BlockIO
 public import Dispatch
 public import Logging
-import Synchronization
 public import SystemPackage
 
 /// An NBD server: exports, listening sockets, connections.
@@ -30,7 +30,7 @@ public final class Server: Sendable {
     /// The longest name of an export in bytes.
     public static let maximumNameLength = NBDProtocol.maximumStringLength
 
-    private let state = Mutex(State())
+    private let state = Locked(State())
     private let loops: [EventLoop]
     private let exports: ExportTable
     private let limits: ServerLimits

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import BlockIO
 import Dispatch
-import Synchronization
 
 /// Threads for reads that wait or take long; whichever is free takes the next piece of work.
 ///
@@ -38,7 +38,7 @@ final class WorkerPool: Sendable {
 
     /// What the workers hold on to; the pool itself can go while they wait.
     private final class Shared: Sendable {
-        let state = Mutex(State())
+        let state = Locked(State())
         let signal = DispatchSemaphore(value: 0)
     }
 

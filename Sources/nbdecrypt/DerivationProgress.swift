@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import Dispatch
 import Logging
-import Synchronization
 
 /// Says what is being tried when a key derivation takes more than a second.
 final class DerivationProgress: Sendable {
-    private let current = Mutex((number: 0, isOver: false))
+    private let current = Locked((number: 0, isOver: false))
     private let log: Logger
 
     init(log: Logger) { self.log = log }

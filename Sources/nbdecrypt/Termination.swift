@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import Dispatch
-import Synchronization
 
 /// What happens at SIGINT, SIGTERM and SIGHUP, from the start of a command to its end.
 ///
@@ -16,7 +16,7 @@ final class Termination: Sendable {
         var handler: (@Sendable (Int32) -> Void)?
     }
 
-    private let state = Mutex(State())
+    private let state = Locked(State())
 
     /// Takes the signals from now on. One for each process, which has blocked them in all threads.
     init() {

@@ -81,6 +81,13 @@ int linux_epoll_take(int epoll, struct linux_ready *ready, int count);
 /// Lets other threads that wait for this processor have it: sched_yield(2).
 void linux_yield(void);
 
+/// For ThreadSanitizer, in builds with it alone: a place that stands for a lock; that a thread takes what others have left
+/// there, and that it leaves something there itself.
+uintptr_t linux_tsan_make(void);
+void linux_tsan_forget(uintptr_t place);
+void linux_tsan_acquire(uintptr_t place);
+void linux_tsan_release(uintptr_t place);
+
 /// Does another open file description hold a lock on the byte? 1, 0, or -1 with errno.
 int linux_is_byte_locked(int fd, off_t offset);
 
