@@ -158,7 +158,7 @@ final class EventLoop: @unchecked Sendable {
     /// Waits for events or work without giving the thread back, but giving way to others that need the processor.
     /// - Returns: true when there is something.
     private func lingers() -> Bool {
-        guard isPauseShort else { return false }
+        guard isPauseShort, processors.haveSpare else { return false }
         let start = Self.now
         var last = start
         repeat {

@@ -19,6 +19,9 @@ final class SpareProcessors: Sendable {
     /// A thread that was counted has nothing more to do.
     func leave() { busyCount.subtract(1, ordering: .relaxed) }
 
+    /// Is there one for another thread, of a client perhaps?
+    var haveSpare: Bool { busyCount.load(ordering: .relaxed) < total }
+
     /// Counts one more thread if there is a processor for it; ``leave()`` is owed then.
     func take() -> Bool {
         guard busyCount.add(1, ordering: .relaxed).newValue <= total else {
