@@ -63,7 +63,11 @@ let package = Package(
             ],
             swiftSettings: strict,
             // The default linker warns about a function inside Foundation that the program does not call.
-            linkerSettings: [.unsafeFlags(["-use-ld=lld"], .when(configuration: .release))]),
+            linkerSettings: [
+                .unsafeFlags(
+                    ["-use-ld=lld", "-Xlinker", "-z", "-Xlinker", "pack-relative-relocs"],
+                    .when(configuration: .release))
+            ]),
         .target(name: "TestSupport", dependencies: ["BlockIO"], swiftSettings: strict),
         .testTarget(name: "BlockIOTests", dependencies: ["BlockIO", "TestSupport", system], swiftSettings: strict),
         .testTarget(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Foundation
+import FoundationEssentials
 
 /// What a command has found out about an image, for people or as JSON.
 protocol Report: Encodable {

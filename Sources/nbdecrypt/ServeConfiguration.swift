@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import BlockIO
-import Foundation
+import FoundationEssentials
 import ImageFormats
 import SystemPackage
 
