@@ -26,7 +26,21 @@ extension MutableRawSpan {
     }
 }
 
+extension MutableRawSpan {
+    /// Adds a number in the sense of ciphers, by XOR, to the bytes at `offset`; both are as they are in memory.
+    @inline(__always)
+    public mutating func add<Word: FixedWidthInteger & BitwiseCopyable>(_ word: Word, at offset: Int) {
+        storeBytes(of: bytes.word(at: offset, as: Word.self) ^ word, toByteOffset: offset, as: Word.self)
+    }
+}
+
 extension RawSpan {
+    /// The number at `offset` bytes as it is in memory.
+    @inline(__always)
+    public func word<Word: FixedWidthInteger & BitwiseCopyable>(at offset: Int, as type: Word.Type) -> Word {
+        unsafe unsafeLoadUnaligned(fromByteOffset: offset, as: type)
+    }
+
     /// The byte at `offset`.
     @inlinable
     public func byte(at offset: Int) -> UInt8 { unsafe unsafeLoad(fromByteOffset: offset, as: UInt8.self) }

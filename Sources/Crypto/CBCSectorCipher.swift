@@ -19,7 +19,11 @@ final class CBCSectorCipher: SectorCipher {
 
     func decrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
         try sectors.forEachBatch(of: sectorSize, firstSector: firstSector) { (batch, first) throws(BlockError) in
-            try decryptBatch(&batch, firstSector: first)
+            if blockSize == 16 {
+                try decryptBatch(&batch, firstSector: first, blocks: UInt128.self)
+            } else {
+                try decryptBatch(&batch, firstSector: first, blocks: UInt64.self)
+            }
         }
     }
 
@@ -27,34 +31,31 @@ final class CBCSectorCipher: SectorCipher {
     ///
     /// CBC adds the ciphertext block before to each decrypted block. The chain adds the last block of the sector before
     /// where the sector's own vector belongs; so take the one out and put the other in.
-    private func decryptBatch(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
-        let count = sectors.byteCount / sectorSize
-        var vectors = try vectors.vectors(firstSector: firstSector, count: count)
-        let words = blockSize / 8
+    private func decryptBatch<Block: FixedWidthInteger & BitwiseCopyable>(
+        _ sectors: inout MutableRawSpan, firstSector: UInt64, blocks: Block.Type
+    ) throws(BlockError) {
+        var vectors = self.vectors.makeBatch(count: sectors.byteCount / sectorSize)
+        try self.vectors.fill(&vectors, firstSector: firstSector)
         // Of all vectors but the first: the difference between what the chain adds and what belongs there.
-        vectors.withWords { vectors in
-            for sector in 1..<max(1, count) {
-                let before = sector * sectorSize - blockSize
-                for word in 0..<words { vectors[sector * words + word] ^= sectors.memoryWord(at: before + 8 * word) }
+        vectors.withMutableBytes { vectors in
+            var sector = sectorSize
+            for vector in stride(from: blockSize, to: vectors.byteCount, by: blockSize) {
+                vectors.add(sectors.bytes.word(at: sector - blockSize, as: Block.self), at: vector)
+                sector += sectorSize
             }
         }
         try cipher.transform(&sectors, unit: sectors.byteCount, vectors: vectors)
-        vectors.withWords { vectors in
-            for sector in 1..<max(1, count) {
-                for word in 0..<words {
-                    let place = sector * sectorSize + 8 * word
-                    let mended = sectors.memoryWord(at: place) ^ vectors[sector * words + word]
-                    sectors.storeBytes(of: mended, toByteOffset: place, as: UInt64.self)
-                }
+        vectors.withMutableBytes { vectors in
+            var sector = sectorSize
+            for vector in stride(from: blockSize, to: vectors.byteCount, by: blockSize) {
+                sectors.add(vectors.bytes.word(at: vector, as: Block.self), at: sector)
+                sector += sectorSize
             }
         }
     }
 }
 
 extension MutableRawSpan {
-    /// The 64 bits at `offset` bytes as they are in memory.
-    fileprivate func memoryWord(at offset: Int) -> UInt64 { bytes.littleEndianWord(at: offset).littleEndian }
-
     /// Gives `body` the sectors of this span in batches of ``VectorBatch/capacity``, each with the number of its first
     /// in units of 512 bytes.
     mutating func forEachBatch(

@@ -37,24 +37,25 @@ struct SectorIV: Sendable {
         self.sectorSize = sectorSize
     }
 
-    /// The vectors of `count` sectors, ``VectorBatch/capacity`` at most.
+    /// Vectors of zeros for `count` sectors, ``VectorBatch/capacity`` at most.
+    func makeBatch(count: Int) -> VectorBatch { VectorBatch(size: size, count: count) }
+
+    /// Makes vectors of zeros those of as many sectors.
     /// - Parameter firstSector: in units of 512 bytes. What is more than 64 bits is dropped, as dm-crypt does.
-    func vectors(firstSector: UInt64, count: Int) throws(BlockError) -> VectorBatch {
-        var batch = VectorBatch(size: size, count: count)
+    func fill(_ batch: inout VectorBatch, firstSector: UInt64) throws(BlockError) {
         setNumbers(in: &batch, firstSector)
         switch kind {
-        case .plain, .plain64, .plain64be, .null, .benbi: return batch
+        case .plain, .plain64, .plain64be, .null, .benbi: break
         case .essiv(let cipher):
             try batch.withMutableBytes { (bytes) throws(BlockError) in
                 try cipher.transform(&bytes, unit: bytes.byteCount, vectors: .none)
             }
-            return batch
         case .eboiv(let cipher):
-            var encrypted = VectorBatch(size: size, count: count)
+            var encrypted = VectorBatch(size: size, count: batch.count)
             try encrypted.withMutableBytes { (bytes) throws(BlockError) in
                 try cipher.transform(&bytes, unit: size, vectors: batch)
             }
-            return encrypted
+            batch = encrypted
         }
     }
 
@@ -62,34 +63,20 @@ struct SectorIV: Sendable {
     private func setNumbers(in batch: inout VectorBatch, _ firstSector: UInt64) {
         let step = UInt64(sectorSize / 512)
         switch kind {
-        case .plain: batch.setEach(from: firstSector, step) { $0.setLittleEndian($1 & 0xFFFF_FFFF, at: $2) }
-        case .plain64, .essiv: batch.setEach(from: firstSector, step) { $0.setLittleEndian($1, at: $2) }
-        case .plain64be: batch.setEach(from: firstSector, step) { $0.setBigEndian($1, at: $2) }
+        case .plain: batch.setEachFirst(from: firstSector, step) { ($0 & 0xFFFF_FFFF).littleEndian }
+        case .plain64, .essiv: batch.setEachFirst(from: firstSector, step) { $0.littleEndian }
+        case .plain64be: batch.setEachLast(from: firstSector, step) { $0.bigEndian }
         case .null: break
         case .benbi(let shift):
             let shift = UInt64(shift)
-            batch.setEach(from: firstSector, step) {
-                $0.setBigEndian(($1 << shift).addingReportingOverflow(1).partialValue, at: $2)
+            batch.setEachLast(from: firstSector, step) {
+                ($0 << shift).addingReportingOverflow(1).partialValue.bigEndian
             }
         case .eboiv:
             let size = UInt64(sectorSize)
-            batch.setEach(from: firstSector, step) {
-                $0.setLittleEndian($1.multipliedReportingOverflow(by: size).partialValue, at: $2)
+            batch.setEachFirst(from: firstSector, step) {
+                $0.multipliedReportingOverflow(by: size).partialValue.littleEndian
             }
-        }
-    }
-}
-
-extension VectorBatch {
-    /// Calls `set` with each index and the number of its sector.
-    @inline(__always)
-    fileprivate mutating func setEach(
-        from firstSector: UInt64, _ step: UInt64, _ set: (inout VectorBatch, UInt64, Int) -> Void
-    ) {
-        var number = firstSector
-        for index in 0..<count {
-            set(&self, number, index)
-            number = number.addingReportingOverflow(step).partialValue
         }
     }
 }

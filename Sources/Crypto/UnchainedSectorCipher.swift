@@ -20,7 +20,8 @@ final class UnchainedSectorCipher: SectorCipher {
             guard let vectors else {
                 return try cipher.transform(&batch, unit: batch.byteCount, vectors: .none)
             }
-            let batchVectors = try vectors.vectors(firstSector: first, count: batch.byteCount / sectorSize)
+            var batchVectors = vectors.makeBatch(count: batch.byteCount / sectorSize)
+            try vectors.fill(&batchVectors, firstSector: first)
             try cipher.transform(&batch, unit: sectorSize, vectors: batchVectors)
         }
     }

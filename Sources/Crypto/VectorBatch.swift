@@ -26,27 +26,31 @@ struct VectorBatch: ~Copyable {
     /// For modes without vectors.
     static var none: VectorBatch { VectorBatch(size: 16, count: 0) }
 
-    // Through spans: a subscript of the array, a kilobyte, copies all of it.
-
-    /// Stores a number in the first 8 bytes of a vector, least significant byte first.
-    mutating func setLittleEndian(_ value: UInt64, at index: Int) {
-        var words = words.mutableSpan
-        words[index * size / 8] = value.littleEndian
+    /// Stores in the first 8 bytes of each vector what `word` makes of the number of its sector.
+    /// - Parameter step: from the number of a sector to that of the next one.
+    @inline(__always)
+    mutating func setEachFirst(from number: UInt64, _ step: UInt64, _ word: (UInt64) -> UInt64) {
+        setEach(0, from: number, step, word)
     }
 
-    /// Stores a number in the last 8 bytes of a vector, most significant byte first.
-    mutating func setBigEndian(_ value: UInt64, at index: Int) {
-        var words = words.mutableSpan
-        words[(index + 1) * size / 8 - 1] = value.bigEndian
+    /// The same in the last 8 bytes.
+    @inline(__always)
+    mutating func setEachLast(from number: UInt64, _ step: UInt64, _ word: (UInt64) -> UInt64) {
+        setEach(size / 8 - 1, from: number, step, word)
     }
 
-    /// Gives `body` all vectors to change, `size` / 8 words each, as they are in memory.
-    mutating func withWords(_ body: (inout MutableSpan<UInt64>) -> Void) {
+    @inline(__always)
+    private mutating func setEach(_ first: Int, from number: UInt64, _ step: UInt64, _ word: (UInt64) -> UInt64) {
+        // Through a span: a subscript of the array, a kilobyte, copies all of it.
         var words = words.mutableSpan
-        body(&words)
+        var number = number
+        for place in stride(from: first, to: first + count * size / 8, by: size / 8) {
+            words[place] = word(number)
+            number = number.addingReportingOverflow(step).partialValue
+        }
     }
 
-    /// Gives `body` the vectors to change.
+    /// Gives `body` all vectors, `size` bytes each, to change.
     mutating func withMutableBytes<Result, Failure: Error>(
         _ body: (inout MutableRawSpan) throws(Failure) -> Result
     ) throws(Failure) -> Result {
