@@ -32,7 +32,7 @@ endif
 RELEASE_FLAGS = -c release --static-swift-stdlib
 
 SWIFT_SOURCES = $(wildcard Sources Tests Fuzz/Sources Benchmarks Package.swift Fuzz/Package.swift)
-SHELL_SCRIPTS = $(wildcard scripts/* examples/*.sh Tests/Fixtures/make-* .ci/run)
+SHELL_SCRIPTS = $(filter-out scripts/stress,$(wildcard scripts/* examples/*.sh Tests/Fixtures/make-* .ci/run))
 
 .PHONY: help
 help: ## list the targets
@@ -57,7 +57,7 @@ test-vm: install-test-packages release ## run the tests whose oracle is a Linux 
 
 .PHONY: check
 check: SECONDS_EACH := 10
-check: lint build test test-vm fuzz ## lint, build, test, and a short run of every fuzz target: what CI does
+check: lint build test test-vm stress fuzz ## lint, build, all tests, and a short run of every fuzz target: what CI does
 	@echo "== check: everything passed"
 
 .PHONY: build
@@ -74,6 +74,11 @@ release: install-build-packages ## release build with the Swift runtime inside: 
 fuzz: install-build-packages ## run every fuzz target for SECONDS_EACH seconds
 	@echo "== fuzz: $(SECONDS_EACH) seconds for each target"
 	@$(WITH_SWIFT) scripts/fuzz $(SECONDS_EACH)
+
+.PHONY: stress
+stress: install-test-packages ## many clients at once against a build with ThreadSanitizer
+	@echo "== stress: clients at once, watched by ThreadSanitizer"
+	@$(WITH_SWIFT) scripts/stress
 
 .PHONY: bench
 bench: install-bench-packages release ## compare with qemu-nbd and nbdkit (BENCH=--quick for a short run); docs/benchmarks.md

@@ -209,7 +209,7 @@ final class Connection: @unchecked Sendable {
                         // Other clients of the loop, and replies of workers, have their turn first.
                         isPaused = true
                         guard flush() else { break work }
-                        return loop.run { [self] in pump() }
+                        return loop.run { [self] in takeNextTurn() }
                     }
                 case .flushFirst:
                     guard flush() else { break work }
@@ -224,6 +224,12 @@ final class Connection: @unchecked Sendable {
             }
         }
         updateInterest()
+    }
+
+    private func takeNextTurn() {
+        pump()
+        // While it was paused nothing was received, and the socket will not tell of what TLS holds back.
+        if stream.hasPending { readable() }
     }
 
     /// Takes no more requests; replies that are under way leave, as long as the client takes some in time.

@@ -2,6 +2,7 @@
 
 import BlockIO
 import Dispatch
+import Glibc
 import Logging
 import NBDServer
 import Synchronization
@@ -12,14 +13,15 @@ import Testing
     private static let bytes = (0..<(8 << 20)).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 11) }
 
     private func server(
-        _ device: MemoryDevice = MemoryDevice(bytes), _ change: (inout ServerLimits) -> Void = { _ in },
-        ended: @escaping @Sendable () -> Void = {}
+        _ device: any BlockDevice = MemoryDevice(bytes), processors: Int = 2,
+        _ change: (inout ServerLimits) -> Void = { _ in }, ended: @escaping @Sendable () -> Void = {}
     ) throws -> Server {
         var limits = ServerLimits()
         change(&limits)
         return try Server(
             exports: ExportTable([Export(name: "", description: "", device: device)]), limits: limits,
-            processorCount: 2, log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, transfersEnded: ended)
+            processorCount: processors, log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
+            transfersEnded: ended)
     }
 
     @Test(arguments: [false, true])
@@ -327,4 +329,70 @@ import Testing
         #expect(count.withLock { $0 } == 1)
         watcher.cancel()
     }
+
+    @Test(arguments: [2, 1])
+    func `large reads of a client are served at once when a processor is idle, small ones are not`(
+        processors: Int
+    ) throws {
+        for (length, atOnce) in [(64 << 10, processors), (64 << 10 - 1, 1)] {
+            let device = CrowdedDevice(size: 1 << 20)
+            let client = try WireClient(try server(device, processors: processors))
+            try client.negotiate()
+            let requests = (0..<4).flatMap { cookie in
+                client.request(0, cookie: UInt64(cookie), offset: 0, length: UInt32(length))
+            }
+            client.send(requests)
+            for _ in 0..<4 {
+                #expect(try client.reply().error == 0)
+                #expect(try client.receive(length).count == length)
+            }
+            #expect(device.largestCrowd == atOnce)
+        }
+    }
+
+    @Test func `a reply of 64 KiB leaves before the next read is served`() throws {
+        let gate = DispatchSemaphore(value: 0)
+        let device = CrowdedDevice(size: 1 << 20) { offset in if offset > 0 { gate.wait() } }
+        let client = try WireClient(try server(device, processors: 1))
+        try client.negotiate()
+        client.send(
+            client.request(0, cookie: 1, offset: 0, length: 64 << 10)
+                + client.request(0, cookie: 2, offset: 4096, length: 64 << 10))
+        #expect(try client.reply() == (0, 1))
+        #expect(try client.receive(64 << 10).count == 64 << 10)
+        gate.signal()
+        #expect(try client.reply() == (0, 2))
+        #expect(try client.receive(64 << 10).count == 64 << 10)
+    }
+}
+
+/// A disk of zeros that remembers how many reads were under way at once. Each waits for company for a while.
+private final class CrowdedDevice: BlockDevice {
+    let size: UInt64
+    let alignment = 1
+    private let gate: @Sendable (UInt64) -> Void
+    private let state = Mutex((now: 0, most: 0))
+
+    init(size: UInt64, gate: @escaping @Sendable (UInt64) -> Void = { _ in }) {
+        (self.size, self.gate) = (size, gate)
+    }
+
+    var largestCrowd: Int { state.withLock { $0.most } }
+
+    func read(into buffer: inout MutableRawSpan, at offset: UInt64, _ mode: ReadMode) throws(BlockError) {
+        state.withLock { state in
+            state.now += 1
+            state.most = max(state.most, state.now)
+        }
+        gate(offset)
+        for _ in 0..<20 where state.withLock({ $0.most < 2 }) { usleep(5000) }
+        buffer.clear()
+        state.withLock { $0.now -= 1 }
+    }
+
+    func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
+        Extent(offset: offset, length: min(limit, size - offset), kind: .data)
+    }
+
+    func prefetch(_ range: ByteRange) {}
 }
