@@ -63,13 +63,14 @@ extension Connection {
     private func offloadRead(_ handler: RequestHandler, into buffer: ReplyBuffer, isShared: Bool) {
         let length = Int(handler.request.length)
         workersBusy += 1
-        context.workers.run(for: id) { [self] in
+        context.workers.run(for: id) { [self, stream] in
             let error = handler.read(0..<length, into: buffer, .mayBlock)
             if let error { handler.reply.fail(error, at: handler.request.offset, in: buffer) }
+            let sent = sendFromWorker(buffer, to: stream)
             if isShared { context.processors.leave() }
             loop.run { [self] in
                 if let error { report(error) }
-                workerFinished(buffer)
+                workerFinished(buffer, sent)
             }
         }
     }

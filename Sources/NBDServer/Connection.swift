@@ -67,6 +67,7 @@ final class Connection: @unchecked Sendable {
     /// Payload bytes of a refused request that are still to come.
     private var payloadToSkip = 0
     var outbox: Outbox
+    let right = SendingRight()
     /// A read that is served piece by piece.
     var pieces: PiecewiseRead?
     /// A write whose payload is being received.
@@ -90,6 +91,8 @@ final class Connection: @unchecked Sendable {
     private var isBlocked = false
     /// A complete message waits for its turn or for workers: nothing more is received before it is served.
     private var isPaused = false
+    /// A worker is sending, and tells when it has finished: nothing is received or sent before.
+    private var isWaitingForRight = false
     private let hasClosed = Atomic(false)
     /// Changes on the queue of the loop; workers may look.
     var isClosed: Bool { hasClosed.load(ordering: .relaxed) }
@@ -148,7 +151,7 @@ final class Connection: @unchecked Sendable {
     func readable() {
         if case .securing(let securing) = phase { return continueSecuring(securing) }
         for _ in 0..<Self.receivesPerTurn {
-            guard !isClosed, !isPaused, watch?.isReading == true else { return }
+            guard !isClosed, !isPaused, !isWaitingForRight, watch?.isReading == true else { return }
             switch loop.receive(from: stream, appendingTo: &input) {
             case .wouldBlock:
                 if isStopping, !hasHeardAll {
@@ -176,11 +179,49 @@ final class Connection: @unchecked Sendable {
         }
     }
 
+    /// What a worker has done with a reply beside filling a buffer with it.
+    enum Sent {
+        case nothing
+        /// It tried; the loop sends what is left.
+        case part
+        case all
+        /// The client has gone.
+        case failed
+        /// The connection was closed meanwhile, and waits for the worker to give up the socket.
+        case closed
+    }
+
+    /// Sends a reply that a worker has filled a buffer with, if nobody else is sending: it is in the cache of this
+    /// processor. Called on a worker.
+    func sendFromWorker(_ buffer: ReplyBuffer, to stream: any ByteStream) -> Sent {
+        guard stream.isTwoWay, right.takeForWorker() else { return .nothing }
+        switch buffer.send(to: stream) {
+        case .bytes: return right.giveBackFromWorker() ? .all : .closed
+        case .wouldBlock: return right.handToLoop() ? .part : .closed
+        case .closed: return right.handToLoop() ? .failed : .closed
+        }
+    }
+
     /// Takes a buffer with a reply back from a worker.
-    func workerFinished(_ buffer: ReplyBuffer) {
+    func workerFinished(_ buffer: ReplyBuffer, _ sent: Sent = .nothing) {
         workersBusy -= 1
-        guard !isClosed else { return context.buffers.put(buffer) }
-        outbox.enqueue(buffer)
+        guard !isClosed else {
+            context.buffers.put(buffer)
+            return sent == .closed ? end() : ()
+        }
+        switch sent {
+        case .nothing: outbox.enqueue(buffer)
+        case .part:
+            right.takeHanded()
+            outbox.resume(buffer)
+            isBlocked = true
+        case .all:
+            count(read: buffer.dataCount)
+            context.buffers.put(buffer)
+        case .failed, .closed:
+            context.buffers.put(buffer)
+            return close("hung up before it had all replies")
+        }
         pump()
     }
 
@@ -190,6 +231,7 @@ final class Connection: @unchecked Sendable {
     func pump() {
         var turn = Self.turn
         isPaused = false
+        isWaitingForRight = false
         work: while !isClosed, !isBlocked {
             if outbox.hasFinished {
                 guard flush() else { break }
@@ -223,7 +265,8 @@ final class Connection: @unchecked Sendable {
                 }
             }
         }
-        updateInterest()
+        // What there is to receive is told of until then; that is soon.
+        if !isWaitingForRight { updateInterest() }
     }
 
     private func takeNextTurn() {
@@ -313,8 +356,13 @@ final class Connection: @unchecked Sendable {
     /// Sends what is in the output buffer.
     /// - Returns: true when all of it has left.
     func flush() -> Bool {
+        if outbox.isFilling, !right.takeForLoop() {
+            isWaitingForRight = true
+            return false
+        }
         switch outbox.flush(to: stream) {
         case .done(let dataCount):
+            right.giveBackFromLoop()
             if dataCount > 0 { count(read: dataCount) }
             return true
         case .blocked:
@@ -369,9 +417,10 @@ final class Connection: @unchecked Sendable {
         guard !isClosed else { return }
         hasClosed.store(true, ordering: .relaxed)
         if let reason { log.info("\(reason); connection closed") }
-        // A worker that still uses the descriptor must not find another client's under its number; it looks whether
-        // anybody waits for it before it computes.
-        let isInUse = if case .securing(let securing) = phase { securing.step == .working } else { false }
+        // A worker that still uses the descriptor must not find another client's under its number; it ends the connection
+        // when it has finished.
+        let isSecuring = if case .securing(let securing) = phase { securing.step == .working } else { false }
+        let isInUse = !right.close() || isSecuring
         phase = .drained
         input = ReceivedBytes()
         pieces = nil

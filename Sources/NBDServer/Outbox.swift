@@ -45,6 +45,12 @@ struct Outbox {
     /// Puts a filled buffer at the end of the line.
     mutating func enqueue(_ filled: ReplyBuffer) { finished.append(filled) }
 
+    /// Puts a buffer of which a part has left before all others, of which none has.
+    mutating func resume(_ partial: ReplyBuffer) {
+        if let buffer, !buffer.isEmpty { finished.insert(buffer, at: 0) } else { release() }
+        buffer = partial
+    }
+
     /// Sends the current buffer.
     mutating func flush(to stream: any ByteStream) -> Flush {
         if let buffer, !buffer.isEmpty {

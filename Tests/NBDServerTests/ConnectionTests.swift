@@ -350,6 +350,47 @@ import Testing
         }
     }
 
+    @Test(arguments: [0, 1, 5000])
+    func `replies that workers send come whole, however slowly the client takes them`(pause: Int) throws {
+        let device = MemoryDevice(Self.bytes)
+        let client = try WireClient(try server(device))
+        try client.negotiate()
+        // Much more than fits into the socket: workers and the loop find it full in the middle of replies.
+        let reads = (0..<100).map { index in
+            (offset: index * 70_001, length: [65_536, 200_000, 700_000, 100][index % 4])
+        }
+        let requests = reads.enumerated().flatMap { cookie, read in
+            client.request(0, cookie: UInt64(cookie), offset: UInt64(read.offset), length: UInt32(read.length))
+        }
+        client.send(requests)
+        var seen: Set<UInt64> = []
+        for _ in reads {
+            let reply = try client.reply()
+            try #require(reply.error == 0 && reply.cookie < 100)
+            seen.insert(reply.cookie)
+            let (offset, length) = reads[Int(reply.cookie)]
+            if pause > 0 { usleep(UInt32(pause)) }
+            #expect(try client.receive(length) == Array(Self.bytes[offset..<(offset + length)]))
+        }
+        #expect(seen.count == reads.count)
+    }
+
+    @Test func `a client that goes while workers send takes its socket with it`() async throws {
+        let server = try server(MemoryDevice(Self.bytes))
+        for index in 0..<60 {
+            let client = try WireClient(server)
+            try client.negotiate()
+            let requests = (0..<40).flatMap { cookie in
+                client.request(0, cookie: UInt64(cookie), offset: UInt64(cookie), length: 300_000)
+            }
+            client.send(requests)
+            _ = try client.receive(index * 1000)
+            client.close()
+        }
+        for _ in 0..<500 where server.connectionCount > 0 { try await Task.sleep(for: .milliseconds(20)) }
+        #expect(server.connectionCount == 0)
+    }
+
     @Test func `a reply of 64 KiB leaves before the next read is served`() throws {
         let gate = DispatchSemaphore(value: 0)
         let device = CrowdedDevice(size: 1 << 20) { offset in if offset > 0 { gate.wait() } }

@@ -123,6 +123,9 @@ final class TLSSession: @unchecked Sendable {
 
     // MARK: - Data
 
+    /// OpenSSL has one state for both.
+    var isTwoWay: Bool { false }
+
     /// Whether decrypted or undecrypted bytes, or the end, are inside, which no event of the socket will tell of.
     var hasPending: Bool {
         unsafe hasEnded || !isBroken && !socketIsEmpty && SSL_has_pending(connection) == 1
