@@ -8,7 +8,8 @@ import SystemPackage
 
 /// One client, from the greeting to the end.
 ///
-/// All state belongs to the queue of the connection's loop; workers get a buffer, use it and hand it back there.
+/// All state belongs to the queue of the connection's loop; workers get a buffer, use it and hand it back there, or send
+/// it when ``SendingRight`` lets them.
 /// What a readiness event brings is received, every complete message is handled, and the replies leave together. The client
 /// is not read from while replies wait to be sent, so that memory stays bounded and the socket holds it back.
 ///
@@ -74,6 +75,8 @@ final class Connection: @unchecked Sendable {
     var upload: Upload?
     var workersBusy = 0
     private var bytesRead: UInt64 = 0
+    /// Bytes of data that workers have sent and that are not in the accounts yet.
+    private let sentByWorkers = Atomic(0)
     private var hasStarted = false
     private var bytesTransferred: UInt64 = 0
     /// From how many bytes on the client counts as more than a probe.
@@ -114,7 +117,8 @@ final class Connection: @unchecked Sendable {
     func start() {
         loop.run { [self] in
             let watch = SocketWatch(
-                socket, loop: loop, readable: { [self] in readable() }, writable: { [self] in writable() })
+                socket, loop: loop, readable: { [self] in readable() }, writable: { [self] in writable() },
+                lost: { [self] in close("cannot be watched: the system has no room for it") })
             watch.setDeadline(context.limits.handshake) { [self] in close("did not finish the negotiation in time") }
             self.watch = watch
             send(Handshake.greeting)
@@ -150,6 +154,8 @@ final class Connection: @unchecked Sendable {
     /// Receives and serves once; what is still in the socket then is told of again.
     func readable() {
         if case .securing(let securing) = phase { return continueSecuring(securing) }
+        // It may be this processor that the worker needs.
+        guard !isWaitingForRight else { return EventLoop.giveWay() }
         for _ in 0..<Self.receivesPerTurn {
             guard !isClosed, !isPaused, !isWaitingForRight, watch?.isReading == true else { return }
             switch loop.receive(from: stream, appendingTo: &input) {
@@ -196,7 +202,10 @@ final class Connection: @unchecked Sendable {
     func sendFromWorker(_ buffer: ReplyBuffer, to stream: any ByteStream) -> Sent {
         guard stream.isTwoWay, right.takeForWorker() else { return .nothing }
         switch buffer.send(to: stream) {
-        case .bytes: return right.giveBackFromWorker() ? .all : .closed
+        case .bytes:
+            // Before the right is back: the client may be gone, and the accounts closed, when the loop hears of it.
+            sentByWorkers.add(buffer.dataCount, ordering: .relaxed)
+            return right.giveBackFromWorker() ? .all : .closed
         case .wouldBlock: return right.handToLoop() ? .part : .closed
         case .closed: return right.handToLoop() ? .failed : .closed
         }
@@ -209,15 +218,14 @@ final class Connection: @unchecked Sendable {
             context.buffers.put(buffer)
             return sent == .closed ? end() : ()
         }
+        countSentByWorkers()
         switch sent {
         case .nothing: outbox.enqueue(buffer)
         case .part:
             right.takeHanded()
             outbox.resume(buffer)
             isBlocked = true
-        case .all:
-            count(read: buffer.dataCount)
-            context.buffers.put(buffer)
+        case .all: context.buffers.put(buffer)
         case .failed, .closed:
             context.buffers.put(buffer)
             return close("hung up before it had all replies")
@@ -247,7 +255,7 @@ final class Connection: @unchecked Sendable {
                     if outbox.filledCount >= Self.enough {
                         guard flush() else { break work }
                     }
-                    guard turn > 0, !loop.hasWork else {
+                    guard turn > 0, !loop.hasWork || turn > Self.turn - Self.leastTurn else {
                         // Other clients of the loop, and replies of workers, have their turn first.
                         isPaused = true
                         guard flush() else { break work }
@@ -319,6 +327,8 @@ final class Connection: @unchecked Sendable {
     private static let enough = 64 << 10
     /// Messages in a row before other clients of the loop have their turn.
     private static let turn = 128
+    /// As many at least, so that who has much to say does not leave one to each of the others.
+    private static let leastTurn = 16
     /// Receives in a row of what TLS holds back before other clients of the loop have their turn.
     private static let receivesPerTurn = 16
 
@@ -334,6 +344,11 @@ final class Connection: @unchecked Sendable {
             hasTransferred = true
             context.observe(.transferred(id: id))
         }
+    }
+
+    private func countSentByWorkers() {
+        let sent = sentByWorkers.exchange(0, ordering: .relaxed)
+        if sent > 0 { count(read: sent) }
     }
 
     /// Logs a failed request; a client that goes on over a damaged image does not fill the disk with the log.
@@ -427,12 +442,16 @@ final class Connection: @unchecked Sendable {
         upload?.abandon(context.buffers)
         upload = nil
         outbox.releaseAll()
-        if isInUse { socket.endBoth() } else { end() }
+        guard isInUse else { return end() }
+        // A hang-up would be told again and again.
+        _ = watch?.watch(reading: false, writing: false)
+        socket.endBoth()
     }
 
     /// Gives up the socket.
     func end() {
         watch?.cancel()
+        countSentByWorkers()
         context.observe(.ended(id: id, bytesRead: bytesRead))
     }
 }

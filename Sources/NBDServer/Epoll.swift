@@ -19,12 +19,13 @@ struct Epoll {
 
     /// Says what to tell of a socket from now on, as long as it is so; a hang-up is told always.
     /// - Parameter isNew: the socket is not known yet.
-    func watch(_ socket: FileDescriptor, isNew: Bool, reading: Bool, writing: Bool) {
-        linux_epoll_watch(descriptor.rawValue, socket.rawValue, isNew, reading, writing)
+    /// - Returns: false when the system has no room for it.
+    func watch(_ socket: FileDescriptor, isNew: Bool, reading: Bool, writing: Bool) -> Bool {
+        linux_epoll_watch(descriptor.rawValue, socket.rawValue, isNew, reading, writing) == 0
     }
 
     /// Tells nothing more of a socket.
-    func forget(_ socket: FileDescriptor) { linux_epoll_forget(descriptor.rawValue, socket.rawValue) }
+    func forget(_ socket: FileDescriptor) { _ = linux_epoll_forget(descriptor.rawValue, socket.rawValue) }
 
     /// Finds the sockets that are ready, without waiting for any, and puts them at the start of ``ready``.
     /// - Returns: how many there are; those that had no room are found the next time.

@@ -9,7 +9,7 @@ import SystemPackage
 /// A serial queue that serves many connections: it is told what their sockets are ready for by epoll(7), and Dispatch
 /// watches the epoll descriptor.
 ///
-/// Everything a connection does, but for what its workers read, happens on its loop's queue. After an event the loop
+/// Everything a connection does, but for what its workers read and send, happens on its loop's queue. After an event the loop
 /// asks epoll itself for the next ones, for a moment longer than there are any, before it goes back to Dispatch, which
 /// takes two changes of threads to tell it of something.
 final class EventLoop: @unchecked Sendable {
@@ -41,8 +41,9 @@ final class EventLoop: @unchecked Sendable {
     private static let shortPause: UInt64 = 150_000
     /// When giving way takes longer than this, others need the processor.
     private static let contention: UInt64 = 15_000
-    /// Rounds in a row before timers on the queue have their turn.
+    /// Rounds in a row, and nanoseconds, before timers on the queue have their turn.
     private static let roundsPerTurn = 64
+    private static let longestTurn: UInt64 = 10_000_000
 
     /// - Throws: `Errno` when the system has no descriptor left.
     init(index: Int, processors: SpareProcessors) throws(Errno) {
@@ -67,8 +68,10 @@ final class EventLoop: @unchecked Sendable {
 
     /// Does `work` soon, on the queue, in the order of the calls. Called on any thread.
     func run(_ work: @escaping @Sendable () -> Void) {
-        mailbox.withLock { $0.append(work) }
-        mailCount.add(1, ordering: .sequentiallyConsistent)
+        mailbox.withLock { mail in
+            mail.append(work)
+            mailCount.store(mail.count, ordering: .sequentiallyConsistent)
+        }
         guard !isAwake.exchange(true, ordering: .sequentiallyConsistent) else { return }
         queue.async { [self] in turn() }
     }
@@ -80,9 +83,9 @@ final class EventLoop: @unchecked Sendable {
         guard hasWork else { return false }
         let mail = mailbox.withLock { mail in
             defer { mail = [] }
+            mailCount.store(0, ordering: .sequentiallyConsistent)
             return mail
         }
-        mailCount.subtract(mail.count, ordering: .sequentiallyConsistent)
         for work in mail { work() }
         return !mail.isEmpty
     }
@@ -90,9 +93,10 @@ final class EventLoop: @unchecked Sendable {
     // MARK: Sockets
 
     /// Tells `watch` from now on what the socket is ready for. Called on the queue.
-    func watch(_ descriptor: FileDescriptor, _ watch: SocketWatch, reading: Bool, writing: Bool) {
+    /// - Returns: false when the system has no room for it.
+    func watch(_ descriptor: FileDescriptor, _ watch: SocketWatch, reading: Bool, writing: Bool) -> Bool {
         let isNew = watches.updateValue(watch, forKey: descriptor.rawValue) == nil
-        epoll.watch(descriptor, isNew: isNew, reading: reading, writing: writing)
+        return epoll.watch(descriptor, isNew: isNew, reading: reading, writing: writing)
     }
 
     /// Tells nothing more. Called on the queue.
@@ -124,7 +128,8 @@ final class EventLoop: @unchecked Sendable {
             source.suspend()
             processors.enter()
         }
-        for _ in 0..<Self.roundsPerTurn {
+        let start = Self.now
+        for _ in 0..<Self.roundsPerTurn where Self.now - start < Self.longestTurn {
             let hadMail = takeMail()
             guard takeEvents() || hadMail || lingers() else { return pause() }
         }
@@ -162,7 +167,7 @@ final class EventLoop: @unchecked Sendable {
         let start = Self.now
         var last = start
         repeat {
-            linux_yield()
+            Self.giveWay()
             if hasWork || takeEvents() { return true }
             let now = Self.now
             if now - last > Self.contention { break }
@@ -171,6 +176,9 @@ final class EventLoop: @unchecked Sendable {
         isPauseShort = false
         return false
     }
+
+    /// Lets other threads have this processor that wait for it.
+    static func giveWay() { linux_yield() }
 
     private static var now: UInt64 { DispatchTime.now().uptimeNanoseconds }
 }

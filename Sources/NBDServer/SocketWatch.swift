@@ -11,6 +11,7 @@ final class SocketWatch: @unchecked Sendable {
     private let loop: EventLoop
     private var readable: (() -> Void)?
     private var writable: (() -> Void)?
+    private var lost: (() -> Void)?
     private var deadline: (any DispatchSourceTimer)?
     /// Is the reader told when there is something to receive?
     private(set) var isReading = false
@@ -19,11 +20,16 @@ final class SocketWatch: @unchecked Sendable {
     /// - Parameters:
     ///   - readable, writable: called while ``watch(reading:writing:)`` wants it. The watch holds on to them, and what they
     ///     hold on to, until it is cancelled.
-    init(_ socket: Socket, loop: EventLoop, readable: @escaping () -> Void, writable: @escaping () -> Void) {
+    ///   - lost: called when the system cannot watch the socket.
+    init(
+        _ socket: Socket, loop: EventLoop, readable: @escaping () -> Void, writable: @escaping () -> Void,
+        lost: @escaping () -> Void
+    ) {
         self.socket = socket
         self.loop = loop
         self.readable = readable
         self.writable = writable
+        self.lost = lost
     }
 
     /// Says what to tell from now on: as long as it is so, not only when it becomes so.
@@ -32,10 +38,11 @@ final class SocketWatch: @unchecked Sendable {
         guard readable != nil, reading != isReading || writing != isWriting else { return false }
         let begins = reading && !isReading
         (isReading, isWriting) = (reading, writing)
-        if reading || writing {
-            loop.watch(socket.descriptor, self, reading: reading, writing: writing)
-        } else {
+        if !reading, !writing {
             loop.forget(socket.descriptor)
+        } else if !loop.watch(socket.descriptor, self, reading: reading, writing: writing) {
+            // Whoever asked is in the middle of something.
+            loop.run { [self] in lost?() }
         }
         return begins
     }
@@ -64,7 +71,6 @@ final class SocketWatch: @unchecked Sendable {
         setDeadline(.never, nil)
         loop.forget(socket.descriptor)
         socket.close()
-        readable = nil
-        writable = nil
+        (readable, writable, lost) = (nil, nil, nil)
     }
 }

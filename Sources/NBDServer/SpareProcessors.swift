@@ -2,9 +2,9 @@
 
 import Synchronization
 
-/// Counts how many threads of the server are at work, to tell whether a processor may be idle.
+/// Counts the loops that are awake and the reads that they share with workers, to tell whether a processor may be idle.
 ///
-/// What clients and other programs do is not known: with more threads than processors the system shares them, and
+/// Workers that wait for disks are not counted. What clients and other programs do is not known: with more threads than processors the system shares them, and
 /// nothing is lost but the change of threads.
 final class SpareProcessors: Sendable {
     private let busyCount = Atomic(0)

@@ -375,6 +375,42 @@ import Testing
         #expect(seen.count == reads.count)
     }
 
+    @Test func `what workers have sent counts, also for a client that goes at once`() async throws {
+        let ends = Mutex(0)
+        let device = MemoryDevice(Self.bytes)
+        device.faults.nothingIsCached = true
+        let server = try server(device, ended: { ends.withLock { $0 += 1 } })
+        for index in 1...100 {
+            let client = try WireClient(server)
+            try client.negotiate()
+            client.send(client.request(0, cookie: 1, offset: 0, length: 100_000))
+            #expect(try client.receive(16 + 100_000).count == 16 + 100_000)
+            client.close()
+            for _ in 0..<5000 where server.connectionCount > 0 { try await Task.sleep(for: .milliseconds(2)) }
+            #expect(ends.withLock { $0 } == index)
+        }
+        #expect(server.bytesRead == 100 * 100_000)
+    }
+
+    @Test func `a client that has got errors alone does not keep the end of the transfers back`() async throws {
+        let ends = Mutex(0)
+        let device = MemoryDevice(Self.bytes)
+        device.faults.nothingIsCached = true
+        device.faults.unreadableByte = 5 << 20
+        let server = try server(device, ended: { ends.withLock { $0 += 1 } })
+        let unlucky = try WireClient(server)
+        try unlucky.negotiate()
+        unlucky.send(unlucky.request(0, cookie: 1, offset: 5 << 20, length: 100_000))
+        #expect(try unlucky.reply() == (5, 1))
+        let reader = try WireClient(server)
+        try reader.negotiate()
+        reader.send(reader.request(0, cookie: 2, offset: 0, length: 100_000))
+        #expect(try reader.receive(16 + 100_000).count == 16 + 100_000)
+        reader.close()
+        for _ in 0..<5000 where server.connectionCount > 1 { try await Task.sleep(for: .milliseconds(2)) }
+        #expect(ends.withLock { $0 } == 1)
+    }
+
     @Test func `a client that goes while workers send takes its socket with it`() async throws {
         let server = try server(MemoryDevice(Self.bytes))
         for index in 0..<60 {

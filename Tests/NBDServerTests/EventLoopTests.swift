@@ -61,6 +61,7 @@ import Testing
                     enough.signal()
                 }
             } writable: {
+            } lost: {
             }
             watch.value.withLock { $0 = made }
             #expect(made.watch(reading: true, writing: false))
@@ -89,6 +90,7 @@ import Testing
             let watch = SocketWatch(socket, loop: loop) {
                 calls.add(1, ordering: .relaxed)
             } writable: {
+            } lost: {
             }
             _ = watch.watch(reading: true, writing: true)
             watch.cancel()
