@@ -14,7 +14,7 @@ import SystemPackage
 /// is not read from while replies wait to be sent, so that memory stays bounded and the socket holds it back.
 ///
 /// This file is the state machine. Connection+Negotiation, +Requests, +Reads and +Writes are what it does with
-/// messages.
+/// messages, Connection+Workers what workers do with replies.
 final class Connection: @unchecked Sendable {
     /// What the server wants to know.
     enum Event: Equatable {
@@ -76,7 +76,7 @@ final class Connection: @unchecked Sendable {
     var workersBusy = 0
     private var bytesRead: UInt64 = 0
     /// Bytes of data that workers have sent and that are not in the accounts yet.
-    private let sentByWorkers = Atomic(0)
+    let sentByWorkers = Atomic(0)
     private var hasStarted = false
     private var bytesTransferred: UInt64 = 0
     /// From how many bytes on the client counts as more than a probe.
@@ -91,7 +91,7 @@ final class Connection: @unchecked Sendable {
     /// Nil before the start.
     var watch: SocketWatch?
     /// The client does not take what is to be sent.
-    private var isBlocked = false
+    var isBlocked = false
     /// A complete message waits for its turn or for workers: nothing more is received before it is served.
     private var isPaused = false
     /// A worker is sending, and tells when it has finished: nothing is received or sent before.
@@ -183,54 +183,6 @@ final class Connection: @unchecked Sendable {
         } else if case .securing(let securing) = phase {
             continueSecuring(securing)
         }
-    }
-
-    /// What a worker has done with a reply beside filling a buffer with it.
-    enum Sent {
-        case nothing
-        /// It tried; the loop sends what is left.
-        case part
-        case all
-        /// The client has gone.
-        case failed
-        /// The connection was closed meanwhile, and waits for the worker to give up the socket.
-        case closed
-    }
-
-    /// Sends a reply that a worker has filled a buffer with, if nobody else is sending: it is in the cache of this
-    /// processor. Called on a worker.
-    func sendFromWorker(_ buffer: ReplyBuffer, to stream: any ByteStream) -> Sent {
-        guard stream.isTwoWay, right.takeForWorker() else { return .nothing }
-        switch buffer.send(to: stream) {
-        case .bytes:
-            // Before the right is back: the client may be gone, and the accounts closed, when the loop hears of it.
-            sentByWorkers.add(buffer.dataCount, ordering: .relaxed)
-            return right.giveBackFromWorker() ? .all : .closed
-        case .wouldBlock: return right.handToLoop() ? .part : .closed
-        case .closed: return right.handToLoop() ? .failed : .closed
-        }
-    }
-
-    /// Takes a buffer with a reply back from a worker.
-    func workerFinished(_ buffer: ReplyBuffer, _ sent: Sent = .nothing) {
-        workersBusy -= 1
-        guard !isClosed else {
-            context.buffers.put(buffer)
-            return sent == .closed ? end() : ()
-        }
-        countSentByWorkers()
-        switch sent {
-        case .nothing: outbox.enqueue(buffer)
-        case .part:
-            right.takeHanded()
-            outbox.resume(buffer)
-            isBlocked = true
-        case .all: context.buffers.put(buffer)
-        case .failed, .closed:
-            context.buffers.put(buffer)
-            return close("hung up before it had all replies")
-        }
-        pump()
     }
 
     // MARK: The state machine
@@ -344,11 +296,6 @@ final class Connection: @unchecked Sendable {
             hasTransferred = true
             context.observe(.transferred(id: id))
         }
-    }
-
-    private func countSentByWorkers() {
-        let sent = sentByWorkers.exchange(0, ordering: .relaxed)
-        if sent > 0 { count(read: sent) }
     }
 
     /// Logs a failed request; a client that goes on over a damaged image does not fill the disk with the log.
