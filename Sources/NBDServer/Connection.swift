@@ -313,6 +313,8 @@ final class Connection: @unchecked Sendable {
             return close("there is no memory for a reply")
         }
         buffer.append(bytes[...])
+        // No worker sends anything before these bytes have left.
+        _ = right.takeForLoop()
     }
 
     /// Sends what is in the output buffer.

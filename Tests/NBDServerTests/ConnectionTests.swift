@@ -375,6 +375,23 @@ import Testing
         #expect(seen.count == reads.count)
     }
 
+    @Test func `no reply of a worker overtakes the negotiation`() throws {
+        let server = try server(MemoryDevice(Self.bytes))
+        for _ in 0..<50 {
+            let client = try WireClient(server)
+            let requests = (0..<6).flatMap { client.request(0, cookie: UInt64($0), length: 64 << 10) }
+            // Everything at once, before the server has said anything.
+            client.send([0, 0, 0, 3] + WireOption.encoded(7, WireOption.info("")) + requests)
+            #expect(try client.receive(18).count == 18)
+            let replies = try WireOption.replies(try client.receive(34 + 32 + 20)[...])
+            #expect(replies.last?.type == 1)
+            for _ in 0..<6 {
+                #expect(try client.reply().error == 0)
+                #expect(try client.receive(64 << 10) == Array(Self.bytes[..<(64 << 10)]))
+            }
+        }
+    }
+
     @Test func `what workers have sent counts, also for a client that goes at once`() async throws {
         let ends = Mutex(0)
         let device = MemoryDevice(Self.bytes)
