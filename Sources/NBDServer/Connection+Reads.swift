@@ -31,7 +31,9 @@ extension Connection {
     func read(_ handler: RequestHandler) -> Step {
         let length = Int(handler.request.length)
         guard length <= Self.inlineLimit else { return offloadRead(handler) }
-        if length >= Self.worthSharing, hasMoreRequests, workersBusy < context.limits.requestsInFlight,
+        // Another request of the client is there behind this one.
+        let hasMore = input.count >= 2 * handler.session.mode.requestLength
+        if length >= Self.worthSharing, hasMore, workersBusy < context.limits.requestsInFlight,
             context.processors.take()
         {
             if let buffer = context.buffers.take(payload: length) {
@@ -73,12 +75,6 @@ extension Connection {
                 workerFinished(buffer, sent)
             }
         }
-    }
-
-    /// Has the client sent another request behind the one that is being served?
-    private var hasMoreRequests: Bool {
-        guard case .transmission(let session) = phase else { return false }
-        return input.count >= 2 * session.mode.requestLength
     }
 
     /// Serves a read for which there is no buffer of its size, once the replies before it have left.
