@@ -10,7 +10,7 @@ public import SystemPackage
 ///
 /// They live in pages of their own, which are locked into memory where the system allows it, left out of core dumps
 /// and wiped on release. They do not change once the secret is made, so any thread may read them. The type has no
-/// description, no comparison and no way to copy its bytes out in one piece.
+/// description and no way to copy its bytes out in one piece.
 @safe
 public final class Secret: @unchecked Sendable {
     /// The longest passphrase or key file that is read, in bytes.
@@ -59,6 +59,16 @@ public final class Secret: @unchecked Sendable {
             guard count > 0, bytes.byte(at: count - 1) == 0x0A else { return self }
             let hasReturn = count > 1 && bytes.byte(at: count - 2) == 0x0D
             return prefix(count - (hasReturn ? 2 : 1))
+        }
+    }
+
+    /// Are the bytes the same? Takes as long for any bytes of this length.
+    public func equals(_ other: Secret) -> Bool {
+        guard count == other.count else { return false }
+        return withBytes { bytes in
+            other.withBytes { others in
+                (0..<count).reduce(0 as UInt8) { $0 | bytes.byte(at: $1) ^ others.byte(at: $1) } == 0
+            }
         }
     }
 

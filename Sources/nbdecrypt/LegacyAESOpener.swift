@@ -31,7 +31,8 @@ struct LegacyAESOpener {
             guard raw.secret.count == LegacyAESKey.count else {
                 throw Failure(
                     .wrongPassphrase,
-                    "\(raw.name) holds \(raw.secret.count) bytes; the key of an AES image has \(LegacyAESKey.count)")
+                    "\(raw.name) holds \(raw.secret.count) bytes; the key of an AES image has \(LegacyAESKey.count)"
+                        + (raw.hints.encoding.map { "; \($0)" } ?? ""))
             }
             return try check([raw], isRawKey: true)
         }
@@ -99,7 +100,8 @@ struct LegacyAESOpener {
         _ check: ContentCheck, _ secrets: [LUKSUnlock.NamedSecret], isRawKey: Bool
     ) -> String {
         let names = secrets.map(\.name).joined(separator: ", ")
-        let verdict = "\(name): \(names) does not fit: \(check.summary)"
+        let encodings = secrets.compactMap { secret in secret.hints.encoding.map { "; \(secret.name): \($0)" } }
+        let verdict = "\(name): \(names) does not fit: \(check.summary)\(encodings.joined())"
         let override = "if the disk really holds nothing but random data, add --no-passphrase-check"
         if isRawKey { return "\(verdict); check the key file; \(override)" }
         for variant in secrets.flatMap({ PassphraseVariant.all(of: $0.secret) })

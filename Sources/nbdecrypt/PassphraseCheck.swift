@@ -37,7 +37,8 @@ struct PassphraseCheck: Encodable {
         for key in volumeKeys {
             let digests = ((try? unlock.proved(by: [key])) ?? []).map(\.digest.number)
             proved.formUnion(digests)
-            outcomes.append(Outcome(source: key.name, fits: !digests.isEmpty))
+            let fits = !digests.isEmpty
+            outcomes.append(Outcome(source: key.name, fits: fits, notes: fits ? [] : key.hints.all))
         }
         let secrets = volumeKeys.isEmpty || ring.hasPassphrases(for: 0) ? try ring.all(path) : []
         outcomes += secrets.map { secret in
@@ -58,6 +59,7 @@ struct PassphraseCheck: Encodable {
                 case .cannotTry(let reason): notes.append("keyslot \(keyslot) was not tried: \(reason)")
                 }
             }
+            if opened.isEmpty { notes += secret.hints.all }
             return Outcome(source: secret.name, fits: fits, keyslots: opened.sorted(), notes: notes)
         }
         mayFit = needed.isSubset(of: proved)
@@ -72,7 +74,8 @@ struct PassphraseCheck: Encodable {
         outcomes = try (raw ?? ring.all(path)).map { secret in
             guard raw == nil || secret.secret.count == LegacyAESKey.count else {
                 return Outcome(
-                    source: secret.name, fits: false, notes: ["it does not hold \(LegacyAESKey.count) bytes"])
+                    source: secret.name, fits: false,
+                    notes: ["it does not hold \(LegacyAESKey.count) bytes"] + secret.hints.all)
             }
             let key = raw == nil ? LegacyAESKey.derive(from: secret.secret) : secret.secret
             let check = ContentCheck.examine(AlignedDevice(disk(LegacyAESCipher(key: key))))
@@ -82,7 +85,8 @@ struct PassphraseCheck: Encodable {
                 case .implausible: false
                 case .cannotTell: nil
                 }
-            return Outcome(source: secret.name, fits: fits, notes: [check.summary])
+            return Outcome(
+                source: secret.name, fits: fits, notes: [check.summary] + (fits == false ? secret.hints.all : []))
         }
         mayFit = outcomes.contains { $0.fits != false }
     }

@@ -20,7 +20,7 @@ final class SecretRing {
     private let termination: Termination
     private let log: Logger
     /// Read when first needed: an image that cannot be opened at all is told before.
-    private lazy var named = Result { try options.sources.map { try $0.read() } }
+    private lazy var named = Result { try Self.different(options.sources.map { try $0.read() }) }
     private lazy var givenVolumeKeys = Result {
         try options.volumeKeyFile.map { try SecretSource.volumeKeyFile($0).read() }
     }
@@ -102,6 +102,13 @@ final class SecretRing {
     func all(_ what: String) throws -> [LUKSUnlock.NamedSecret] {
         let secrets = try named.get()
         return try secrets.isEmpty ? [ask(what)] : secrets
+    }
+
+    /// Without those that hold the bytes of one before: each try of a secret costs a key derivation.
+    private static func different(_ secrets: [LUKSUnlock.NamedSecret]) -> [LUKSUnlock.NamedSecret] {
+        secrets.enumerated().filter { index, secret in
+            !secrets[..<index].contains { $0.isMissing == secret.isMissing && $0.secret.equals(secret.secret) }
+        }.map(\.element)
     }
 
     private static func unlessWrong<Result>(_ body: () throws -> Result) throws -> Result? {

@@ -41,6 +41,29 @@ enum SecretSource {
         }
     }
 
+    /// What to type when the secret does not fit, from what the file holds.
+    private func hints(_ all: Secret) -> LUKSUnlock.NamedSecret.Hints {
+        let shape = SecretShape(all)
+        var hints = LUKSUnlock.NamedSecret.Hints()
+        switch self {
+        case .passphraseFile(let path):
+            hints.encoding = shape.encodingHint(file: file(path), option: "--key-file")
+            hints.newline = shape.newlineHint(file: file(path), wasDropped: true)
+        case .passphraseDescriptor:
+            hints.encoding = shape.encodingHint(file: nil, option: "--key-file")
+            hints.newline = shape.newlineHint(file: nil, wasDropped: true)
+        case .keyFile(let path, _, _):
+            hints.encoding = shape.encodingHint(file: file(path), option: "--key-file")
+            hints.newline = shape.newlineHint(file: file(path), wasDropped: false)
+        case .rawKeyFile(let path): hints.encoding = shape.encodingHint(file: file(path), option: "--raw-key-file")
+        case .volumeKeyFile(let path):
+            hints.encoding = shape.encodingHint(file: file(path), option: "--volume-key-file")
+        }
+        return hints
+    }
+
+    private func file(_ path: String) -> String? { path == "-" ? nil : Instructions.fileArgument(path) }
+
     /// An open file, which is closed if it was opened for this.
     private struct Input {
         let descriptor: FileDescriptor
@@ -62,14 +85,14 @@ enum SecretSource {
     }
 
     private func named(_ secret: Secret) -> LUKSUnlock.NamedSecret {
-        LUKSUnlock.NamedSecret(name: name, secret: secret, isMissing: secret.count == 0)
+        LUKSUnlock.NamedSecret(name: name, secret: secret, isMissing: secret.count == 0, hints: hints(secret))
     }
 
     private func text(_ input: Input) throws -> LUKSUnlock.NamedSecret {
         let secret = try bytes(input, 0, nil)
         // A newline alone is the empty passphrase; nothing at all may be a mistake.
         return LUKSUnlock.NamedSecret(
-            name: name, secret: secret.droppingTrailingNewline(), isMissing: secret.count == 0)
+            name: name, secret: secret.droppingTrailingNewline(), isMissing: secret.count == 0, hints: hints(secret))
     }
 
     private func part(_ input: Input, _ offset: UInt64, _ size: Int?) throws -> LUKSUnlock.NamedSecret {

@@ -69,6 +69,31 @@ struct SystemdTests {
         try await Tool.succeed("cmp", [image.rawPath, directory.file("second.raw")])
     }
 
+    @Test(
+        "The service opens what a key file opens that ends in a newline, and what a passphrase opens",
+        arguments: [true, false])
+    func keyFile(isPassphrase: Bool) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let key: [UInt8] = [1, 0xFF, 0x61, 0x0A, 0x64, 0x65, 0x66, 0, 0x67, 0x68, 0x0A]
+        let bytes = isPassphrase ? Array("a passphrase\n".utf8) : key
+        let file = try directory.write("passphrase", bytes)
+        let image = try directory.write("disk.luks", Data(count: 6 << 20))
+        try await Tool.shell(
+            """
+            head -c \(bytes.count - (isPassphrase ? 1 : 0)) \(file) > \(directory.file("key"))
+            cryptsetup --batch-mode luksFormat --type luks1 --pbkdf-force-iterations 1000 \(image) \(directory.file("key"))
+            """)
+        let service = try File.text("\(Program.root)/systemd/nbdecrypt@.service")
+        let line = try #require(service.split(separator: "\n").first { $0.hasPrefix("ExecStart=") })
+        let arguments = try #require(line.range(of: " serve ")).upperBound
+        // systemd expands variables as a shell does, as far as they are used here.
+        let opened = try await Tool.run(
+            "/bin/bash", ["-c", "\(try Program.path) serve --run true \(line[arguments...])"],
+            environment: ["CREDENTIALS_DIRECTORY": directory.path, "OPTIONS": "", "IMAGE": image])
+        #expect(opened.code == 0, "\(opened.errors)")
+    }
+
     @Test("A place to listen and a service manager's socket contradict each other")
     func contradiction() async throws {
         let directory = try TemporaryDirectory()

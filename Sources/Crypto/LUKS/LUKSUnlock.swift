@@ -28,12 +28,29 @@ public struct LUKSUnlock {
         public let secret: Secret
         /// The source held no byte at all, not even a newline.
         public let isMissing: Bool
+        /// What may be the matter with it when it does not fit, and what to type then.
+        public let hints: Hints
+
+        /// Sentences for a secret that does not fit; nil where there is no sign of it.
+        public struct Hints: Sendable {
+            /// It is text that may stand for other bytes.
+            public var encoding: String?
+            /// A newline at its end.
+            public var newline: String?
+
+            /// None.
+            public init() {}
+
+            /// Those that there are.
+            public var all: [String] { [encoding, newline].compactMap { $0 } }
+        }
 
         /// - Parameter name: never the contents.
-        public init(name: String, secret: Secret, isMissing: Bool = false) {
+        public init(name: String, secret: Secret, isMissing: Bool = false, hints: Hints = Hints()) {
             self.name = name
             self.secret = secret
             self.isMissing = isMissing
+            self.hints = hints
         }
     }
 
@@ -135,7 +152,7 @@ public struct LUKSUnlock {
         let holders = volumeKeys.map { "\($0.name) (\($0.secret.count) bytes)" }.joined(separator: ", ")
         return .wrongSecret(
             "\(holders) is not the volume key: digest \(numbers.first ?? 0) does not fit; get the key with "
-                + "cryptsetup luksDump --dump-volume-key")
+                + "cryptsetup luksDump --dump-volume-key --volume-key-file FILE" + NamedSecret.hints(of: volumeKeys))
     }
 
     /// The digests whose keys the data needs; with their keys, it can be read.
@@ -305,6 +322,13 @@ extension LUKSSegment {
     }
 }
 
+extension LUKSUnlock.NamedSecret {
+    /// The hints of all of them, as the end of a sentence about secrets that do not fit.
+    public static func hints(of secrets: [Self]) -> String {
+        secrets.flatMap { secret in secret.hints.all.map { "; \(secret.name): \($0)" } }.joined()
+    }
+}
+
 /// What happened while secrets were tried on keyslots.
 private struct Trial {
     private var tried: [Int] = []
@@ -339,9 +363,9 @@ private struct Trial {
             ? "1 keyslot (\(tried[0]))"
             : "\(tried.count) keyslots (\(tried.sorted().map(String.init).joined(separator: ", ")))"
         let advice =
-            hasOnlyOneKeyslot
-            ? "leave --key-slot out to try all"
-            : "check the spelling, the keyboard layout and whether a newline belongs to it (--key-file takes all bytes of a file)"
-        return .wrongSecret("no keyslot opens with \(names): \(slots) tried\(reasons); \(advice)")
+            hasOnlyOneKeyslot ? "leave --key-slot out to try all" : "check the spelling and the keyboard layout"
+        return .wrongSecret(
+            "no keyslot opens with \(names): \(slots) tried\(reasons); \(advice)"
+                + LUKSUnlock.NamedSecret.hints(of: secrets))
     }
 }

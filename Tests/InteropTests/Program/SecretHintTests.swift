@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Testing
+
+/// What is said of a secret that does not fit: a newline that is too many or too few, and keys that were written down as text.
+@Suite("Hints on secrets", .fourAtATime)
+struct SecretHintTests {
+    /// A file with a secret that does not fit as it is.
+    struct Case: Sendable, CustomTestStringConvertible {
+        let testDescription: String
+        /// What opens the container.
+        let right: String
+        /// The option, and what its file holds.
+        let option: String
+        let given: String
+        /// What is said, and the option that opens it.
+        let hint: String
+        let advice: String
+    }
+
+    static let newlines = [
+        Case(
+            testDescription: "a newline that belongs to it", right: "secret\n", option: "--passphrase-file",
+            given: "secret\n", hint: "it ends in a newline, which was left out", advice: "--key-file"),
+        Case(
+            testDescription: "CR LF that belongs to it", right: "secret\r\n", option: "--passphrase-file",
+            given: "secret\r\n", hint: "it ends in CR LF, the newline of Windows, which was left out",
+            advice: "--key-file"
+        ),
+        Case(
+            testDescription: "a newline that does not belong to it", right: "secret", option: "--key-file",
+            given: "secret\n", hint: "it ends in a newline, which was used", advice: "--passphrase-file"),
+        Case(
+            testDescription: "CR LF that does not belong to it", right: "secret", option: "--key-file",
+            given: "secret\r\n", hint: "it ends in CR LF, the newline of Windows, which was used",
+            advice: "--passphrase-file"),
+    ]
+
+    @Test("A newline at the end is told, by serve and info, and the advice opens the container", arguments: newlines)
+    func newline(_ test: Case) async throws {
+        try await withContainer(test.right) { image, directory in
+            let file = try directory.write("it's a secret", text: test.given)
+            let advice = "give \(test.advice) '\(directory.path)/it'\\''s a secret'"
+            try await Program.expectRefusal(
+                ["serve", image, test.option, file, "--run", "true"], status: 77, saying: test.hint, advice)
+            let info = try await Program.run(["info", image, "--check-passphrase", test.option, file])
+            #expect(
+                info.code == 77 && info.output.contains(test.hint) && info.output.contains(advice), "\(info.output)")
+            let opened = try await Program.run(["serve", image, test.advice, file, "--run", "true"])
+            #expect(opened.code == 0, "\(opened.errors)")
+        }
+    }
+
+    @Test("No newline is spoken of where there is none", arguments: ["--passphrase-file", "--key-file"])
+    func noNewline(_ option: String) async throws {
+        try await withContainer("right") { image, directory in
+            let file = try directory.write("key", text: "wrong")
+            for command in [["serve", "--run", "true"], ["info", "--check-passphrase"]] {
+                let outcome = try await Program.run(command + [image, option, file])
+                let said = outcome.output + outcome.errors
+                #expect(outcome.code == 77 && !said.contains("newline") && !said.contains("looks like"), "\(said)")
+            }
+        }
+    }
+
+    /// Commands that write a file as text, and how the text is called.
+    static let encodings = [
+        ("od -An -v -tx1 | tr -d ' \\n'", "hexadecimal"), ("od -An -v -tx1 | tr a-f A-F", "hexadecimal"),
+        ("base64 -w 0", "base64"), ("base64 | sed 's/$/\\r/'", "base64"),
+    ]
+
+    @Test(
+        "A key that was written down as text is recognised, and the printed command makes the key", arguments: encodings
+    )
+    func encoded(_ command: String, _ name: String) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let key = (0..<64).map { UInt8(truncatingIfNeeded: $0 * 37 + 5) }
+        let path = try directory.write("key", key)
+        let text = directory.file("text")
+        try await Tool.shell("cat \(path) | \(command) > \(text)")
+        let image = try directory.write("disk.luks", Data(count: 8 << 20))
+        try await Tool.succeed(
+            "cryptsetup",
+            ["--batch-mode", "luksFormat", "--type", "luks1", "--pbkdf-force-iterations", "1000", "--key-size", "512"]
+                + ["--volume-key-file", path, image, path])
+        for (given, expected) in [
+            ("--key-file", "--key-file"), ("--passphrase-file", "--key-file"),
+            ("--volume-key-file", "--volume-key-file"),
+        ] {
+            let outcome = try await Program.run(["serve", image, given, text, "--run", "true"])
+            #expect(
+                outcome.code == 77 && outcome.errors.contains("looks like 64 bytes in \(name)"), "\(outcome.errors)")
+            let printed = outcome.errors.split(separator: "`").dropFirst().first.map(String.init)
+            #expect(outcome.errors.contains("give \(expected) key.bin"))
+            try await Tool.shell("cd \(directory.path); \(try #require(printed))")
+            #expect(try Array(File.contents(directory.file("key.bin"))) == key)
+        }
+    }
+
+    @Test("The key of an AES image in hexadecimal is recognised, and the printed command makes the key")
+    func rawKey() async throws {
+        let disk = SmallDisk(try TemporaryDirectory())
+        defer { disk.directory.remove() }
+        let key = Array("0123456789abcdef".utf8)
+        let image = try await disk.encrypted("0123456789abcdef")
+        let text = try disk.directory.write("text", text: key.map { String($0, radix: 16) }.joined() + "\n")
+        let outcome = try await Program.run(["serve", image, "--raw-key-file", text, "--run", "true"])
+        #expect(
+            outcome.code == 77 && outcome.errors.contains("looks like 16 bytes in hexadecimal"), "\(outcome.errors)")
+        let printed = outcome.errors.split(separator: "`").dropFirst().first.map(String.init)
+        try await Tool.shell("cd \(disk.directory.path); \(try #require(printed))")
+        let file = disk.directory.file("key.bin")
+        #expect(try Array(File.contents(file)) == key)
+        let opened = try await Program.run(["serve", image, "--raw-key-file", file, "--run", "true"])
+        #expect(opened.code == 0, "\(opened.errors)")
+    }
+
+    @Test(
+        "Passphrases are not taken for keys",
+        arguments: ["correct horse battery staple", "Tr0ub4dor&3", "aaaaaaaaaaaaaaaaaaaaaaaa"])
+    func passphrase(_ wrong: String) async throws {
+        try await withContainer("right") { image, directory in
+            let file = try directory.write("key", text: wrong)
+            let outcome = try await Program.run(["serve", image, "--passphrase-file", file, "--run", "true"])
+            #expect(outcome.code == 77 && outcome.errors.contains("check the spelling"), "\(outcome.errors)")
+            #expect(!outcome.errors.contains("looks like"), "\(outcome.errors)")
+        }
+    }
+
+    @Test("The same secret by two names is tried once, and the first name is told")
+    func twice() async throws {
+        try await withContainer("right") { image, directory in
+            let file = try directory.write("key", text: "wrong")
+            let outcome = try await Program.run(
+                ["serve", "-v", image, "--passphrase-file", file, "--key-file", file, "--run", "true"])
+            #expect(outcome.code == 77)
+            #expect(outcome.errors.contains("the passphrase file \(file)") && !outcome.errors.contains("the key file"))
+        }
+    }
+
+    /// Gives `body` a container that `passphrase` opens.
+    private func withContainer(
+        _ passphrase: String, _ body: (_ image: String, _ directory: TemporaryDirectory) async throws -> Void
+    ) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let maker = LUKSMaker(directory: directory)
+        let image = try await maker.format(
+            "disk.luks", type: "luks1", passphrase: passphrase, options: ["--pbkdf-force-iterations", "1000"])
+        try await body(image, directory)
+    }
+}
