@@ -34,6 +34,10 @@ struct Failure: Error, CustomStringConvertible {
 
     /// An image cannot be opened.
     init(_ error: FormatError, image: String) {
+        if error.code == .unreadable, let url = ImageURL(image) {
+            self.init(.cannotOpen, url.refusal)
+            return
+        }
         let status: ExitStatus =
             switch error.code {
             case .unreadable, .inUse: .cannotOpen

@@ -103,6 +103,11 @@ struct Instructions {
 
     private var notes: [String] {
         var notes = credentials?.notes(clientsAreElsewhere: address.isReachableFromOutside) ?? []
+        let rest = export.device.size % UInt64(Self.kernelBlockSize)
+        if rest > 0, nbdClient(uri(export, for: .anywhere)) != nil {
+            notes.append(
+                "Attached by nbd-client, the disk lacks its last \(rest) bytes: Linux counts in sectors of 512.")
+        }
         if case .vsock(SocketAddress.anyCID, _) = address {
             notes.append(
                 SocketAddress.guestCID.map {
@@ -111,6 +116,9 @@ struct Instructions {
         }
         return notes
     }
+
+    /// What Linux takes for the sector of a disk, in bytes, unless it is told otherwise.
+    private static let kernelBlockSize = 512
 
     /// Nil when nbd-client cannot connect.
     private func nbdClient(_ uri: NBDURI) -> String? {
@@ -122,9 +130,12 @@ struct Instructions {
         }
         guard let tls = credentials.map({ $0.nbdClientWords }) ?? [] else { return nil }
         let name = uri.exportName.isEmpty ? [] : ["-name", uri.exportName]
+        // Programs read the partition table of a disk in units of this; old versions of nbd-client assume 1024.
+        let blockSize = ["-b", String(max(Self.kernelBlockSize, export.device.alignment))]
         let mode = export.device.isWritable ? [] : ["-readonly"]
-        return (["sudo", "nbd-client"] + server + name + tls + ["/dev/nbd0"] + mode).map(Self.quoted).joined(
-            separator: " ")
+        return (["sudo", "nbd-client"] + server + name + tls + ["/dev/nbd0"] + blockSize + mode).map(Self.quoted)
+            .joined(
+                separator: " ")
     }
 
     /// A file name for a shell line; one that looks like an option is none behind its directory.

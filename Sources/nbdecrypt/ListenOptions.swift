@@ -73,12 +73,17 @@ struct ListenOptions: ParsableArguments {
             }
             if let vsock { return .ports(try withinReach([ListeningSocket.vsock(port: vsock)], isEncrypted)) }
             guard bind != nil || port != nil else { return .privateDirectory }
-            let host = bind ?? "127.0.0.1"
+            let host = bind.map(Self.withoutBrackets) ?? "127.0.0.1"
             return .ports(
                 try withinReach(ListeningSocket.tcp(host: host, port: port ?? 10809), isEncrypted), host: host)
         } catch let error as ListenError {
             throw Failure(.cannotOpen, error.description)
         }
+    }
+
+    /// An IPv6 address as it is in a URI, without its brackets.
+    private static func withoutBrackets(_ host: String) -> String {
+        host.hasPrefix("[") && host.hasSuffix("]") && host.contains(":") ? String(host.dropFirst().dropLast()) : host
     }
 
     /// The plaintext of an encrypted disk does not leave the machine by accident.

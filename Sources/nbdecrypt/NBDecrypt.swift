@@ -13,7 +13,7 @@ struct NBDecrypt: AsyncParsableCommand {
               nbdecrypt serve old.qcow2
 
             It asks for the passphrase, checks it against what is on the disk, and prints the commands that read the \
-            disk. The image is opened read-only and never changed.
+            disk. The image is opened read-only and never changed, unless a raw one is served with --writable.
 
             \(ExitStatus.explanation)
             """,

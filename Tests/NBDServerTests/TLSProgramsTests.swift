@@ -60,7 +60,7 @@ import Testing
         #expect(outcome.handshake == .done, "\(output)")
         #expect(outcome.peerName == "\"alice\"")
         #expect(outcome.parameters?.hasPrefix("TLSv\(version) ") == true)
-        // With TLS 1.2, gnutls-cli 3.7.9 crashes when it shows what was agreed on, whatever the server.
+        // gnutls-cli 3.7.9 does not reach its first line with this version, whatever the server.
         if version == "1.2" { return }
         #expect(outcome.line == "hello\n")
         #expect(output.contains("\nhello\n"))

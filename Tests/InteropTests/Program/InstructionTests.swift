@@ -55,7 +55,7 @@ struct InstructionTests {
         try await withServer(place) { server, disk in
             let device = try disk.directory.write("device", text: "")
             guard let printed = try command("nbd-client", server, place) else { return }
-            #expect(printed.hasPrefix("sudo nbd-client ") && printed.contains(" /dev/nbd0"))
+            #expect(printed.hasPrefix("sudo nbd-client ") && printed.contains(" /dev/nbd0 -b 512"))
             // A file is no device, which nbd-client notices after the negotiation.
             let line = printed.dropFirst("sudo ".count).replacing("/dev/nbd0", with: device)
             let outcome = try await Tool.run("/bin/sh", ["-c", String(line)])
@@ -82,6 +82,17 @@ struct InstructionTests {
             let first = try #require(server.instructions.split(separator: "\n").first)
             #expect(first.contains("(qcow2, AES-128, decrypted)") && first.contains("read-only"))
             #expect(first.contains("\(disk.contents.count) bytes"))
+        }
+    }
+
+    @Test("What nbd-client cannot attach of a disk is told", arguments: [0, 1, 511])
+    func rest(_ count: Int) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let image = try directory.write("disk.raw", Data(count: 4096 + count))
+        try await ServerUnderTest.run(["serve", image, "--format", "raw"], in: directory) { server in
+            let note = "Attached by nbd-client, the disk lacks its last \(count) bytes"
+            #expect(server.instructions.contains(note) == (count > 0), "\(server.instructions)")
         }
     }
 

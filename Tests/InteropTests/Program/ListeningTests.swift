@@ -57,6 +57,16 @@ struct ListeningTests {
         }
     }
 
+    @Test("An IPv6 address may be in brackets, as in a URI")
+    func brackets() async throws {
+        try await withDisk { disk, image in
+            let outcome = try await Program.run(
+                ["serve", image, "--bind", "[::1]", "--port", "0", "--run", "echo $uri; nbdinfo --size $uri"])
+            #expect(outcome.code == 0 && outcome.output.hasPrefix("nbd://[::1]:"), "\(outcome.errors)")
+            #expect(outcome.output.hasSuffix("/\n\(disk.contents.count)\n"), "\(outcome.output)")
+        }
+    }
+
     @Test("A socket path that is too long or in no directory is refused with 66")
     func impossiblePath() async throws {
         try await withDisk { disk, image in

@@ -46,6 +46,35 @@ struct RefusalTests {
         Kind(description: "Parallels", script: "qemu-img create -q -f parallels IMAGE 1M", says: ["Parallels"]),
     ]
 
+    @Test("A URL is refused as one, by each command", arguments: ["serve", "info", "audit"])
+    func url(_ command: String) async throws {
+        for (url, advice) in [
+            ("https://example.org/a.qcow2", "copy the image to a file first"),
+            ("file:///a.qcow2", "name the file by its path"),
+            ("nbd+unix:///?socket=/a b", "nbdcopy 'nbd+unix:///?socket=/a b' image"),
+            ("ssh://host/a", "copy the image to a file"),
+        ] {
+            try await Program.expectRefusal([command, url], status: 66, saying: url, "this is a URL", advice)
+        }
+        try await Program.expectRefusal([command, "a:b"], status: 66, saying: "check the name")
+    }
+
+    @Test("The command that is printed for the URL of an NBD server copies the image")
+    func copyOfURL() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let disk = SmallDisk(directory)
+        let image = try await disk.plain()
+        let outcome = try await Program.run(
+            [
+                "serve", "-f", "raw", image, "--run",
+                "\(try Program.path) info \"$uri\" 2> \(directory.file("said"));"
+                    + " cd \(directory.path); eval \"$(sed 's/.*first: \\(.*\\), then.*/\\1/' said)\"",
+            ])
+        #expect(outcome.code == 0, "\(outcome.errors)")
+        try await Tool.succeed("cmp", [image, directory.file("image")])
+    }
+
     @Test("info shows what an image is made of, and opens none of it", arguments: shapes)
     func shape(_ kind: Kind) async throws {
         let directory = try TemporaryDirectory()
