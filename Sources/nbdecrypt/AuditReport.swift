@@ -132,8 +132,7 @@ extension AuditReport.Layer {
             lines.append(
                 (
                     "lost clusters",
-                    "\(lostClusters.count) marked as used, but used by nothing: wasted space, no damage; "
-                        + "qemu-img check -r leaks frees them"
+                    "\(lostClusters.count) marked as used, but used by nothing: wasted space, no damage"
                 ))
         }
         if compressedClusters.count > 0 { lines.append(("compressed", "\(compressedClusters.count) clusters")) }

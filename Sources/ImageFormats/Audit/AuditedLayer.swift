@@ -49,10 +49,14 @@ public struct AuditedLayer: Sendable {
         compressedClusterPlaces = audit.compressedClusterPlaces
         hasRawDataFile = header.features.contains(.externalDataFile) && header.features.autoclear >> 1 & 1 == 1
         incompleteness = audit.incompleteness
+        if lostClusterCount > 0 {
+            notes.append(
+                "\(QEMUImageCommand.text("check -r leaks", isEncrypted: isEncrypted)) frees the lost clusters")
+        }
         if header.features.contains(.dirty) {
             notes.append(
                 "the image was not closed properly (dirty bit): its reference counts may be behind; "
-                    + "qemu-img check -r all repairs them, in a copy")
+                    + "\(QEMUImageCommand.text("check -r all", isEncrypted: isEncrypted)) repairs them, in a copy")
         }
         if header.features.contains(.corrupt) {
             notes.append("QEMU has marked the image as corrupt: it found damage before")

@@ -78,7 +78,7 @@ struct Qcow2BitmapEntry {
 
     /// Why the bitmap cannot be used; nil when it can.
     func refusal(_ header: Qcow2Header, fileSize: UInt64) -> FormatError? {
-        unsupported ?? unsaved ?? damage(header, fileSize: fileSize)
+        unsupported ?? unsaved(header) ?? damage(header, fileSize: fileSize)
     }
 
     private var unsupported: FormatError? {
@@ -97,12 +97,14 @@ struct Qcow2BitmapEntry {
         return reason.map { .unsupported("\(title) \($0); use it with the program that made it, or make a full copy") }
     }
 
-    private var unsaved: FormatError? {
+    private func unsaved(_ header: Qcow2Header) -> FormatError? {
         guard isInUse else { return nil }
         return .damaged(
             "\(title): flags", at: place + 12, found: "in_use", allowed: "a bitmap that was saved",
             advice: "the image was not closed properly, so that the bitmap misses changes: make a full copy instead; "
-                + "qemu-img bitmap --remove IMAGE '\(name)' removes it (in a copy of the image)")
+                + QEMUImageCommand.text(
+                    "bitmap --remove", QEMUImageCommand.quoted(name), isEncrypted: header.encryption != .none)
+                + " removes it (in a copy of the image)")
     }
 
     private func damage(_ header: Qcow2Header, fileSize: UInt64) -> FormatError? {

@@ -18,7 +18,10 @@ public enum Qcow2Support {
         guard !header.features.contains(.externalDataFile) || header.extensions.dataFile != nil else {
             throw .unsupported(
                 "the image keeps its data in an external data file, but does not name it; "
-                    + "give it a name with qemu-img amend -o data_file=NAME in a copy")
+                    + "give it a name, in a copy, with "
+                    + QEMUImageCommand.text(
+                        "amend -o data_file=NAME", isEncrypted: header.encryption != .none,
+                        options: "data-file.driver=file,data-file.filename=NAME"))
         }
     }
 }
