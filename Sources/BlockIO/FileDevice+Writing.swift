@@ -2,7 +2,6 @@
 
 import CLinux
 import Glibc
-import Synchronization
 import SystemPackage
 
 extension FileDevice {
@@ -13,28 +12,49 @@ extension FileDevice {
     public func write(_ bytes: RawSpan, at offset: UInt64) throws(BlockError) {
         guard isWritable else { throw .readOnly }
         try checkBounds(bytes.byteCount, at: offset, layer: "file")
+        try checkNothingIsLost()
         let failure: BlockError? = unsafe bytes.withUnsafeBytes { bytes in
-            var done = 0
-            while done < bytes.count {
+            Self.writeAll(bytes.count, at: offset) { done in
                 let rest = unsafe UnsafeRawBufferPointer(rebasing: bytes[done...])
-                let place = off_t(offset) + off_t(done)
-                let count = unsafe pwrite(descriptor.rawValue, rest.baseAddress, rest.count, place)
-                if count >= 0 {
-                    done += count
-                    continue
-                }
-                let error = Errno(rawValue: errno)
-                if error != .interrupted { return Self.failure("writing \(rest.count) bytes at \(place)", error) }
+                let count = unsafe pwrite(
+                    descriptor.rawValue, rest.baseAddress, rest.count, off_t(offset) + off_t(done))
+                return count < 0 ? .failure(Errno(rawValue: errno)) : .success(count)
             }
-            return nil
         }
         if let failure { throw failure }
+    }
+
+    /// Calls `writeOnce` with how many of `count` bytes are written, until all are; it writes some of the others, and tells
+    /// how many.
+    /// - Returns: why it cannot go on.
+    static func writeAll(_ count: Int, at offset: UInt64, _ writeOnce: (Int) -> Result<Int, Errno>) -> BlockError? {
+        var done = 0
+        while done < count {
+            switch writeOnce(done) {
+            case .success(let written) where written > 0: done += written
+            // It would go on for ever.
+            case .success:
+                return .inputOutput("file: writing \(count - done) bytes at \(offset + UInt64(done)): none is taken")
+            case .failure(.interrupted): continue
+            case .failure(let error):
+                return Self.failure("writing \(count - done) bytes at \(offset + UInt64(done))", error)
+            }
+        }
+        return nil
+    }
+
+    /// What is written behind the end of a file that has become shorter would make zeros of what it has lost.
+    private func checkNothingIsLost() throws(BlockError) {
+        guard presentSize < size else { return }
+        throw .inputOutput("file: it has become shorter than \(size) bytes, and is not written to any more")
     }
 
     /// Punches a hole when the space may go, else has the file system make zeros; where it can do neither, writes them.
     public func zero(_ range: ByteRange, _ options: ZeroOptions) throws(BlockError) {
         guard isWritable else { throw .readOnly }
         try checkBounds(range, layer: "file")
+        // What is lost stays so when a range behind the end is made zero.
+        try checkNothingIsLost()
         let (offset, length) = (off_t(range.offset), off_t(range.length))
         if options.contains(.mayDiscard), linux_punch_hole(descriptor.rawValue, offset, length) == 0 { return }
         if linux_zero_range(descriptor.rawValue, offset, length) == 0 { return }
@@ -62,17 +82,21 @@ extension FileDevice {
         _ = linux_punch_hole(descriptor.rawValue, off_t(range.offset), off_t(range.length))
     }
 
-    /// fdatasync(2); once it has failed, it fails for everybody from then on.
+    /// fdatasync(2), one at a time; once it has failed, it fails for everybody from then on. What has been cut off the file
+    /// is not on disk, either.
     public func flush() throws(BlockError) {
         guard isWritable else { return }
+        try flushGate.pass()
+        try checkNothingIsLost()
+    }
+
+    /// For ``flushGate``.
+    static func flush(_ descriptor: FileDescriptor) -> BlockError? {
         while fdatasync(descriptor.rawValue) != 0 {
             let error = Errno(rawValue: errno)
-            guard error == .interrupted else {
-                flushFailure.withLock { $0 = Self.failure("flushing", error) }
-                break
-            }
+            if error != .interrupted { return failure("flushing", error) }
         }
-        if let failure = flushFailure.withLock({ $0 }) { throw failure }
+        return nil
     }
 
     private static func failure(_ action: String, _ error: Errno) -> BlockError {

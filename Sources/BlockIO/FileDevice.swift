@@ -17,8 +17,8 @@ public final class FileDevice: BlockDevice {
     /// Was it opened for writing?
     public let isWritable: Bool
     let descriptor: FileDescriptor
-    /// What a flush has failed with: the system tells it once, but what was written may be lost for good.
-    let flushFailure = Locked<BlockError?>(nil)
+    /// Every flush passes it.
+    let flushGate: FlushGate
 
     /// The device and inode of a file.
     public struct Identity: Hashable, Sendable {
@@ -59,6 +59,7 @@ public final class FileDevice: BlockDevice {
             throw error
         }
         self.descriptor = descriptor
+        flushGate = FlushGate { Self.flush(descriptor) }
     }
 
     deinit { try? descriptor.close() }
@@ -156,20 +157,27 @@ public final class FileDevice: BlockDevice {
     }
 
     /// Holes of the file are unallocated, though this layer says so; a file system that knows none has only data.
+    ///
+    /// So has what the file has lost since it was opened: a read of it fails, and nobody may take it for zeros.
     public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
         try checkBounds(1, at: offset, layer: "file")
         let end = min(size, offset.addingReportingOverflow(limit).overflow ? size : offset + limit)
         let data = linux_seek_data(descriptor.rawValue, off_t(offset))
-        if data < 0 {
-            // ENXIO: a hole up to the end. Anything else: this file cannot say, so all of it is data.
-            let kind: Extent.Kind = Errno(rawValue: errno) == .noSuchAddressOrDevice ? .unallocated : .data
-            return Extent(offset: offset, length: end - offset, kind: kind, depth: 1)
-        }
-        if UInt64(data) > offset {
-            return Extent(offset: offset, length: min(end, UInt64(data)) - offset, kind: .unallocated, depth: 1)
+        // ENXIO: a hole up to the end of what there is now. Anything else: this file cannot say, so all of it is data.
+        let isAtEnd = data < 0 && Errno(rawValue: errno) == .noSuchAddressOrDevice
+        let holeEnd = min(end, isAtEnd ? presentSize : UInt64(max(data, 0)))
+        if holeEnd > offset {
+            return Extent(offset: offset, length: holeEnd - offset, kind: .unallocated, depth: 1)
         }
         let hole = linux_seek_hole(descriptor.rawValue, off_t(offset))
         let dataEnd = hole > off_t(offset) ? min(end, UInt64(hole)) : end
         return Extent(offset: offset, length: dataEnd - offset, kind: .data)
+    }
+
+    /// The length that a regular file has now, in bytes; 0 when it does not tell. A block device is as long as it was.
+    var presentSize: UInt64 {
+        var status = stat()
+        guard unsafe fstat(descriptor.rawValue, &status) == 0 else { return 0 }
+        return status.st_mode & S_IFMT == S_IFREG ? UInt64(status.st_size) : size
     }
 }

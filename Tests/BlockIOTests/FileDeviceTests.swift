@@ -42,6 +42,70 @@ import Testing
         }
     }
 
+    /// Of a file with a hole at both ends, in bytes.
+    private static let size: UInt64 = 3 << 20
+
+    /// Makes a file with data in its second third, and opens it.
+    private func withSparseFile(_ body: (FileDevice, FileDescriptor) throws -> Void) throws {
+        try withFile([]) { path in
+            let file = try FileDescriptor.open(path, .readWrite)
+            try file.closeAfter {
+                try file.resize(to: Int64(Self.size))
+                _ = try file.writeAll(toAbsoluteOffset: 1 << 20, [UInt8](repeating: 7, count: 1 << 20))
+                try body(try FileDevice(path: path, excludesWriters: false, isWritable: true), file)
+            }
+        }
+    }
+
+    /// All extents in order, neighbours of a kind joined: where each ends, and what it is.
+    private func map(_ device: FileDevice) throws -> [UInt64: Extent.Kind] {
+        var ends: [UInt64: Extent.Kind] = [:]
+        var position: UInt64 = 0
+        while position < device.size {
+            let extent = try device.extent(at: position, limit: device.size - position)
+            if ends[position] == extent.kind { ends[position] = nil }
+            position += extent.length
+            ends[position] = extent.kind
+        }
+        return ends
+    }
+
+    @Test(arguments: [0, 1000, 1 << 20, 3 << 19, 2 << 20, 5 << 19] as [UInt64])
+    func `what a file has lost is data and no hole, because it cannot be read`(length: UInt64) throws {
+        try withSparseFile { device, file in
+            let before = try map(device)
+            // A file system without holes has nothing but data, and nothing to get wrong.
+            #expect(before[Self.size] != nil)
+            try file.resize(to: Int64(length))
+            let after = try map(device)
+            #expect(after[Self.size] == .data)
+            for offset in stride(from: length, to: Self.size, by: 4096) {
+                let extent = try device.extent(at: offset, limit: Self.size - offset)
+                #expect(extent == Extent(offset: offset, length: Self.size - offset, kind: .data))
+                #expect(throws: BlockError.self) { try device.read(count: 1, at: offset) }
+            }
+            // What is left says what it said.
+            for (end, kind) in before where end < length { #expect(after[end] == kind) }
+            // A hole ends where the file does.
+            if length > 2 << 20, before[Self.size] == .unallocated { #expect(after[length] == .unallocated) }
+        }
+    }
+
+    @Test func `a file that has become shorter is not written to: what it has lost would become zeros`() throws {
+        try withSparseFile { device, file in
+            try device.flush()
+            try file.resize(to: 1 << 20)
+            let zeros = try #require(ByteRange(offset: 2 << 20, length: 4096))
+            let shorter = "file: it has become shorter than 3145728 bytes, and is not written to any more"
+            let attempts: [() throws -> Void] = [
+                { try [UInt8](repeating: 1, count: 512).withBytes { try device.write($0, at: 3 << 19) } },
+                { try device.zero(zeros, []) }, { try device.zero(zeros, .mayDiscard) }, { try device.flush() },
+            ]
+            for attempt in attempts { #expect(throws: BlockError.inputOutput(shorter)) { try attempt() } }
+            #expect(try file.seek(offset: 0, from: .end) == 1 << 20)
+        }
+    }
+
     @Test(arguments: [
         ("/nonexistent/image", "check the name"), ("/tmp", "is a directory"),
         ("/dev/null", "neither a file nor a block device"),
