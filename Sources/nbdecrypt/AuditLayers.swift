@@ -97,6 +97,7 @@ extension AuditedLayer {
         do {
             let volume = try LUKSOpener.header(device, dataSize: dataSize, isDetached: isDetached)
             for warning in volume.warnings { faults.note(.header, at: nil, warning) }
+            noteProtection(of: volume)
         } catch {
             switch error.code {
             case .damaged: faults.note(.header, at: nil, error.description)
@@ -105,6 +106,18 @@ extension AuditedLayer {
             default: throw error
             }
         }
+    }
+
+    /// Notes what of a container is in the clear, or cannot be judged.
+    private mutating func noteProtection(of volume: LUKSVolume) {
+        plaintextParts = LUKSPlaintext.all(in: volume).map(\.description)
+        for segment in volume.disk {
+            guard case .other(let type) = segment.kind else { continue }
+            incompleteness =
+                incompleteness
+                ?? "segment \(segment.number) of the LUKS2 header is of type \(type), of which cannot be told whether it is encrypted"
+        }
+        if volume.disk.allSatisfy({ LUKSPlaintext($0) != nil }) { isEncrypted = false }
     }
 
     private mutating func checkDetachedHeader(_ path: String, dataSize: UInt64?) throws {

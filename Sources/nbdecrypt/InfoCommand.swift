@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import BlockIO
+import Crypto
 import ImageFormats
 import Logging
 import SystemPackage
@@ -45,7 +46,9 @@ struct InfoCommand: ParsableCommand {
         let report: InfoReport
         do {
             let file = try FileDevice(path: FilePath(image.image), excludesWriters: false)
-            var found = try InfoReport(file, path: image.image, format: image.format, luksHeader: unlock.header)
+            var found = try InfoReport(
+                file, path: image.image, format: image.format, luksHeader: unlock.header,
+                plaintext: unlock.unlock.plaintext)
             if checkPassphrase {
                 let ring = SecretRing(secret, termination: termination, log: log)
                 found.passphraseCheck = try check(found.container, ring, log)

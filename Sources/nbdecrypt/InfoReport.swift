@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import BlockIO
+import Crypto
 import FoundationEssentials
 import ImageFormats
 
@@ -60,6 +61,7 @@ struct InfoReport: Report {
     private(set) var refusal: String?
     /// What the given secrets open.
     var passphraseCheck: PassphraseCheck?
+    private let plaintext: LUKSPlaintext.Permissions
     /// For the passphrase check.
     private(set) var container = EncryptedContainer.none
 
@@ -72,8 +74,14 @@ struct InfoReport: Report {
 
     /// Examines the tables of `file`, which no data is read from, but for the place where a guest's LUKS header would be.
     ///
-    /// - Parameter luksHeader: the file with a detached LUKS header.
-    init(_ file: FileDevice, path: String, format: ImageFormat?, luksHeader: String?) throws {
+    /// - Parameters:
+    ///   - luksHeader: the file with a detached LUKS header.
+    ///   - plaintext: what of a LUKS container may be in the clear.
+    init(
+        _ file: FileDevice, path: String, format: ImageFormat?, luksHeader: String?,
+        plaintext: LUKSPlaintext.Permissions
+    ) throws {
+        self.plaintext = plaintext
         let found =
             if let format { format } else if luksHeader == nil { try ImageProbe.detect(file) } else {
                 (try? ImageProbe.detect(file)) == .qcow2 ? ImageFormat.qcow2 : .luks
@@ -163,7 +171,7 @@ struct InfoReport: Report {
 
     private mutating func take(_ container: LUKSContainer) {
         self.container = .luks(container)
-        let report = LUKSReport(container, path: image)
+        let report = LUKSReport(container, path: image, allowing: plaintext)
         luks = report
         virtualSize = report.virtualSize
         refusal = refusal ?? report.refusal
@@ -241,7 +249,7 @@ struct InfoReport: Report {
         lines += (passphraseCheck?.lines ?? []).map { ("secret", $0) }
         let table = Self.table(lines)
         if let luks, !luks.verdict.commands.isEmpty {
-            let isNewImage = luks.place == "qcow2 header" || luks.place == "guest disk"
+            let isNewImage = luks.verdict.commands.contains { $0.contains("new-passphrase") }
             let introduction =
                 isNewImage
                 ? "To improve it, put a new passphrase into the file new-passphrase, without a newline, and type:"

@@ -36,8 +36,9 @@ struct LUKSOpener {
     /// - Throws: ``FormatError``, or ``Failure`` with status 77 when no secret fits.
     func open(header: any BlockDevice, data: any BlockDevice) throws -> (disk: any BlockDevice, description: String) {
         let volume = try Self.header(header, dataSize: data.size, isDetached: header !== data)
+        let segments = try check(volume)
         let opened = try unlock(volume, header)
-        let parts = try LUKSSegments(volume).devices(over: data) { number -> Secret? in
+        let parts = try segments.devices(over: data) { number -> Secret? in
             opened.first { $0.digest.segments.contains(number) }?.key
         }
         let disk: (any BlockDevice)? = parts.count == 1 ? parts[0] : ConcatDevice(parts)
@@ -53,33 +54,37 @@ struct LUKSOpener {
     /// The cipher of a qcow2 image whose LUKS header lies in `window`.
     func cipher(qcow2Header window: any BlockDevice) throws -> (cipher: any SectorCipher, description: String) {
         let volume = try Self.header(window, dataSize: nil, isDetached: true)
-        guard volume.version == 1, let segment = volume.segments.first,
-            case .crypt(let encryption, let sectorSize, _) = segment.kind
-        else {
+        let segments = try check(volume)
+        guard volume.version == 1 else {
             throw FormatError.unsupported(
                 "the LUKS header inside the image has version \(volume.version); QEMU writes version 1 only")
         }
         guard let key = try unlock(volume, window).first?.key else {
             throw FormatError.unsupported("the LUKS header inside the image has no digest")
         }
-        let cipher = try CipherSpec(encryption).makeCipher(key: key, sectorSize: sectorSize)
-        return (cipher, Self.describe(volume))
+        return (try segments.cipher(key: key), Self.describe(volume))
     }
 
     /// E.g. "LUKS2, aes-xts-plain64".
     private static func describe(_ volume: LUKSVolume) -> String {
-        let ciphers: [String] = volume.segments.compactMap { segment in
-            if case .crypt(let encryption, _, _) = segment.kind { encryption } else { nil }
+        let ciphers = volume.disk.map { segment in
+            if case .crypt(let encryption, _, _) = segment.kind { encryption } else { "not encrypted" }
         }
         let names = ciphers.enumerated().filter { ciphers.firstIndex(of: $0.element) == $0.offset }.map(\.element)
-        return
-            "LUKS\(volume.version), \(names.isEmpty ? "not encrypted" : names.joined(separator: " and "))"
+        return "LUKS\(volume.version), \(names.joined(separator: " and "))"
+    }
+
+    /// Refuses what no secret could change, before any is asked for.
+    private func check(_ volume: LUKSVolume) throws(FormatError) -> LUKSSegments {
+        for warning in volume.warnings { log.warning("\(name): \(warning)") }
+        let segments = try LUKSSegments(volume, allowing: options.plaintext)
+        for plaintext in LUKSPlaintext.all(in: volume) {
+            log.warning("\(name): \(plaintext), and \(plaintext.option) allows it")
+        }
+        return segments
     }
 
     private func unlock(_ volume: LUKSVolume, _ header: any BlockDevice) throws -> [LUKSUnlock.Opened] {
-        for warning in volume.warnings { log.warning("\(name): \(warning)") }
-        try LUKSSupport.check(volume)
-        try LUKSSegments(volume).check()
         let progress = DerivationProgress(log: log)
         defer { progress.end() }
         let unlock = LUKSUnlock(volume, header: header, options: options) { what in
@@ -87,7 +92,7 @@ struct LUKSOpener {
             progress.begin(what)
         }
         do {
-            guard volume.segments.contains(where: \.needsKey) else { return [] }
+            guard volume.disk.contains(where: \.isEncrypted) else { return [] }
             let volumeKeys = try ring.volumeKeys()
             try unlock.prepare(volumeKeyIsGiven: !volumeKeys.isEmpty)
             let known = try unlock.proved(by: volumeKeys)

@@ -94,8 +94,10 @@ struct LUKSReport: Encodable {
     /// Why `serve` refuses it; nil when it does not.
     let refusal: String?
 
-    /// - Parameter path: the file as a person typed it, for commands.
-    init(_ container: LUKSContainer, path: String) {
+    /// - Parameters:
+    ///   - path: the file as a person typed it, for commands.
+    ///   - permissions: what may be in the clear.
+    init(_ container: LUKSContainer, path: String, allowing permissions: LUKSPlaintext.Permissions) {
         let (volume, guestSize) = (container.volume, container.guestSize)
         place = container.place
         version = volume.version
@@ -133,8 +135,7 @@ struct LUKSReport: Encodable {
         differences = guestSize == nil && !volume.isInReencryption ? Self.differences(volume) : []
         verdict = LUKSVerdict(volume, LUKSVerdict.Place(container, path: path))
         do throws(FormatError) {
-            try LUKSSupport.check(volume)
-            try LUKSSegments(volume).check()
+            _ = try LUKSSegments(volume, allowing: permissions)
             refusal = container.refusal
         } catch {
             refusal = error.description
@@ -272,11 +273,6 @@ extension LUKSReport.Segment {
         case .other(let name): type = name
         }
     }
-}
-
-extension LUKSVolume {
-    /// The segments that make the disk, without what a reencryption keeps.
-    var disk: [LUKSSegment] { segments.filter { !$0.isBackup } }
 }
 
 extension LUKSSegment {

@@ -15,7 +15,9 @@ struct LUKSVerdict: Encodable {
 
     /// Judges `volume`, whose commands are for `place`.
     init(_ volume: LUKSVolume, _ place: Place) {
-        let commands = Commands(place, isInReencryption: volume.isInReencryption)
+        let plaintext = LUKSPlaintext.all(in: volume)
+        let commands = Commands(place, plaintext, isInReencryption: volume.isInReencryption)
+        weak = plaintext.map { Weakness(what: $0.description, command: commands.renew) }
         judgeHeader(volume, commands)
         for keyslot in volume.keyslots { judge(keyslot, volume, commands) }
         if volume.keyslots.isEmpty {
@@ -80,27 +82,15 @@ struct LUKSVerdict: Encodable {
                 strong.append("\(name): argon2 with \(memory) KiB of memory, time \(time), \(lanes) threads")
             }
         }
-        if (try? CipherSpec(keyslot.encryption))?.isNull ?? false {
-            weak.append(
-                Weakness(
-                    what: "\(name): its key material is not encrypted: everybody can read the volume key",
-                    command: commands.reencrypt))
-        }
     }
 
     private mutating func judge(_ segment: LUKSSegment, _ volume: LUKSVolume, _ commands: Commands) {
-        guard case .crypt(let encryption, let sectorSize, _) = segment.kind else {
-            if segment.kind == .linear {
-                weak.append(
-                    Weakness(what: "segment \(segment.number) is not encrypted (linear)", command: commands.reencrypt))
-            }
+        guard case .crypt(let encryption, let sectorSize, _) = segment.kind, LUKSPlaintext(segment) == nil else {
             return
         }
         let parts = encryption.split(separator: "-").map(String.init)
         let before = weak.count
-        if encryption.hasPrefix("cipher_null") || encryption.hasPrefix("null") {
-            weak.append(Weakness(what: "\(encryption): the data is not encrypted at all", command: commands.reencrypt))
-        } else if parts.contains(where: { $0 == "ecb" }) {
+        if parts.contains(where: { $0 == "ecb" }) {
             weak.append(
                 Weakness(
                     what: "\(encryption): equal blocks of the disk can be seen to be equal", command: commands.reencrypt
@@ -178,8 +168,10 @@ extension LUKSVerdict {
         private(set) var repair: String?
         private(set) var largerSectors: String?
         private(set) var resume: String?
+        /// A new image in place of one that is not encrypted, or that cryptsetup does not see into.
+        private(set) var renew: String?
 
-        init(_ place: Place, isInReencryption: Bool) {
+        init(_ place: Place, _ plaintext: [LUKSPlaintext], isInReencryption: Bool) {
             // What the header alone is changed by takes the file with the header; the rest needs the data, too.
             let header: String
             let volume: String
@@ -191,12 +183,20 @@ extension LUKSVerdict {
                 header = Instructions.fileArgument(path)
                 volume = "--header \(header) \(data.map(Instructions.fileArgument) ?? "DEVICE")"
             case .image(let path):
-                // A new image is the way, but what is being reencrypted cannot be read.
+                header = ""
+                volume = Instructions.fileArgument(path)
+            }
+            let isInImage = if case .image = place { true } else { false }
+            // cryptsetup takes no header that tells of plaintext, but in an encryption that is under way.
+            if isInImage || !plaintext.isEmpty && !isInReencryption {
+                // What is being reencrypted cannot be read.
                 guard !isInReencryption else { return }
+                let options = Set(plaintext.map(\.option)).sorted().map { "\($0) " }.joined()
                 let renew =
-                    "nbdecrypt serve \(Instructions.fileArgument(path)) --run 'qemu-img convert -p -f raw -O qcow2 "
+                    "nbdecrypt serve \(options)\(volume) --run 'qemu-img convert -p -f raw -O qcow2 "
                     + "--object secret,id=new,file=new-passphrase -o encrypt.format=luks,encrypt.key-secret=new,"
                     + "encrypt.iter-time=5000 \"$uri\" new.qcow2'"
+                self.renew = renew
                 (convertKey, reencrypt, toLUKS2, repair, largerSectors) = (renew, renew, renew, renew, renew)
                 return
             }

@@ -24,9 +24,14 @@ struct PassphraseCheck: Encodable {
     let mayFit: Bool
 
     /// Tries all secrets of `ring` on all keyslots; asks a person when there are none.
-    /// - Throws: ``Failure`` when a secret cannot be read.
+    /// - Throws: ``FormatError`` when `serve` would refuse the container because it is not encrypted; ``Failure`` when a
+    ///   secret cannot be read.
     init(luks container: LUKSContainer, ring: SecretRing, options: LUKSUnlock.Options, path: String, log: Logger) throws
     {
+        try LUKSPlaintext.check(container.volume, allowing: options.plaintext)
+        guard container.volume.disk.contains(where: \.isEncrypted) else {
+            throw Failure(.usage, "\(path) is not encrypted: there is no passphrase to check")
+        }
         let progress = DerivationProgress(log: log)
         defer { progress.end() }
         let unlock = LUKSUnlock(container.volume, header: container.header, options: options) { progress.begin($0) }

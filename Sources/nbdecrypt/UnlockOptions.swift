@@ -14,8 +14,14 @@ struct UnlockOptions: ParsableArguments {
     @Option(name: .long, help: ArgumentHelp("Try this LUKS keyslot only.", valueName: "n"))
     var keySlot: Int?
 
-    @Flag(name: .long, help: "Open LUKS containers whose cipher is \"null\": their data is not encrypted.")
+    @Flag(
+        name: .long,
+        help:
+            "Open LUKS containers whose cipher, or that of a keyslot, is \"null\": their data or key is not encrypted.")
     var allowNullCipher = false
+
+    @Flag(name: .long, help: "Serve segments of LUKS2 containers of type \"linear\": their data is not encrypted.")
+    var allowLinearSegments = false
 
     @Option(
         name: .long,
@@ -48,7 +54,8 @@ struct UnlockOptions: ParsableArguments {
     var unlock: LUKSUnlock.Options {
         var options = LUKSUnlock.Options()
         options.keyslot = keySlot
-        options.allowsNullCipher = allowNullCipher
+        if allowNullCipher { options.plaintext.insert(.nullCipher) }
+        if allowLinearSegments { options.plaintext.insert(.linearSegments) }
         if let maxKdfIterations { options.limits.iterations = maxKdfIterations }
         if let maxKdfMemory { options.limits.memory = maxKdfMemory.bytes }
         if let maxKdfWork { options.limits.argonWork = maxKdfWork.bytes }

@@ -12,6 +12,8 @@ import Testing
         let volume = try LUKSHeaderTests.read(fixture.image)
         let error = try #require(throws: FormatError.self) { try LUKSSupport.check(volume) }
         #expect(error.code == .unsupported)
+        // Nothing allows it.
+        #expect(throws: error) { try LUKSSegments(volume, allowing: [.linearSegments, .nullCipher]) }
         return error.description
     }
 

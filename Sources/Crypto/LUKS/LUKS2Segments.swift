@@ -132,6 +132,11 @@ struct LUKS2Segments {
     }
 }
 
+extension LUKSVolume {
+    /// The segments that make the disk, without what a reencryption keeps.
+    public var disk: [LUKSSegment] { segments.filter { !$0.isBackup } }
+}
+
 extension LUKSSegment {
     /// A reencryption keeps what a segment was or will be; no part of the disk.
     public var isBackup: Bool { flags.contains { $0.hasPrefix("backup-") } }

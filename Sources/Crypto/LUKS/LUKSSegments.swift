@@ -4,17 +4,25 @@ public import BlockIO
 
 /// The segments of a volume as devices.
 ///
-/// All of them are used, in the order of their numbers, as the on-disk specification has it.
+/// All that make the disk are used, in the order of their numbers, as the on-disk specification has it. There is no other
+/// way to a device of a volume, and none to this type but through every check that needs no secret.
 public struct LUKSSegments {
     private let volume: LUKSVolume
 
-    /// - Parameter volume: accepted by ``LUKSSupport``.
-    public init(_ volume: LUKSVolume) { self.volume = volume }
+    /// Checks that every segment may be served and can be decrypted here, before anybody types a passphrase.
+    ///
+    /// - Parameter permissions: what may be served though it is not encrypted.
+    /// - Throws: ``FormatError`` with code `unsupported`.
+    public init(_ volume: LUKSVolume, allowing permissions: LUKSPlaintext.Permissions) throws(FormatError) {
+        try LUKSSupport.check(volume)
+        try LUKSPlaintext.check(volume, allowing: permissions)
+        try Self.checkCiphers(volume)
+        self.volume = volume
+    }
 
     /// Can every segment be decrypted here, with the key that its digest proves?
-    /// - Throws: ``FormatError`` with code `unsupported`, before anybody types a passphrase.
-    public func check() throws(FormatError) {
-        for segment in volume.segments {
+    private static func checkCiphers(_ volume: LUKSVolume) throws(FormatError) {
+        for segment in volume.disk {
             guard case .crypt(let encryption, _, _) = segment.kind else { continue }
             guard let digest = volume.digests.first(where: { $0.segments.contains(segment.number) }) else {
                 throw .unsupported("segment \(segment.number) is encrypted, but no digest proves its key")
@@ -34,10 +42,21 @@ public struct LUKSSegments {
         over data: any BlockDevice, key: (_ segment: Int) -> Secret?
     ) throws(FormatError) -> [any BlockDevice] {
         var devices: [any BlockDevice] = []
-        for segment in volume.segments {
+        for segment in volume.disk {
             devices.append(try device(segment, over: data, key: key(segment.number)))
         }
         return devices
+    }
+
+    /// The cipher of the only segment, for an image that takes the place of its sectors from elsewhere.
+    ///
+    /// - Parameter key: the volume key.
+    /// - Throws: ``FormatError`` (unsupported) when there is another segment, or none that is encrypted.
+    public func cipher(key: Secret) throws(FormatError) -> any SectorCipher {
+        guard volume.disk.count == 1, case .crypt(let encryption, let sectorSize, _) = volume.disk[0].kind else {
+            throw .unsupported("the LUKS header has \(volume.disk.count) segments; inside an image there is one")
+        }
+        return try CipherSpec(encryption).makeCipher(key: key, sectorSize: sectorSize)
     }
 
     private func device(

@@ -13,8 +13,8 @@ public struct LUKSUnlock {
         public var limits = KeyDerivationLimits()
         /// The only keyslot to try; nil: all of them.
         public var keyslot: Int?
-        /// Accept data or key material that is not encrypted at all.
-        public var allowsNullCipher = false
+        /// What may be served, or used as key material, though it is not encrypted at all.
+        public var plaintext: LUKSPlaintext.Permissions = []
 
         /// The defaults.
         public init() {}
@@ -84,13 +84,12 @@ public struct LUKSUnlock {
         self.willDerive = willDerive
     }
 
-    /// Refuses what no secret can change: a keyslot that is not there, data that is not encrypted, costs beyond the limits.
+    /// Refuses what no secret can change: a keyslot that is not there, costs beyond the limits.
     /// To be called before anybody types a passphrase.
     ///
     /// - Parameter volumeKeyIsGiven: no keyslot may be needed.
     /// - Throws: ``UnlockError``.
     public func prepare(volumeKeyIsGiven: Bool) throws(UnlockError) {
-        try checkNullCipher()
         for digest in neededDigests {
             try digest.derivation.check(options.limits)
             guard !volumeKeyIsGiven else { continue }
@@ -130,7 +129,6 @@ public struct LUKSUnlock {
     /// - Returns: a key for each digest that a segment needs.
     /// - Throws: ``UnlockError`` when a key is not found.
     public func open(with secrets: [NamedSecret], besides known: [Opened] = []) throws(UnlockError) -> [Opened] {
-        try checkNullCipher()
         var opened: [Opened] = []
         for digest in neededDigests {
             if let found = known.first(where: { $0.digest.number == digest.number }) {
@@ -183,7 +181,7 @@ public struct LUKSUnlock {
     /// Digests whose keys the encrypted segments need, by rising number.
     private var neededDigests: [LUKSDigest] {
         volume.digests.filter { digest in
-            volume.segments.contains { $0.needsKey && digest.segments.contains($0.number) }
+            volume.disk.contains { $0.isEncrypted && digest.segments.contains($0.number) }
         }
     }
 
@@ -220,19 +218,6 @@ public struct LUKSUnlock {
             < (first.priority.rawValue, second.derivation.cost, second.number)
     }
 
-    private func checkNullCipher() throws(UnlockError) {
-        for segment in volume.segments {
-            guard case .crypt(let encryption, _, _) = segment.kind else { continue }
-            guard let spec = try? CipherSpec(encryption), spec.isNull else { continue }
-            guard options.allowsNullCipher else {
-                throw .refused(
-                    "segment \(segment.number) has the cipher \(encryption): the data is not encrypted, and anybody "
-                        + "could have changed the header to say so; if that is what you expect, add --allow-null-cipher"
-                )
-            }
-        }
-    }
-
     // MARK: One keyslot
 
     private func attempt(_ keyslot: LUKSKeyslot, _ digest: LUKSDigest, _ secret: NamedSecret) -> Outcome {
@@ -265,10 +250,9 @@ public struct LUKSUnlock {
             try spec.check(keySize: keyslot.encryptionKeySize)
             return spec
         }
-        guard !cipher.isNull || options.allowsNullCipher else {
-            throw .refused(
-                "its key material is not encrypted (\(keyslot.encryption)): anybody can read and replace it; "
-                    + "if that is what you expect, add --allow-null-cipher")
+        // The volume was refused for a keyslot of the data; this is for those that open none.
+        if let plaintext = LUKSPlaintext(keyslot), !options.plaintext.contains(plaintext.permission) {
+            throw .refused(plaintext.refusal)
         }
         return cipher
     }
@@ -309,16 +293,6 @@ public struct LUKSUnlock {
         _ body: () throws(FormatError) -> Result
     ) throws(UnlockError) -> Result {
         do { return try body() } catch { throw .refused(error.description) }
-    }
-}
-
-extension LUKSSegment {
-    /// Does a volume key belong to it?
-    public var needsKey: Bool {
-        switch kind {
-        case .crypt, .integrity: true
-        case .linear, .other: false
-        }
     }
 }
 

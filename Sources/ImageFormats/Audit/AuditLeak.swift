@@ -6,6 +6,8 @@ public struct AuditLeak: Equatable, Sendable {
     public enum Kind: String, Sendable, CaseIterable {
         /// Compressed clusters, which no image format encrypts.
         case compressedClusters
+        /// Parts of an encrypted container that no cipher protects.
+        case plaintextPart
         /// A data file that is marked as a plain raw image, but holds ciphertext.
         case ciphertextInRawFile
         /// A layer without encryption above or below an encrypted one.
@@ -31,7 +33,12 @@ public struct AuditLeak: Equatable, Sendable {
     }
 
     private static func ofLayer(_ index: Int, _ layer: AuditedLayer) -> [AuditLeak] {
-        var leaks: [AuditLeak] = []
+        var leaks = layer.plaintextParts.map { part in
+            AuditLeak(
+                kind: .plaintextPart, layer: index, clusterCount: nil, places: [],
+                description: "\(layer.name): \(part): whoever has the file can read it, and whoever can write to the "
+                    + "header can make it say so; if it is not meant to be so, take a copy of before")
+        }
         guard layer.isEncrypted else { return leaks }
         if layer.compressedClusterCount > 0 {
             let count = layer.compressedClusterCount

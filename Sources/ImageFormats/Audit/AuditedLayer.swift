@@ -6,8 +6,10 @@ public struct AuditedLayer: Sendable {
     public let name: String
     /// E.g. "qcow2".
     public let format: String
-    /// Its guest data is ciphertext.
-    public let isEncrypted: Bool
+    /// Its guest data is ciphertext, all or a part of it.
+    public var isEncrypted: Bool
+    /// Sentences about parts of an encrypted container that no cipher protects.
+    public var plaintextParts: [String] = []
     /// It holds guest data of its own; an overlay may have none yet.
     public var storesData = true
     /// Everything that cannot be right.

@@ -28,6 +28,8 @@ def segmented(maker, name, segments, oracle, cipher="aes-xts-plain64", bits=512)
     for digest in header.metadata["digests"].values():
         digest["segments"] = [number for number, segment in header.segments.items() if segment["type"] == "crypt"]
     header.write()
+    if any(segment["type"] == "linear" for segment in header.segments.values()):
+        image.secrets.append("--allow-linear-segments")
     return image, header
 
 

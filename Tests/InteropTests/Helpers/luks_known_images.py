@@ -344,6 +344,6 @@ def known_segments(maker):
     header.write()
     encrypt(image, [(XTS, image.key, 0, 512), ("aes-cbc-essiv:sha256", second, 3, 512)])
 
-    # Nothing is encrypted: no secret is needed, but one does not hurt.
+    # Nothing is encrypted: no secret is needed, but one does not hurt; the option that allows it is.
     image, header = segmented(maker, "known-linear", lambda o: [linear_segment(o)], "Python")
     encrypt(image, [(None, None, 0, 512)])

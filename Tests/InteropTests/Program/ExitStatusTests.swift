@@ -19,7 +19,8 @@ struct ExitStatusTests {
             "-f, --format", "-k, --socket", "-b, --bind", "-p, --port", "-x, --export-name", "--passphrase-file",
             "--passphrase-fd", "--key-file", "--key-file-offset", "--key-file-size", "--raw-key-file",
             "--volume-key-file",
-            "--key-slot", "--header", "--allow-null-cipher", "--max-kdf-iterations", "--max-kdf-memory",
+            "--key-slot", "--header", "--allow-null-cipher", "--allow-linear-segments", "--max-kdf-iterations",
+            "--max-kdf-memory",
             "--max-kdf-work", "--no-passphrase-check", "--once", "--run",
             "--pid-file", "--insecure-plaintext",
         ] {

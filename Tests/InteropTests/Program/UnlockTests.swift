@@ -69,7 +69,8 @@ struct UnlockTests {
             let file = try maker.directory.write("p", text: "wrong secret")
             try await Program.expectRefusal(
                 ["serve", path, "--passphrase-file", file, "--socket", maker.directory.file("s")], status: 77,
-                saying: "no keyslot opens with the passphrase file \(file)", "2 keyslots (0, 1) tried", "--key-file")
+                saying: "no keyslot opens with the passphrase file \(file)", "2 keyslots (0, 1) tried",
+                "check the spelling")
             #expect(!File.exists(maker.directory.file("s")))
         }
     }

@@ -37,6 +37,12 @@ struct LUKSMaker {
         try await Tool.succeed("cryptsetup", ["--batch-mode"] + arguments, input: Array(input.utf8))
     }
 
+    /// Runs Python that changes the `metadata` of a LUKS2 header, and stores it in both copies.
+    func edit(_ path: String, _ code: String) async throws {
+        // Debian's own Python, whose packages are known; others may stand before it on PATH.
+        try await Tool.succeed("/usr/bin/python3", [Program.helper("luks2_edit.py"), path, code])
+    }
+
     private var noise: Data {
         DiskContents(mark: 0x4C).bytes(at: 0, count: size, .noise)
     }
