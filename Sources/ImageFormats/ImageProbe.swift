@@ -18,23 +18,49 @@ public enum ImageFormat: String, Sendable, CaseIterable {
 /// A file without a known magic number could be anything, and a guest that owns a raw disk can write any magic number
 /// on it. So raw is never guessed: the caller must say it.
 public enum ImageProbe {
+    /// What the first bytes of a file say that it is. A guest that owns a disk can write any of them to it.
+    public enum Signature: Equatable, Sendable {
+        case format(ImageFormat)
+        /// A format that is known by name only.
+        case other(name: String, advice: String)
+
+        /// For sentences, e.g. "a qcow2 image".
+        public var name: String {
+            switch self {
+            case .format(.raw): "a plain disk"
+            case .format(.qcow): "a qcow image of version 1"
+            case .format(.qcow2): "a qcow2 image"
+            case .format(.luks): "a LUKS container"
+            case .other(let name, _): name
+            }
+        }
+    }
+
+    /// The signature of a known format that `device` has; nil when it has none.
+    /// - Throws: ``FormatError`` with code `unreadable`.
+    public static func signature(of device: any BlockDevice) throws(FormatError) -> Signature? {
+        let start = try read(device, at: 0, count: 128)
+        if start.starts(with: Qcow2Header.magic) {
+            return .format(start.dropFirst(4).starts(with: [0, 0, 0, 1]) ? .qcow : .qcow2)
+        }
+        if try findLUKS(device) == .container { return .format(.luks) }
+        return others.first { start.dropFirst($0.offset).starts(with: $0.magic.utf8) }
+            .map { .other(name: $0.name, advice: $0.advice) }
+    }
+
     /// The format of `device`.
     ///
     /// - Throws: ``FormatError`` with code `notRecognised` when no format fits, or `unsupported` for one that is known by
     ///   name only.
     public static func detect(_ device: any BlockDevice) throws(FormatError) -> ImageFormat {
-        let start = try read(device, at: 0, count: 128)
-        guard !start.isEmpty else { throw .notRecognised("the file is empty; name an image file") }
-        if start.starts(with: Qcow2Header.magic) {
-            return start.dropFirst(4).starts(with: [0, 0, 0, 1]) ? .qcow : .qcow2
+        guard device.size > 0 else { throw .notRecognised("the file is empty; name an image file") }
+        switch try signature(of: device) {
+        case .format(let format)?: return format
+        case .other(let name, let advice)?:
+            throw .unsupported("the file holds \(name), which this version of nbdecrypt does not read; \(advice)")
+        case nil: break
         }
-        let luks = try findLUKS(device)
-        if luks == .container { return .luks }
-        if let other = others.first(where: { start.dropFirst($0.offset).starts(with: $0.magic.utf8) }) {
-            throw .unsupported(
-                "the file holds \(other.name), which this version of nbdecrypt does not read; \(other.advice)")
-        }
-        if case .leftover(let contents) = luks {
+        if case .leftover(let contents) = try findLUKS(device) {
             throw .notRecognised(
                 "the file begins with other contents (\(contents)), but a second copy of a LUKS2 header is left in it; "
                     + "to serve the file as it is, say -f raw; to open the LUKS container that was there, -f luks")

@@ -2,26 +2,16 @@
 
 import BlockIO
 import ImageFormats
-import Logging
 import SystemPackage
 
 extension AuditReport {
     /// Audits an image and the images below it, as far as names in headers may be followed.
     ///
-    /// - Parameters:
-    ///   - file: the image that the caller named.
-    ///   - luksHeader: the file with a detached LUKS header.
-    ///   - progress: is told the part that is done, 0 to 1.
+    /// - Parameter progress: is told the part that is done, 0 to 1.
     /// - Throws: ``FormatError`` or ``Failure``; damage is no error, but a result.
     static func examine(
-        _ file: FileDevice, path: String, format: ImageFormat?, luksHeader: String?, _ options: ImageChain.Options,
-        log: Logger, progress: (Double) -> Void = { _ in }
+        _ chain: ImageChain, luksHeader: DetachedHeader?, progress: (Double) -> Void = { _ in }
     ) throws -> AuditReport {
-        guard let chain = chain(file, path: path, format: format, options, log: log) else {
-            return AuditReport(layers: [
-                try AuditedLayer(file, name: path, format: format, luksHeader: luksHeader, progress: progress)
-            ])
-        }
         var layers: [AuditedLayer] = []
         let count = Double(chain.links.count)
         for link in chain.links {
@@ -41,18 +31,5 @@ extension AuditReport {
             }
         }
         return AuditReport(layers: layers)
-    }
-
-    /// The files of the chain; nil for what has none, or when the file itself is wrong, which is the audit's to say.
-    private static func chain(
-        _ file: FileDevice, path: String, format: ImageFormat?, _ options: ImageChain.Options, log: Logger
-    ) -> ImageChain? {
-        guard let format = format ?? (try? ImageProbe.detect(file)), format == .qcow2 || format == .qcow else {
-            return nil
-        }
-        do { return try ImageChain(file, path: FilePath(path), format: format, options, log: log) } catch {
-            if error.code != .damaged { log.warning("\(path) is examined without what it names: \(error)") }
-            return nil
-        }
     }
 }

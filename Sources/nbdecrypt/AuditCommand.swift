@@ -3,6 +3,7 @@
 import ArgumentParser
 import BlockIO
 import ImageFormats
+import Logging
 import SystemPackage
 
 /// `nbdecrypt audit`
@@ -41,20 +42,36 @@ struct AuditCommand: ParsableCommand {
         _ = Termination()
         let bar = AuditProgress()
         let report: AuditReport
-        do {
-            let file = try FileDevice(path: FilePath(image.image), excludesWriters: !forceShare)
-            let options = ImageChain.Options(
-                references: references.policy, backingFormat: references.backingFormat, sharesWithWriters: forceShare)
-            report = try AuditReport.examine(
-                file, path: image.image, format: image.format, luksHeader: header, options,
-                log: StandardErrorLog.make(verbosity: 0)
-            ) { bar.show($0) }
-        } catch let error as FormatError {
+        do { report = try examine { bar.show($0) } } catch let error as FormatError {
             bar.clear()
             throw Failure(error, image: image.image)
         }
         bar.clear()
         Process.printLine(json ? try report.json : report.text)
         if let failure = report.failure { throw failure }
+    }
+
+    private func examine(_ progress: (Double) -> Void) throws -> AuditReport {
+        let log = StandardErrorLog.make(verbosity: 0)
+        let path = image.image
+        let file = try FileDevice(path: FilePath(path), excludesWriters: !forceShare)
+        // The header is not written to.
+        let header = try header.map { try DetachedHeader($0, excludesWriters: false) }
+        let format =
+            header == nil
+            ? try FormatDecision.ofImage(file, said: image.format, secrets: nil, log: log)
+            : try FormatDecision.ofDetachedData(file, said: image.format)
+        let options = ImageChain.Options(
+            references: references.policy, formats: try references.formats(), sharesWithWriters: forceShare)
+        let chain: ImageChain
+        do { chain = try ImageChain(file, path: FilePath(path), format: format, options, log: log) } catch {
+            // When the file itself is wrong, that is the audit's to say.
+            if error.code != .damaged { log.warning("\(path) is examined without what it names: \(error)") }
+            return AuditReport(layers: [
+                try AuditedLayer(file, name: path, format: format, luksHeader: header, progress: progress)
+            ])
+        }
+        try options.formats.check(chain)
+        return try AuditReport.examine(chain, luksHeader: header, progress: progress)
     }
 }

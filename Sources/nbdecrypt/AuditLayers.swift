@@ -3,47 +3,31 @@
 import BlockIO
 import Crypto
 import ImageFormats
-import SystemPackage
 
 extension AuditedLayer {
     /// Audits one file of any format that is served.
     ///
     /// - Parameters:
     ///   - name: for the report.
-    ///   - format: nil: found out, as `serve` does.
-    ///   - luksHeader: the file with a detached LUKS header.
     ///   - dataFileSize: of the external data file in bytes, when it is known.
     ///   - progress: is told the part that is done, 0 to 1.
-    /// - Throws: ``FormatError`` when the format is unknown or needs what this program does not know, or when the file
-    ///   cannot be read; ``Failure`` about the file with the LUKS header. Damage is no error, but a result.
+    /// - Throws: ``FormatError`` when the image needs what this program does not know, or when a file cannot be read;
+    ///   ``Failure`` about the file with the LUKS header. Damage is no error, but a result.
     init(
-        _ file: any BlockDevice, name: String, format: ImageFormat?, luksHeader: String? = nil,
+        _ file: any BlockDevice, name: String, format: ImageFormat, luksHeader: DetachedHeader? = nil,
         dataFileSize: UInt64? = nil, progress: (Double) -> Void = { _ in }
     ) throws {
-        let found =
-            if let format { format } else if luksHeader == nil { try ImageProbe.detect(file) } else {
-                Self.withDetachedHeader(try? ImageProbe.detect(file))
-            }
-        switch found {
+        switch format {
         case .raw:
             // A detached header makes of the file what it decrypts.
-            self.init(name: name, format: found.rawValue, isEncrypted: luksHeader != nil)
+            self.init(name: name, format: format.rawValue, isEncrypted: luksHeader != nil)
         case .luks:
-            self.init(name: name, format: found.rawValue, isEncrypted: true)
+            self.init(name: name, format: format.rawValue, isEncrypted: true)
             if luksHeader == nil { try checkLUKS(file, dataSize: file.size, isDetached: false) }
         case .qcow: self = try Self.qcow(file, name)
         case .qcow2: self = try Self.qcow2(file, name, dataFileSize, progress)
         }
-        if let luksHeader { try checkDetachedHeader(luksHeader, dataSize: found == .luks ? file.size : nil) }
-    }
-
-    /// The format of a file whose LUKS header is elsewhere: what is not an image is encrypted data.
-    private static func withDetachedHeader(_ probed: ImageFormat?) -> ImageFormat {
-        switch probed {
-        case .qcow?: .qcow
-        case .qcow2?: .qcow2
-        case .raw?, .luks?, nil: .luks
-        }
+        if let luksHeader { try check(luksHeader, dataSize: format == .luks ? file.size : nil) }
     }
 
     private static func qcow(_ file: any BlockDevice, _ name: String) throws(FormatError) -> AuditedLayer {
@@ -120,12 +104,9 @@ extension AuditedLayer {
         if volume.disk.allSatisfy({ LUKSPlaintext($0) != nil }) { isEncrypted = false }
     }
 
-    private mutating func checkDetachedHeader(_ path: String, dataSize: UInt64?) throws {
-        do {
-            let file = try FileDevice(path: FilePath(path), excludesWriters: false)
-            try checkLUKS(file, dataSize: dataSize, isDetached: true)
-        } catch {
-            throw Failure(error, image: path)
+    private mutating func check(_ header: DetachedHeader, dataSize: UInt64?) throws {
+        do { try checkLUKS(header.file, dataSize: dataSize, isDetached: true) } catch {
+            throw Failure(error, image: header.path)
         }
     }
 }

@@ -39,8 +39,8 @@ struct DeviceStack {
         /// Clients may change the image.
         let isWritable: Bool
         let references: FileReferences
-        /// Of backing files without a format.
-        let backingFormat: ImageFormat?
+        /// Of backing files whose format no image says.
+        let formats: BackingFormats
         let selection: ExportSelection
         /// Names of dirty bitmaps that must be offered, and no others; empty: all that can be.
         let bitmaps: [String]
@@ -49,40 +49,24 @@ struct DeviceStack {
 
         /// How files that the image names are opened.
         var chain: ImageChain.Options {
-            ImageChain.Options(
-                references: references, backingFormat: backingFormat, sharesWithWriters: sharesWithWriters)
+            ImageChain.Options(references: references, formats: formats, sharesWithWriters: sharesWithWriters)
         }
     }
 
-    /// Opens the image and everything in it.
+    /// Opens everything in an image.
     /// - Throws: ``Failure``.
-    init(_ options: Options, ring: SecretRing, log: Logger) throws {
-        let opener = ImageOpener(options: options, ring: ring, log: log)
-        guard !options.isWritable || options.format == .raw else {
-            throw Failure(
-                .usage,
-                "\(options.path): only raw images can be written to so far; leave out --writable to serve the image "
-                    + "read-only, or add -f raw if it is a plain disk, and not a format that holds one")
-        }
+    init(_ image: OpenImage, _ options: Options, ring: SecretRing, log: Logger) throws {
         do {
-            let file = try FileDevice(
-                path: FilePath(options.path), excludesWriters: !options.sharesWithWriters,
-                isWritable: options.isWritable)
-            if options.sharesWithWriters {
-                log.warning("without locks: if another program writes to the image, what is read makes no sense")
-            }
+            let opener = ImageOpener(options: options, ring: ring, log: log)
             // The ciphertext of a container in a file is the file.
-            let isFileAlone = options.selection.names == .listed(["ciphertext"]) && options.luksHeader == nil
-            let layer: ImageLayer
-            if isFileAlone, try (options.format ?? ImageProbe.detect(file)) == .luks {
-                layer = ImageLayer(
-                    path: options.path, format: .raw, encryption: nil, disk: file, below: [], snapshots: [])
-            } else if let header = options.luksHeader {
-                layer = try opener.openDetached(file, header: header)
-            } else {
-                layer = try opener.open(file)
-            }
-            disks = try DiskFinder(options: options, opener: opener, file: file, layer: layer, log: log).disks()
+            let isFileAlone =
+                options.selection.names == .listed(["ciphertext"]) && image.luksHeader == nil && image.format == .luks
+            let layer =
+                isFileAlone
+                ? ImageLayer(
+                    path: options.path, format: .raw, encryption: nil, disk: image.file, below: [], snapshots: [])
+                : try opener.open(image)
+            disks = try DiskFinder(options: options, opener: opener, file: image.file, layer: layer, log: log).disks()
         } catch let error as FormatError {
             throw Failure(error, image: options.path)
         }

@@ -30,8 +30,9 @@ struct ExportBuilder {
         }
         var exports: [Export] = []
         for request in requests {
-            if command.audit { try audit(request.options) }
-            let stack = try DeviceStack(request.options, ring: request.ring, log: log)
+            let image = try OpenImage(request.options, secrets: request.ring.names, log: log)
+            if command.audit { try audit(image) }
+            let stack = try DeviceStack(image, request.options, ring: request.ring, log: log)
             for disk in stack.disks { exports.append(try export(disk, request)) }
         }
         var names: Set<String> = []
@@ -43,16 +44,13 @@ struct ExportBuilder {
     }
 
     /// Refuses an image whose metadata is damaged, and warns of what it leaks.
-    private func audit(_ options: DeviceStack.Options) throws {
+    private func audit(_ image: OpenImage) throws {
         do {
-            let file = try FileDevice(path: FilePath(options.path), excludesWriters: !options.sharesWithWriters)
-            let report = try AuditReport.examine(
-                file, path: options.path, format: options.format, luksHeader: options.luksHeader, options.chain,
-                log: log)
+            let report = try AuditReport.examine(image.chain, luksHeader: image.luksHeader)
             if let failure = report.failure, report.verdict != .leaks { throw failure }
-            for leak in report.leaks { log.warning("\(options.path): \(leak.description)") }
+            for leak in report.leaks { log.warning("\(image.path): \(leak.description)") }
         } catch let error as FormatError {
-            throw Failure(error, image: options.path)
+            throw Failure(error, image: image.path)
         }
     }
 
@@ -78,32 +76,33 @@ struct ExportBuilder {
     private func requests() throws -> [Request] {
         guard let config = command.config else {
             let ring = SecretRing(command.secret, termination: termination, log: log)
-            return command.images.map { path in
+            return try command.images.map { path in
                 Request(
-                    prefix: command.images.count > 1 ? Self.fileName(path) : nil, options: options(path), ring: ring)
+                    prefix: command.images.count > 1 ? Self.fileName(path) : nil, options: try options(path), ring: ring
+                )
             }
         }
         let named = try ServeConfiguration(path: config).images.map { image in
             Request(
-                prefix: image.name ?? Self.fileName(image.path), options: image.options(options(image.path)),
+                prefix: image.name ?? Self.fileName(image.path), options: image.options(try options(image.path)),
                 ring: SecretRing(image.secrets ?? command.secret, termination: termination, log: log))
         }
         let ring = SecretRing(command.secret, termination: termination, log: log)
-        return named
-            + command.images.map { Request(prefix: Self.fileName($0), options: options($0), ring: ring) }
+        return try named
+            + command.images.map { Request(prefix: Self.fileName($0), options: try options($0), ring: ring) }
     }
 
     private static func fileName(_ path: String) -> String {
         path.split(separator: "/").last.map(String.init) ?? path
     }
 
-    private func options(_ path: String) -> DeviceStack.Options {
+    private func options(_ path: String) throws -> DeviceStack.Options {
         DeviceStack.Options(
             path: path, format: command.format, luksHeader: command.unlock.header, unlock: command.unlock.unlock,
             checksPassphrase: !command.noPassphraseCheck, allowsDamage: command.allowDamaged,
             sharesWithWriters: command.forceShare, isWritable: command.writable,
-            references: command.references.policy,
-            backingFormat: command.references.backingFormat, selection: command.exports.selection,
+            references: command.references.policy, formats: try command.references.formats(),
+            selection: command.exports.selection,
             bitmaps: command.exports.bitmap)
     }
 }

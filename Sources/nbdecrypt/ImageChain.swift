@@ -53,8 +53,8 @@ struct ImageChain {
     /// How files that an image names are found and opened.
     struct Options {
         let references: FileReferences
-        /// Of backing files without a format.
-        let backingFormat: ImageFormat?
+        /// Of backing files whose format no image says.
+        let formats: BackingFormats
         let sharesWithWriters: Bool
     }
 
@@ -160,32 +160,9 @@ struct ImageChain {
                     "backing file", at: 8, found: "\(reference.shown), which is above itself in the chain",
                     allowed: "another file", advice: "name the right one with qemu-img rebase -u in a copy")
             }
-            return (file, place, try format(of: file, formatName, reference))
-        }
-
-        /// The format of a backing file: what the image says, what the caller says, or else raw. It is never guessed: a
-        /// guest that owns a raw disk can write the header of any format to it.
-        private func format(
-            of file: FileDevice, _ name: String?, _ reference: FileReference
-        ) throws(FormatError) -> ImageFormat {
-            switch name {
-            case "file"?, "host_device"?: return .raw
-            case let name?:
-                guard let format = ImageFormat(rawValue: name) else {
-                    throw .unsupported(
-                        "the backing file (\(reference.shown)) has the format \(name), which nbdecrypt does not read; "
-                            + "make a copy that stands alone with qemu-img convert")
-                }
-                return format
-            case nil:
-                if let format = options.backingFormat { return format }
-                let looks = (try? ImageProbe.detect(file)).map { ", though it looks like \($0.rawValue)" } ?? ""
-                let sentence =
-                    "the image does not say which format its backing file (\(reference.shown)) has: it is read as raw"
-                    + "\(looks); say --backing-format to have it otherwise"
-                log.warning("\(sentence)")
-                return .raw
-            }
+            let format = try FormatDecision.ofBackingFile(
+                file, layer: link.number + 1, said: formatName, reference, options.formats, log: log)
+            return (file, place, format)
         }
     }
 }

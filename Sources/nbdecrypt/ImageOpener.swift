@@ -21,17 +21,15 @@ struct ImageOpener {
 
     /// Opens the image that the caller named, and all that it stands on.
     /// - Throws: ``FormatError`` or ``Failure``.
-    func open(_ file: FileDevice) throws -> ImageLayer {
-        let format = try options.format ?? ImageProbe.detect(file)
-        if options.format == nil { log.info("found format \(format.rawValue)") }
-        if format == .raw { warnOfRaw(file) }
-        return try open(file, format)
+    func open(_ image: OpenImage) throws -> ImageLayer {
+        if let breakage = image.chain.breakage { throw breakage }
+        if let header = image.luksHeader { return try openDetached(image.chain, header) }
+        if image.format == .raw { warnOfRaw(image.file) }
+        return try open(image.chain)
     }
 
     /// Opens the bottom first: every layer is given the one below.
-    private func open(_ file: FileDevice, _ format: ImageFormat) throws -> ImageLayer {
-        let chain = try ImageChain(file, path: FilePath(options.path), format: format, options.chain, log: log)
-        if let breakage = chain.breakage { throw breakage }
+    private func open(_ chain: ImageChain) throws -> ImageLayer {
         var layers: [ImageLayer] = []
         for link in chain.links.reversed() {
             do { layers.insert(try open(link, over: layers), at: 0) } catch let error as FormatError {
@@ -42,19 +40,21 @@ struct ImageOpener {
     }
 
     /// Opens data whose LUKS header is in a file of its own; the data may be in a qcow2 image.
-    func openDetached(_ file: FileDevice, header path: String) throws -> ImageLayer {
-        let found = options.format ?? ((try? ImageProbe.detect(file)) == .qcow2 ? .qcow2 : .luks)
-        let container = found == .raw || found == .luks ? nil : try open(file, found)
-        let data = container?.disk ?? file
-        let header: FileDevice
+    private func openDetached(_ chain: ImageChain, _ header: DetachedHeader) throws -> ImageLayer {
+        let top = chain.links[0]
+        let container: ImageLayer? =
+            switch top.kind {
+            case .raw, .luks: nil
+            case .qcow, .qcow2: try open(chain)
+            }
+        let data = container?.disk ?? top.file
         do {
-            header = try FileDevice(path: FilePath(path), excludesWriters: !options.sharesWithWriters)
             // Refused under the name of the file that is wrong.
-            _ = try LUKSOpener.header(header, dataSize: data.size, isDetached: true)
+            _ = try LUKSOpener.header(header.file, dataSize: data.size, isDetached: true)
         } catch {
-            throw Failure(error, image: path)
+            throw Failure(error, image: header.path)
         }
-        let (disk, encryption) = try luks(options.path, layer: 0).open(header: header, data: data)
+        let (disk, encryption) = try luks(options.path, layer: 0).open(header: header.file, data: data)
         return ImageLayer(
             path: options.path, format: .luks, encryption: encryption, disk: disk, below: container?.below ?? [],
             snapshots: [])
@@ -179,9 +179,6 @@ struct ImageOpener {
     }
 
     private func warnOfRaw(_ file: FileDevice) {
-        if let found = try? ImageProbe.detect(file), found != .raw {
-            log.warning("the contents look like \(found.rawValue) and are served as they are, as -f raw says")
-        }
         if file.size % 512 != 0 {
             log.warning("\(file.size) bytes are not whole sectors of 512: qemu-img may hang at the end; use nbdcopy")
         }

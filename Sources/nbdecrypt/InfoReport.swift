@@ -84,7 +84,7 @@ struct InfoReport: Report {
         self.plaintext = plaintext
         let found =
             if let format { format } else if luksHeader == nil { try ImageProbe.detect(file) } else {
-                (try? ImageProbe.detect(file)) == .qcow2 ? ImageFormat.qcow2 : .luks
+                try FormatDecision.ofDetachedData(file, said: nil)
             }
         image = path
         self.format = found.rawValue

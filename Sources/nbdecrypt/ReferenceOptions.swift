@@ -25,10 +25,26 @@ struct ReferenceOptions: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "The format of backing files whose format the image does not say; without it they are raw.",
-            valueName: "format"))
-    var backingFormat: ImageFormat?
+            """
+            The format of backing files whose format the image does not say; with "N=" in front of it that of layer N, where \
+            the image itself is layer 0. Without it they are raw if they look like nothing else. Can be repeated.
+            """, valueName: "format"),
+        transform: { text in
+            do { return try BackingFormats.Value(text) } catch { throw ValidationError("\(error)") }
+        })
+    var backingFormat: [BackingFormats.Value] = []
 
+    func validate() throws {
+        do { _ = try BackingFormats(backingFormat) } catch { throw ValidationError("--backing-format: \(error)") }
+    }
+
+    /// The formats of backing files.
+    /// - Throws: ``Failure`` when they contradict each other.
+    func formats() throws(Failure) -> BackingFormats {
+        do { return try BackingFormats(backingFormat) } catch { throw Failure(.usage, "--backing-format: \(error)") }
+    }
+
+    /// Which files may be opened.
     var policy: FileReferences {
         FileReferences(references, allowed: allowReference.map { FilePath(Process.absolutePath($0)) })
     }

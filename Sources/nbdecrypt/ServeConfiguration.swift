@@ -24,7 +24,8 @@ struct ServeConfiguration: Decodable {
         let size: UInt64?
         let references: String?
         var allowReferences: [String]?
-        let backingFormat: String?
+        /// As the values of `--backing-format`.
+        let backingFormat: [String]?
 
         enum CodingKeys: String, CodingKey, CaseIterable {
             case path, name, format, header, exports, partition, snapshot, offset, size, references
@@ -140,21 +141,32 @@ extension ServeConfiguration.Image {
         size = try values.decodeIfPresent(UInt64.self, forKey: .size)
         references = try values.decodeIfPresent(String.self, forKey: .references)
         allowReferences = try values.decodeIfPresent([String].self, forKey: .allowReferences)
-        backingFormat = try values.decodeIfPresent(String.self, forKey: .backingFormat)
+        // One value, or a list of them.
+        let one = try? values.decodeIfPresent(String.self, forKey: .backingFormat)
+        backingFormat = try one.map { [$0] } ?? values.decodeIfPresent([String].self, forKey: .backingFormat)
     }
 
     /// Refuses values that no option would take.
     fileprivate func check(_ file: String) throws {
-        for format in [format, backingFormat].compactMap({ $0 }) where ImageFormat(rawValue: format) == nil {
+        if let format, ImageFormat(rawValue: format) == nil {
             let known = ImageFormat.allCases.map(\.rawValue).joined(separator: ", ")
             throw Failure(.usage, "\(file): \(path): the format \(format) is not known; there are \(known)")
         }
+        do { _ = try formats() } catch { throw Failure(.usage, "\(file): \(path): backing-format: \(error)") }
         if let references, FileReferences.Policy(rawValue: references) == nil {
             throw Failure(.usage, "\(file): \(path): references may be deny, same-directory or allow")
         }
         guard partition.map({ $0 > 0 }) ?? true, size.map({ $0 > 0 }) ?? true else {
             throw Failure(.usage, "\(file): \(path): partition and size are above 0")
         }
+    }
+
+    /// The formats of backing files; nil when it says none.
+    private func formats() throws(BackingFormats.Mistake) -> BackingFormats? {
+        guard let backingFormat else { return nil }
+        var values: [BackingFormats.Value] = []
+        for text in backingFormat { values.append(try BackingFormats.Value(text)) }
+        return try BackingFormats(values)
     }
 
     /// Its own secrets; nil when it has none.
@@ -177,13 +189,13 @@ extension ServeConfiguration.Image {
     func options(_ common: DeviceStack.Options) -> DeviceStack.Options {
         let policy = references.flatMap(FileReferences.Policy.init)
         return DeviceStack.Options(
-            path: path, format: format.flatMap(ImageFormat.init) ?? common.format, luksHeader: header,
+            path: path, format: format.flatMap(ImageFormat.init(rawValue:)) ?? common.format, luksHeader: header,
             unlock: common.unlock, checksPassphrase: common.checksPassphrase, allowsDamage: common.allowsDamage,
             sharesWithWriters: common.sharesWithWriters, isWritable: common.isWritable,
             references: policy != nil || allowReferences != nil
                 ? FileReferences(policy ?? .sameDirectory, allowed: (allowReferences ?? []).map { FilePath($0) })
                 : common.references,
-            backingFormat: backingFormat.flatMap(ImageFormat.init) ?? common.backingFormat,
+            formats: (try? formats()) ?? common.formats,
             selection: ExportSelection(
                 names: exports.map(ExportSelection.Names.init) ?? common.selection.names, partition: partition,
                 snapshot: snapshot, offset: offset, size: size), bitmaps: common.bitmaps)

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import ImageFormats
+import Logging
+import SystemPackage
+
+/// An image that is open, with all files that belong to it. They are opened once, here: what is audited, unlocked and served
+/// are the same files, whatever has taken their names since.
+struct OpenImage {
+    /// As the caller named it.
+    let path: String
+    let file: FileDevice
+    /// The file, and what it names.
+    let chain: ImageChain
+    let luksHeader: DetachedHeader?
+
+    var format: ImageFormat { chain.links[0].kind.format }
+
+    /// Opens the files, and reads the headers of images among them.
+    ///
+    /// - Parameter secrets: the names of those that the caller gives; nil: none.
+    /// - Throws: ``Failure``.
+    init(_ options: DeviceStack.Options, secrets: String?, log: Logger) throws {
+        path = options.path
+        guard !options.isWritable || options.format == .raw else {
+            throw Failure(
+                .usage,
+                "\(path): only raw images can be written to so far; leave out --writable to serve the image "
+                    + "read-only, or add -f raw if it is a plain disk, and not a format that holds one")
+        }
+        do {
+            file = try FileDevice(
+                path: FilePath(path), excludesWriters: !options.sharesWithWriters, isWritable: options.isWritable)
+            if options.sharesWithWriters {
+                log.warning("without locks: if another program writes to the image, what is read makes no sense")
+            }
+            let format =
+                options.luksHeader == nil
+                ? try FormatDecision.ofImage(file, said: options.format, secrets: secrets, log: log)
+                : try FormatDecision.ofDetachedData(file, said: options.format)
+            chain = try ImageChain(file, path: FilePath(path), format: format, options.chain, log: log)
+        } catch {
+            throw Failure(error, image: path)
+        }
+        try options.formats.check(chain)
+        luksHeader = try options.luksHeader.map { path in
+            try DetachedHeader(path, excludesWriters: !options.sharesWithWriters)
+        }
+    }
+}
+
+/// The file that holds the LUKS header of data elsewhere.
+struct DetachedHeader {
+    let path: String
+    let file: FileDevice
+
+    /// - Throws: ``Failure``, under the name of this file.
+    init(_ path: String, excludesWriters: Bool) throws(Failure) {
+        self.path = path
+        do { file = try FileDevice(path: FilePath(path), excludesWriters: excludesWriters) } catch {
+            throw Failure(error, image: path)
+        }
+    }
+}
