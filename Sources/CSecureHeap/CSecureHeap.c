@@ -28,7 +28,7 @@ static _Thread_local unsigned sensitive;
 
 static void *allocate_secure(size_t count) {
     if (ready) {
-        // Should the heap be gone (at exit), OpenSSL comes back to the hook, which must not come back to the heap.
+        // Should the heap be full, OpenSSL comes back to the hook, which must not come back to the heap.
         unsigned depth = sensitive;
         sensitive = 0;
         void *piece = CRYPTO_secure_malloc(count, __FILE__, __LINE__);
@@ -89,6 +89,8 @@ static int is_secure(const void *piece) { return CRYPTO_secure_allocated(piece);
 __attribute__((constructor)) static void hook(void) {
     hooked = CRYPTO_set_mem_functions(openssl_allocate, openssl_reallocate, openssl_release) == 1;
     gcry_set_allocation_handler(allocate, allocate_secure, is_secure, reallocate, release);
+    // At exit(3) other threads may be in the library: it takes nothing away from them. The heap ends with the process.
+    OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
 }
 
 static void start(void) {

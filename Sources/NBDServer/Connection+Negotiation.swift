@@ -56,6 +56,7 @@ extension Connection {
     }
 
     private func begin(_ session: Session) {
+        log = context.log.logger(client: id, isStranger: false)
         log.debug("chose export '\(session.export.name)'")
         phase = .transmission(session)
         watch?.setDeadline(.never, nil)

@@ -106,8 +106,7 @@ final class Connection: @unchecked Sendable {
         self.stream = socket
         self.loop = loop
         self.context = context
-        self.log = context.log
-        self.log[metadataKey: "client"] = "\(id)"
+        self.log = context.log.logger(client: id, isStranger: true)
         self.phase = .handshake(
             Handshake(exports: context.exports, tls: context.tls.demand, maximumLength: context.limits.requestBytes))
         self.outbox = Outbox(pool: context.buffers)

@@ -39,7 +39,7 @@ public final class Server: Sendable {
     private let processors: SpareProcessors
     private let tls: TLSPolicy
     private let handshakes: WorkerPool
-    private let log: Logger
+    private let log: ClientLog
     private let transfersEnded: @Sendable () -> Void
 
     /// - Parameters:
@@ -55,7 +55,7 @@ public final class Server: Sendable {
     ) throws(Errno) {
         self.exports = exports
         self.limits = limits
-        self.log = log
+        self.log = ClientLog(log)
         self.transfersEnded = transfersEnded
         let processors = SpareProcessors(total: processorCount)
         self.processors = processors
@@ -109,7 +109,8 @@ public final class Server: Sendable {
         }
         evicted?.abort()
         guard isAdmitted else {
-            log.info("a client was turned away: the server stops, or \(limits.connections) have chosen an export")
+            log.stranger.info(
+                "a client was turned away: the server stops, or \(limits.connections) have chosen an export")
             return socket.close()
         }
     }
@@ -164,5 +165,6 @@ public final class Server: Sendable {
             }
             if isEmpty { continuation.resume() }
         }
+        log.finish()
     }
 }

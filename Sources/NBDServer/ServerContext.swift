@@ -12,7 +12,7 @@ struct ServerContext: Sendable {
     let tls: TLSPolicy
     /// For TLS handshakes, which take long enough to hold up the clients of a loop.
     let handshakes: WorkerPool
-    let log: Logger
+    let log: ClientLog
     /// Told of what a connection does; called on the connection's loop.
     let observe: @Sendable (Connection.Event) -> Void
 }

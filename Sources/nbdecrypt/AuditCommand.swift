@@ -47,7 +47,7 @@ struct AuditCommand: ParsableCommand {
             throw Failure(error, image: image.image)
         }
         bar.clear()
-        Process.printLine(json ? try report.json : report.text)
+        try Process.printReport(json ? report.json : report.text)
         if let failure = report.failure { throw failure }
     }
 

@@ -28,5 +28,5 @@ final class AuditProgress {
         write("\r\u{1B}[K")
     }
 
-    private func write(_ text: String) { _ = try? FileDescriptor.standardError.writeAll(Array(text.utf8)) }
+    private func write(_ text: String) { LineQueue.standardError.add(text) }
 }

@@ -59,7 +59,7 @@ struct InfoCommand: ParsableCommand {
         } catch let error as BlockError {
             throw Failure(.badImage, "\(image.image): \(error)")
         }
-        Process.printLine(json ? try report.json : report.text)
+        try Process.printReport(json ? report.json : report.text)
         if let fault = report.clusters?.firstFault {
             throw Failure(.badImage, "\(image.image): \(fault); the image is damaged or not complete")
         }

@@ -9,8 +9,8 @@ struct ListeningPlace {
     let privateDirectory: String?
     /// What ``ListenOptions/bind`` calls the address of the first socket.
     let hostName: String?
-    /// False when a service manager made the sockets and keeps them.
-    let ownsPaths: Bool
+    /// Somebody else made the sockets and keeps them: a service manager, or the client itself.
+    let isInherited: Bool
 
     /// Where to listen, once the image is open.
     enum Plan {
@@ -25,12 +25,12 @@ struct ListeningPlace {
     }
 
     private init(
-        sockets: [ListeningSocket], privateDirectory: String? = nil, hostName: String? = nil, ownsPaths: Bool = true
+        sockets: [ListeningSocket], privateDirectory: String? = nil, hostName: String? = nil, isInherited: Bool = false
     ) {
         self.sockets = sockets
         self.privateDirectory = privateDirectory
         self.hostName = hostName
-        self.ownsPaths = ownsPaths
+        self.isInherited = isInherited
     }
 
     /// Lets clients in.
@@ -39,7 +39,7 @@ struct ListeningPlace {
     init(_ plan: Plan, privateDirectory directory: String? = nil) throws {
         do {
             switch plan {
-            case .inherited(let sockets): self.init(sockets: sockets, ownsPaths: false)
+            case .inherited(let sockets): self.init(sockets: sockets, isInherited: true)
             case .unix(let path): self.init(sockets: [try ListeningSocket(unixPath: path)])
             case .ports(let sockets, let host):
                 for socket in sockets { try socket.listen() }
@@ -78,7 +78,7 @@ struct ListeningPlace {
 
     /// Removes paths from the file system. The server closes the sockets.
     func remove() {
-        guard ownsPaths else { return }
+        guard !isInherited else { return }
         for socket in sockets { socket.unlink() }
         if let privateDirectory { Process.removeDirectory(privateDirectory) }
     }

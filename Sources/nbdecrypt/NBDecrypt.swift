@@ -43,7 +43,22 @@ struct NBDecrypt: AsyncParsableCommand {
             Process.printError(failure.description)
             Process.exit(failure.status.rawValue)
         } catch {
-            exit(withError: error)
+            end(error)
         }
+    }
+
+    /// Says what the argument parser has to say: what was asked for, as `--help`, or what is wrong with the usage.
+    private static func end(_ error: any Error) -> Never {
+        let text = fullMessage(for: error)
+        var status = exitCode(for: error).rawValue
+        if status == ExitStatus.success.rawValue, !text.isEmpty {
+            do throws(Failure) { try Process.printReport(text) } catch {
+                Process.printError(error.description)
+                status = error.status.rawValue
+            }
+        } else if !text.isEmpty {
+            LineQueue.standardError.add("\(text)\n")
+        }
+        Process.exit(status)
     }
 }

@@ -28,10 +28,10 @@ enum Process {
     }
 
     /// Opens standard input, output and error if the caller has closed them: what is opened next must not take their place
-    /// and be written to.
+    /// and be written to. They fail as closed ones do: in the direction that is asked of them they cannot be used.
     static func openStandardDescriptors() {
         for number in 0...2 as ClosedRange<Int32> where fcntl(number, F_GETFD) < 0 {
-            _ = try? FileDescriptor.open(FilePath("/dev/null"), .readWrite)
+            _ = try? FileDescriptor.open(FilePath("/dev/null"), number == 0 ? .writeOnly : .readOnly)
         }
     }
 
@@ -55,10 +55,20 @@ enum Process {
 
     static var processorCount: Int { max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
 
-    static func exit(_ status: Int32) -> Never { Glibc.exit(status) }
+    /// Ends the program when its last lines are written, or nobody reads them; see ``LineQueue/drain()``. Threads may still
+    /// work for clients that have gone: what exit(3) calls leaves their memory alone (see CSecureHeap).
+    static func exit(_ status: Int32) -> Never {
+        LineQueue.standardError.drain()
+        Glibc.exit(status)
+    }
 
-    /// Ends at once, without cleaning up.
-    static func exitNow(_ status: Int32) -> Never { _exit(status) }
+    /// The same at a signal, while another thread may be in ``exit(_:)``, which not two may call. What it leaves out matters to
+    /// nobody: there are no buffers but those of ``LineQueue``, and the system clears the memory with the secrets before
+    /// anybody else gets it.
+    static func exitNow(_ status: Int32) -> Never {
+        LineQueue.standardError.drain()
+        _exit(status)
+    }
 
     static func environment(_ name: String) -> String? {
         unsafe getenv(name).map { unsafe String(cString: $0) }
@@ -66,12 +76,51 @@ enum Process {
 
     static func removeFromEnvironment(_ name: String) { unsafe unsetenv(name) }
 
-    /// One line on standard error.
-    static func printError(_ text: String) { printLine("nbdecrypt: \(text)", to: .standardError) }
+    /// One line on standard error, after those before.
+    static func printError(_ text: String) { LineQueue.standardError.add("nbdecrypt: \(text)\n") }
 
-    /// One line; a reader that has gone is no reason to stop.
-    static func printLine(_ text: String, to descriptor: FileDescriptor = .standardOutput) {
-        _ = try? descriptor.writeAll(Array("\(text)\n".utf8))
+    /// What was asked for, on standard output, below all that has been said of it on standard error. Waits for the reader.
+    /// - Throws: ``Failure`` unless all of it could be written.
+    static func printReport(_ text: String) throws(Failure) {
+        LineQueue.standardError.drain()
+        do throws(Errno) {
+            try write(Array("\(text)\n".utf8), to: .standardOutput)
+            // Some file systems say only now that they have no room.
+            let copy = dup(FileDescriptor.standardOutput.rawValue)
+            guard copy >= 0, close(copy) == 0 else { throw Errno(rawValue: errno) }
+        } catch {
+            let reason = error == .badFileDescriptor ? "it is closed" : "\(error)"
+            throw Failure(.cannotWrite, "the report cannot be written to standard output: \(reason)")
+        }
+    }
+
+    /// Writes all of it, and waits for the reader, also when the descriptor says that one need not.
+    static func write(_ bytes: [UInt8], to descriptor: FileDescriptor) throws(Errno) {
+        var done = 0
+        while done < bytes.count {
+            let rest = bytes[done...]
+            let count = unsafe rest.withUnsafeBytes { rest in
+                unsafe Glibc.write(descriptor.rawValue, rest.baseAddress, rest.count)
+            }
+            if count > 0 {
+                done += count
+                continue
+            }
+            let error = count == 0 ? Errno.ioError : Errno(rawValue: errno)
+            switch error {
+            case .interrupted: continue
+            case .wouldBlock: _ = waitToWrite(descriptor, milliseconds: -1)
+            default: throw error
+            }
+        }
+    }
+
+    /// Would a reader get it at once?
+    static func canWrite(to descriptor: FileDescriptor) -> Bool { waitToWrite(descriptor, milliseconds: 0) }
+
+    private static func waitToWrite(_ descriptor: FileDescriptor, milliseconds: Int32) -> Bool {
+        var event = pollfd(fd: descriptor.rawValue, events: Int16(POLLOUT), revents: 0)
+        return unsafe poll(&event, 1, milliseconds) > 0
     }
 
     /// Where sockets of this user belong.

@@ -41,6 +41,8 @@ struct Serving {
             if command.once { continuation.yield(.transfersEnded) }
         }
         termination.handleFirst { continuation.yield(.signal($0)) }
+        // What was said of the images comes before what says that they are served.
+        LineQueue.standardError.drain()
         if let pidFile = command.pidFile { try PidFile.write(pidFile) }
         let pidFile = command.pidFile.map { path in termination.begin { PidFile.remove(path) } }
         defer { pidFile.map(termination.end) }
@@ -50,7 +52,8 @@ struct Serving {
             address: place.address, hostName: place.hostName, credentials: credentials, exports: exports,
             image: command.shownImage)
         let child = command.shellCommand.map { start($0, instructions, continuation) }
-        if child == nil { Process.printLine(instructions.text) }
+        let output = announce(instructions, hasChild: child != nil)
+        defer { output.drain() }
 
         var status: Int32 = 0
         loop: for await end in ends {
@@ -72,6 +75,23 @@ struct Serving {
         if wereSecretsLocked { SecretRing.warnUnlessLocked(log) }
         log.info("clients have read \(server.bytesRead) bytes")
         return status
+    }
+
+    /// Prints the instructions where somebody may read them; nobody waits for that.
+    ///
+    /// Standard output belongs to a command that runs beside the server; and with inherited sockets to whoever made
+    /// these, as a client that starts its own server and writes the copy there.
+    /// - Returns: where they are printed.
+    private func announce(_ instructions: Instructions, hasChild: Bool) -> LineQueue {
+        let output = LineQueue(.standardOutput) { [log] error in
+            log.warning("the address cannot be printed on standard output: \(error)")
+        }
+        if place.isInherited {
+            log.info("\(instructions.text)")
+        } else if !hasChild {
+            output.add("\(instructions.text)\n")
+        }
+        return output
     }
 
     private func server(_ limits: ServerLimits, transfersEnded: @escaping @Sendable () -> Void) throws(Failure)

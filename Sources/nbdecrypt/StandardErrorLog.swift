@@ -2,7 +2,7 @@
 
 import Logging
 
-/// Log lines for a person at a terminal or for the journal, which adds the time itself.
+/// Log lines for a person at a terminal or for the journal, which adds the time itself. Nobody waits for their reader.
 struct StandardErrorLog: LogHandler {
     var logLevel: Logger.Level = .notice
     var metadata: Logger.Metadata = [:]

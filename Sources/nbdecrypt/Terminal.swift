@@ -31,6 +31,8 @@ enum Terminal {
             _ = try? terminal.writeAll(Array("\n".utf8))
         }
         defer { termination.end(cleanUp) }
+        // What has been said before is what the person should know.
+        LineQueue.standardError.drain()
         _ = try? terminal.writeAll(Array(prompt.utf8))
         let line: Secret
         do { line = try Secret.readLine(from: terminal) } catch {

@@ -31,7 +31,11 @@ final class Termination: Sendable {
             return state.handler
         }
         if let handler { return handler(signal) }
-        let cleanUps = state.withLock { $0.cleanUps.sorted { $0.key > $1.key }.map(\.value) }
+        let cleanUps = state.withLock { state in
+            // Once: what is there later under the same name is another's.
+            defer { state.cleanUps = [:] }
+            return state.cleanUps.sorted { $0.key > $1.key }.map(\.value)
+        }
         for cleanUp in cleanUps { cleanUp() }
         Process.exitNow(128 + signal)
     }

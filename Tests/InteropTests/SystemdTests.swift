@@ -35,7 +35,8 @@ struct SystemdTests {
         let output = try await Tool.shell(
             """
             systemd-socket-activate --listen=\(socket) \(try Program.path) serve \(image.image.path) \
-                --passphrase-file \(image.passphrasePath) --once > \(directory.file("instructions")) &
+                --passphrase-file \(image.passphrasePath) --once -v \
+                > \(directory.file("output")) 2> \(directory.file("instructions")) &
             until [ -S \(socket) ]; do sleep 0.05; done
             nbdinfo --size '\(uri)'
             nbdcopy '\(uri)' \(directory.file("copy.raw"))
@@ -45,6 +46,7 @@ struct SystemdTests {
         try await Tool.succeed("cmp", [image.rawPath, directory.file("copy.raw")])
         let instructions = try File.text(directory.file("instructions"))
         #expect(instructions.contains("  \(uri)\n"))
+        #expect(try File.size(directory.file("output")) == 0)
         #expect(File.exists(socket))
     }
 
@@ -106,8 +108,10 @@ struct SystemdTests {
                 "-c",
                 """
                 systemd-socket-activate --listen=\(socket) \(try Program.path) serve \(image.image.path) --port 0 &
-                until [ -S \(socket) ]; do sleep 0.05; done
-                nbdinfo 'nbd+unix:///?socket=\(socket)' > /dev/null 2>&1
+                # The socket is there before it takes connections.
+                while kill -0 $! 2>/dev/null; do
+                    nbdinfo 'nbd+unix:///?socket=\(socket)' > /dev/null 2>&1; sleep 0.05
+                done
                 wait $!
                 """,
             ])

@@ -65,8 +65,7 @@ struct TruncationTests {
                     let outcome = try await Tool.run(program, arguments)
                     #expect(outcome.code == 1 && outcome.errors.contains("Input/output error"), "\(outcome.errors)")
                 }
-                let errors = try server.errors
-                #expect(errors.contains("outside the file's 2000000 bytes"))
+                try await server.expectError("outside the file's 2000000 bytes")
             }
         }
     }

@@ -11,7 +11,7 @@ struct ExitStatusTests {
         arguments: [["--help"], ["serve", "--help"], ["info", "--help"]])
     func help(_ arguments: [String]) async throws {
         let text = try await Tool.succeed(try Program.path, arguments)
-        for status in ["0", "64", "65", "66", "70", "77"] {
+        for status in ["0", "64", "65", "66", "70", "74", "77"] {
             #expect(text.contains(try Regex("\\b\(status)\\b")), "status \(status)")
         }
         guard arguments[0] == "serve" else { return }

@@ -15,15 +15,23 @@ struct ServerUnderTest: Sendable {
         case byItself
     }
 
-    /// As printed.
+    /// As printed, on standard output, or on standard error where the sockets are somebody else's.
     let uri: String
-    /// All of the standard output when it was ready.
+    /// All of that when it was ready.
     let instructions: String
     let processIdentifier: pid_t
     private let errorPath: String
 
     /// The standard error so far.
     var errors: String { get throws { try File.text(errorPath) } }
+
+    /// Waits until one of `parts` is in the standard error: it is written behind the back of those who serve.
+    func expectError(_ parts: String...) async throws {
+        try await Deadline.wait(seconds: 10, for: "the server says \(parts.joined(separator: " or "))") {
+            let text = try errors
+            return parts.contains { text.contains($0) } ? () : nil
+        }
+    }
 
     /// The path of its Unix socket.
     var socketPath: String? {
@@ -138,7 +146,9 @@ struct ServerUnderTest: Sendable {
         _ pid: pid_t, _ outputPath: String, _ errorPath: String
     ) async throws -> (uri: String, text: String) {
         try await Deadline.wait(for: "the server prints where it listens") {
-            let text = try File.text(outputPath)
+            var text = try File.text(outputPath)
+            // With inherited sockets, and --verbose.
+            if text.isEmpty { text = try File.text(errorPath) }
             if text.contains("Stop with"),
                 let found = text.firstMatch(of: /^\s*(nbds?(\+unix|\+vsock)?:\/\/\S+)$/.anchorsMatchLineEndings())
             {
