@@ -32,7 +32,7 @@ endif
 RELEASE_FLAGS = -c release --static-swift-stdlib
 
 SWIFT_SOURCES = $(wildcard Sources Tests Fuzz/Sources Benchmarks Package.swift Fuzz/Package.swift)
-SHELL_SCRIPTS = $(filter-out scripts/stress,$(wildcard scripts/* examples/*.sh Tests/Fixtures/make-* .ci/run))
+SHELL_SCRIPTS = $(filter-out scripts/stress,$(wildcard scripts/* examples/*.sh findings/*.sh Tests/Fixtures/make-* .ci/run))
 
 .PHONY: help
 help: ## list the targets
