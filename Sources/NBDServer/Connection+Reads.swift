@@ -80,7 +80,7 @@ extension Connection {
     /// Serves a read for which there is no buffer of its size, once the replies before it have left.
     private func startPieces(_ handler: RequestHandler) -> Step {
         guard !outbox.isFilling else { return .flushFirst }
-        // Nothing may come between the pieces of a simple reply, and no more than one piece is in memory.
+        // No more than one piece is in memory.
         guard workersBusy == 0 else { return .waitForWorkers }
         outbox.release()
         pieces = PiecewiseRead(handler: handler)
@@ -109,6 +109,7 @@ extension Connection {
     }
 
     private func pieceFinished(_ buffer: ReplyBuffer, _ part: Range<Int>, _ error: BlockError?) {
+        // The connection has been closed.
         guard var pieces else { return workerFinished(buffer) }
         let handler = pieces.handler
         let isOneChunk = handler.reply.mode != .simple && !handler.reply.isFragmented
@@ -130,16 +131,19 @@ extension Connection {
         }
         pieces.isWaiting = false
         pieces.done = max(pieces.done, part.upperBound)
-        if pieces.done < pieces.length {
-            self.pieces = pieces
-        } else {
+        let isLast = pieces.done == pieces.length
+        if isLast {
             self.pieces = nil
             if let failure = pieces.failure {
                 handler.reply.fail(failure.error, at: failure.offset, in: buffer)
             } else if isOneChunk, part.lowerBound > 0 {
                 handler.reply.succeed(in: buffer)
             }
+        } else {
+            self.pieces = pieces
         }
-        workerFinished(buffer)
+        workersBusy -= 1
+        outbox.enqueue(piece: buffer, isLast: isLast)
+        pump()
     }
 }

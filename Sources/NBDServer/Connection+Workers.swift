@@ -40,7 +40,6 @@ extension Connection {
         switch sent {
         case .nothing: outbox.enqueue(buffer)
         case .part:
-            right.takeHanded()
             outbox.resume(buffer)
             isBlocked = true
         case .all: context.buffers.put(buffer)

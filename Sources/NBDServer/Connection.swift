@@ -68,6 +68,7 @@ final class Connection: @unchecked Sendable {
     /// Payload bytes of a refused request that are still to come.
     private var payloadToSkip = 0
     var outbox: Outbox
+    /// Shared by the outbox and the workers.
     let right = SendingRight()
     /// A read that is served piece by piece.
     var pieces: PiecewiseRead?
@@ -109,7 +110,7 @@ final class Connection: @unchecked Sendable {
         self.log = context.log.logger(client: id, isStranger: true)
         self.phase = .handshake(
             Handshake(exports: context.exports, tls: context.tls.demand, maximumLength: context.limits.requestBytes))
-        self.outbox = Outbox(pool: context.buffers)
+        self.outbox = Outbox(pool: context.buffers, right: right)
     }
 
     /// Greets the client. Called once, on any queue.
@@ -192,7 +193,7 @@ final class Connection: @unchecked Sendable {
         isPaused = false
         isWaitingForRight = false
         work: while !isClosed, !isBlocked {
-            if outbox.hasFinished {
+            if outbox.hasNext {
                 guard flush() else { break }
                 outbox.advance()
             } else if let pieces {
@@ -308,26 +309,19 @@ final class Connection: @unchecked Sendable {
 
     /// Adds negotiation bytes, for which there is room.
     func send(_ bytes: [UInt8]) {
-        guard let buffer = outbox.room(for: bytes.count, payload: ReplyBufferPool.smallestPayload) else {
-            return close("there is no memory for a reply")
-        }
-        buffer.append(bytes[...])
-        // No worker sends anything before these bytes have left.
-        _ = right.takeForLoop()
+        if !outbox.add(bytes) { close("there is no memory for a reply") }
     }
 
     /// Sends what is in the output buffer.
     /// - Returns: true when all of it has left.
     func flush() -> Bool {
-        if outbox.isFilling, !right.takeForLoop() {
-            isWaitingForRight = true
-            return false
-        }
         switch outbox.flush(to: stream) {
         case .done(let dataCount):
-            right.giveBackFromLoop()
             if dataCount > 0 { count(read: dataCount) }
             return true
+        case .waitsForRight:
+            isWaitingForRight = true
+            return false
         case .blocked:
             isBlocked = true
             return false

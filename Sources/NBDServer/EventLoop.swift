@@ -32,7 +32,7 @@ final class EventLoop: @unchecked Sendable {
     private let mailbox = Locked<[@Sendable () -> Void]>([])
     private let mailCount = Atomic(0)
     /// A turn is being taken, or is queued.
-    private let isAwake = Atomic(false)
+    private let isAwake: Atomic<Bool>
 
     /// How long to ask for events when there are none, in nanoseconds: as long as a client on the same machine takes to
     /// come back with its next request.
@@ -45,17 +45,19 @@ final class EventLoop: @unchecked Sendable {
     private static let roundsPerTurn = 64
     private static let longestTurn: UInt64 = 10_000_000
 
+    /// - Parameter isDriven: it takes no turns by itself: a test calls ``step()``, and says itself what sockets are ready for.
     /// - Throws: `Errno` when the system has no descriptor left.
-    init(index: Int, processors: SpareProcessors) throws(Errno) {
+    init(index: Int, processors: SpareProcessors, isDriven: Bool = false) throws(Errno) {
         epoll = try Epoll()
         self.processors = processors
+        isAwake = Atomic(isDriven)
         let queue = DispatchQueue(label: "nbdecrypt.loop.\(index)")
         self.queue = queue
         let descriptor = epoll.descriptor
         source = DispatchSource.makeReadSource(fileDescriptor: descriptor.rawValue, queue: queue)
         source.setCancelHandler { try? descriptor.close() }
         source.setEventHandler { [weak self] in self?.woken() }
-        source.resume()
+        if isDriven { isDispatchWatching = false } else { source.resume() }
     }
 
     deinit {
@@ -88,6 +90,18 @@ final class EventLoop: @unchecked Sendable {
         }
         for work in mail { work() }
         return !mail.isEmpty
+    }
+
+    /// Does the first piece of work that waits; for a loop that is driven. Called on the queue.
+    /// - Returns: false when there is none.
+    func step() -> Bool {
+        let work: (@Sendable () -> Void)? = mailbox.withLock { mail in
+            guard !mail.isEmpty else { return nil }
+            mailCount.store(mail.count - 1, ordering: .sequentiallyConsistent)
+            return mail.removeFirst()
+        }
+        work?()
+        return work != nil
     }
 
     // MARK: Sockets

@@ -2,12 +2,18 @@
 
 /// What a connection has to send: the buffer that is being filled or sent, and the replies that workers have finished.
 ///
+/// A reply that has begun keeps the ``SendingRight`` until its last byte has left, be it in one buffer or in pieces: only
+/// here is the right taken for the loop and given back. Nothing comes between the pieces: neither what workers would
+/// send, nor what they have handed to the loop.
+///
 /// Belongs to the queue of the connection's loop.
 struct Outbox {
     /// What became of an attempt to send.
     enum Flush {
         /// Everything has left, with so many bytes of data, and the memory has been given back.
         case done(dataCount: Int)
+        /// A worker is sending; it tells the loop when it has finished.
+        case waitsForRight
         /// The client does not take more for now.
         case blocked
         /// The client has gone.
@@ -15,23 +21,33 @@ struct Outbox {
     }
 
     private let pool: ReplyBufferPool
+    private let right: SendingRight
     private(set) var buffer: ReplyBuffer?
+    /// Whole replies.
     private var finished: [ReplyBuffer] = []
+    /// The next piece of a reply.
+    private var piece: (buffer: ReplyBuffer, isLast: Bool)?
+    /// Pieces of the reply in the current buffer, or of the last one that has left, are still to come.
+    private var isInReply = false
 
-    init(pool: ReplyBufferPool) { self.pool = pool }
+    init(pool: ReplyBufferPool, right: SendingRight) {
+        self.pool = pool
+        self.right = right
+    }
 
-    /// Is there a reply that waits for its turn after the current buffer?
-    var hasFinished: Bool { !finished.isEmpty }
+    /// Is there something that may be sent after the current buffer?
+    var hasNext: Bool { piece != nil || (!isInReply && !finished.isEmpty) }
     /// Bytes in the current buffer.
     var filledCount: Int { buffer?.count ?? 0 }
     /// Has something been put into the current buffer?
     var isFilling: Bool { buffer.map { !$0.isEmpty } ?? false }
 
-    /// A buffer with room for `count` bytes, be they added to others; nil when others must leave first, or when there is
-    /// no memory.
+    /// A buffer with room for `count` bytes of whole replies, be they added to others; nil when others must leave first, when
+    /// a reply has begun and its pieces are still to come, or when there is no memory.
     ///
     /// - Parameter payload: how large a new buffer should be when there is none.
     mutating func room(for count: Int, payload: Int) -> ReplyBuffer? {
+        guard !isInReply else { return nil }
         if let buffer, buffer.isEmpty, buffer.room < count { release() }
         if buffer == nil {
             buffer = pool.take(payload: payload)
@@ -42,11 +58,24 @@ struct Outbox {
         return buffer.flatMap { $0.room >= count ? $0 : nil }
     }
 
-    /// Puts a filled buffer at the end of the line.
+    /// Adds bytes of the negotiation, which no reply of a worker overtakes.
+    /// - Returns: false when there is no room for them.
+    mutating func add(_ bytes: [UInt8]) -> Bool {
+        guard let buffer = room(for: bytes.count, payload: ReplyBufferPool.smallestPayload) else { return false }
+        buffer.append(bytes[...])
+        _ = right.takeForLoop()
+        return true
+    }
+
+    /// Puts a whole reply at the end of the line.
     mutating func enqueue(_ filled: ReplyBuffer) { finished.append(filled) }
 
-    /// Puts a buffer of which a part has left before all others, of which none has.
+    /// Puts the next piece of a reply before all others; the one before has left.
+    mutating func enqueue(piece: ReplyBuffer, isLast: Bool) { self.piece = (piece, isLast) }
+
+    /// Puts a whole reply, of which a worker has sent a part, before all others, of which nothing has left.
     mutating func resume(_ partial: ReplyBuffer) {
+        right.takeHanded()
         if let buffer, !buffer.isEmpty { finished.insert(buffer, at: 0) } else { release() }
         buffer = partial
     }
@@ -54,6 +83,7 @@ struct Outbox {
     /// Sends the current buffer.
     mutating func flush(to stream: any ByteStream) -> Flush {
         if let buffer, !buffer.isEmpty {
+            guard right.takeForLoop() else { return .waitsForRight }
             switch buffer.send(to: stream) {
             case .bytes: break
             case .wouldBlock: return .blocked
@@ -62,13 +92,20 @@ struct Outbox {
         }
         let dataCount = buffer?.dataCount ?? 0
         release()
+        if !isInReply { right.giveBackFromLoop() }
         return .done(dataCount: dataCount)
     }
 
-    /// Makes the next finished reply the current one, which has left.
+    /// Makes what is next the current buffer, which has left.
     mutating func advance() {
         release()
-        buffer = finished.removeFirst()
+        if let piece {
+            buffer = piece.buffer
+            isInReply = !piece.isLast
+            self.piece = nil
+        } else {
+            buffer = finished.removeFirst()
+        }
     }
 
     /// Gives the memory of the current buffer back.
@@ -80,6 +117,8 @@ struct Outbox {
     /// Gives all memory back.
     mutating func releaseAll() {
         release()
+        if let piece { pool.put(piece.buffer) }
+        piece = nil
         for buffer in finished { pool.put(buffer) }
         finished = []
     }

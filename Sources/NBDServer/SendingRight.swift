@@ -4,8 +4,8 @@ import Synchronization
 
 /// Who may send on the stream of a connection: its loop, or a worker that has just filled a buffer.
 ///
-/// One at a time, and between whole replies only: who has sent a part of one keeps the right, or hands it to the loop. The
-/// socket is not closed while a worker has the right: another client's could get its number.
+/// One at a time, and between whole replies only: who has sent a part of one keeps the right, or hands it to the loop, whose
+/// side is ``Outbox``. The socket is not closed while a worker has the right: another client's could get its number.
 final class SendingRight: Sendable {
     private enum Holder: UInt8, AtomicRepresentable {
         case nobody, loop, worker
@@ -29,7 +29,7 @@ final class SendingRight: Sendable {
     /// The loop has the part that a worker has handed to it.
     func takeHanded() { _ = change(.handed, .loop) }
 
-    /// All that the loop had begun to send has left.
+    /// All replies that the loop had begun to send have left, to their last bytes.
     func giveBackFromLoop() { _ = change(.loop, .nobody) }
 
     /// Nobody gets it any more.

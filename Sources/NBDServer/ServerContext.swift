@@ -7,11 +7,11 @@ struct ServerContext: Sendable {
     let exports: ExportTable
     let limits: ServerLimits
     let buffers: ReplyBufferPool
-    let workers: WorkerPool
+    let workers: any Workers
     let processors: SpareProcessors
     let tls: TLSPolicy
     /// For TLS handshakes, which take long enough to hold up the clients of a loop.
-    let handshakes: WorkerPool
+    let handshakes: any Workers
     let log: ClientLog
     /// Told of what a connection does; called on the connection's loop.
     let observe: @Sendable (Connection.Event) -> Void

@@ -15,7 +15,7 @@ final class SocketWatch: @unchecked Sendable {
     private var deadline: (any DispatchSourceTimer)?
     /// Is the reader told when there is something to receive?
     private(set) var isReading = false
-    private var isWriting = false
+    private(set) var isWriting = false
 
     /// - Parameters:
     ///   - readable, writable: called while ``watch(reading:writing:)`` wants it. The watch holds on to them, and what they
@@ -72,5 +72,6 @@ final class SocketWatch: @unchecked Sendable {
         loop.forget(socket.descriptor)
         socket.close()
         (readable, writable, lost) = (nil, nil, nil)
+        (isReading, isWriting) = (false, false)
     }
 }

@@ -3,11 +3,17 @@
 internal import BlockIO
 import Dispatch
 
+/// Where connections have work done that their loop does not wait for.
+protocol Workers: Sendable {
+    /// Runs `work` soon, on another thread: that of a client in the order of the calls, and clients in turn.
+    func run(for client: UInt64, _ work: @escaping @Sendable () -> Void)
+}
+
 /// Threads for reads that wait or take long; whichever is free takes the next piece of work.
 ///
 /// Each worker holds a serial queue, and so a thread, from its first piece of work on: a concurrent queue would not
 /// start a thread for work that arrives while all of its threads wait.
-final class WorkerPool: Sendable {
+final class WorkerPool: Workers {
     private typealias Work = @Sendable () -> Void
 
     private struct State {
@@ -56,7 +62,6 @@ final class WorkerPool: Sendable {
         for _ in 0..<count { shared.signal.signal() }
     }
 
-    /// Runs `work` soon: that of a client in the order of the calls, and clients in turn.
     func run(for client: UInt64, _ work: @escaping @Sendable () -> Void) {
         let newWorker: Int? = shared.state.withLock { state in
             state.add(work, of: client)

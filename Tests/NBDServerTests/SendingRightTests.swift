@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Synchronization
 import Testing
 
 @testable import NBDServer
@@ -51,4 +52,66 @@ import Testing
         #expect(!idle.takeForWorker())
         #expect(!idle.takeForLoop())
     }
+
+    @Test func `a reply in pieces keeps the right from its first byte to its last`() throws {
+        let pool = ReplyBufferPool(maximumBytes: 0)
+        let right = SendingRight()
+        var outbox = Outbox(pool: pool, right: right)
+        let stream = RecordingStream()
+        func buffer(_ bytes: [UInt8]) throws -> ReplyBuffer {
+            let buffer = try #require(pool.takeSmallest())
+            buffer.append(bytes[...])
+            return buffer
+        }
+        outbox.enqueue(piece: try buffer([1]), isLast: false)
+        outbox.advance()
+        guard case .done = outbox.flush(to: stream) else { throw Unexpected() }
+        // Nothing is there to be sent, but the reply has begun.
+        guard case .done = outbox.flush(to: stream) else { throw Unexpected() }
+        #expect(!right.takeForWorker())
+        // What a worker hands to the loop waits, and nothing is added.
+        let whole = try buffer([9])
+        outbox.enqueue(whole)
+        #expect(!outbox.hasNext)
+        let early = outbox.room(for: 1, payload: 1)
+        #expect(early == nil)
+        outbox.enqueue(piece: try buffer([2]), isLast: false)
+        #expect(outbox.hasNext)
+        outbox.advance()
+        guard case .done = outbox.flush(to: stream) else { throw Unexpected() }
+        #expect(!right.takeForWorker())
+        outbox.enqueue(piece: try buffer([3]), isLast: true)
+        outbox.advance()
+        // The last piece is the current buffer, and has not left: the loop may take the next requests now.
+        #expect(!right.takeForWorker())
+        let added = outbox.room(for: 1, payload: 1)
+        try #require(added != nil)
+        added?.append([4])
+        guard case .done = outbox.flush(to: stream) else { throw Unexpected() }
+        #expect(right.takeForWorker())
+        #expect(right.giveBackFromWorker())
+        #expect(outbox.hasNext)
+        outbox.advance()
+        guard case .done = outbox.flush(to: stream) else { throw Unexpected() }
+        #expect(stream.bytes.withLock { $0 } == [1, 2, 3, 4, 9])
+    }
+
+    private struct Unexpected: Error {}
+}
+
+/// Keeps what is sent.
+private final class RecordingStream: ByteStream {
+    let bytes = Mutex<[UInt8]>([])
+    let isTwoWay = true
+    let hasPending = false
+
+    func receive(into buffer: inout MutableRawSpan) -> Socket.Progress { .wouldBlock }
+
+    func send(_ span: RawSpan) -> Socket.Progress {
+        let new = unsafe span.withUnsafeBytes { unsafe Array($0) }
+        bytes.withLock { $0 += new }
+        return .bytes(span.byteCount)
+    }
+
+    func endSending() {}
 }

@@ -44,14 +44,17 @@ final class WireClient {
 
     /// The next `count` bytes; fewer when the server has hung up.
     func receive(_ count: Int) throws -> [UInt8] {
-        var bytes: [UInt8] = []
-        while bytes.count < count {
-            var piece = [UInt8](repeating: 0, count: min(count - bytes.count, 1 << 20))
-            let got = unsafe recv(descriptor.rawValue, &piece, piece.count, 0)
+        var bytes = [UInt8](repeating: 0, count: count)
+        var filled = 0
+        while filled < count {
+            let got = unsafe bytes.withUnsafeMutableBytes { bytes in
+                unsafe bytes.baseAddress.map { unsafe recv(descriptor.rawValue, $0 + filled, count - filled, 0) } ?? 0
+            }
             if got < 0, errno == EAGAIN { throw Problem.timeout }
             guard got > 0 else { break }
-            bytes += piece[..<got]
+            filled += got
         }
+        bytes.removeLast(count - filled)
         return bytes
     }
 

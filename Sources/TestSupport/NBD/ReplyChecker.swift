@@ -82,7 +82,8 @@ public struct ReplyChecker: Sendable {
     /// - Returns: nil when more chunks follow.
     public mutating func take(_ head: ArraySlice<UInt8>, _ payload: ArraySlice<UInt8>) throws(WireFault) -> WireReply? {
         let head = try self.head(head)
-        guard var reply = open[head.cookie] else { throw WireFault("nobody asked") }
+        // Taken out meanwhile: the data of a long reply is not copied for each chunk.
+        guard var reply = open.removeValue(forKey: head.cookie) else { throw WireFault("nobody asked") }
         if mode == .simple {
             if head.error != 0 { try fail(&reply, head.error) }
             reply.data = Array(payload)
@@ -94,7 +95,6 @@ public struct ReplyChecker: Sendable {
             open[head.cookie] = reply
             return nil
         }
-        open[head.cookie] = nil
         if mode != .simple, reply.error == 0 { try checkComplete(reply) }
         return reply
     }
@@ -122,7 +122,9 @@ public struct ReplyChecker: Sendable {
                 throw WireFault("a data chunk without data")
             }
             let range = try addPiece(offset, UInt64(reader.remaining), isHole: false, &reply)
-            reply.data.replaceSubrange(range, with: payload.dropFirst(8))
+            reply.data.withMutableBytes { data in
+                data.withSlice(range) { target in Array(payload.dropFirst(8)).withBytes { target.copy(from: $0) } }
+            }
         case 2:
             guard let offset = reader.integer(UInt64.self), let length = reader.integer(UInt32.self), length > 0,
                 reader.remaining == 0

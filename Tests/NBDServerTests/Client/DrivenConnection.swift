@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import Glibc
+import Logging
+import Synchronization
+import SystemPackage
+
+@testable import NBDServer
+
+/// A connection in which whoever made it decides what happens next: there is one thread, and workers, the loop, the client
+/// and the disk take steps in turn.
+///
+/// Where threads could change, in the middle of a step too, ``decide`` is asked: while the loop has work carried out,
+/// sends or receives, workers may run; while a worker reads or sends, so may the loop and other workers.
+final class DrivenConnection: @unchecked Sendable {
+    /// Gets a number of choices, at least one, and gives one of them, from 0 on. The first one is always progress.
+    private let decide: (Int) -> Int
+    private let loop: EventLoop
+    private let connection: Connection
+    fileprivate let peer: DrivenPeer
+    private var works: [@Sendable () -> Void] = []
+    private var isLoopBusy = false
+    /// Steps within steps; deep ones take no further.
+    private var depth = 0
+
+    private enum Step {
+        case mail
+        case work(Int)
+        case readable, writable
+    }
+
+    /// - Parameters:
+    ///   - loop: is driven; its queue is that of the caller.
+    ///   - input: all that the client says.
+    ///   - hangsUp: the client goes when it has said all, without waiting for replies.
+    init(
+        _ loop: EventLoop, _ exports: [Export], limits: ServerLimits, buffers: ReplyBufferPool, processors: Int,
+        input: [UInt8], hangsUp: Bool = false, decide: @escaping (Int) -> Int
+    ) throws(Errno) {
+        self.decide = decide
+        self.loop = loop
+        var pair: [Int32] = [-1, -1]
+        // Nothing goes through it; it is there to be watched and closed.
+        guard unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &pair) == 0 else {
+            throw Errno(rawValue: errno)
+        }
+        close(pair[0])
+        peer = DrivenPeer(input, hangsUp: hangsUp)
+        let workers = DrivenWorkers()
+        let context = ServerContext(
+            exports: ExportTable(exports), limits: limits, buffers: buffers, workers: workers,
+            processors: SpareProcessors(total: processors), tls: .off, handshakes: workers,
+            log: ClientLog(Logger(label: "driven") { _ in SwiftLogNoOpLogHandler() }), observe: { _ in })
+        connection = Connection(
+            id: 1, socket: Socket(accepted: FileDescriptor(rawValue: pair[1])), loop: loop, context: context)
+        connection.stream = peer
+        workers.take = { [unowned self] work in
+            works.append(work)
+            others()
+        }
+        peer.others = { [unowned self] in others() }
+        peer.decide = decide
+    }
+
+    /// What the server has said so far.
+    var output: [UInt8] { peer.output }
+    /// Has the server closed the connection, or said that it will say no more?
+    var isEnded: Bool { connection.isClosed || peer.isEnded }
+    /// Requests that workers have, or wait for.
+    var workersBusy: Int { connection.workersBusy }
+
+    /// Lets everything happen until nobody has anything to do.
+    func run() {
+        connection.start()
+        while step() {}
+    }
+
+    /// Closes the connection, whatever is under way, and waits for all that holds on to it.
+    func end() {
+        connection.abort()
+        while !loopSteps().isEmpty || !works.isEmpty { _ = step() }
+    }
+
+    /// Where threads could change: others may take steps meanwhile.
+    func others() {
+        guard depth < 4 else { return }
+        // A loop that waits for a worker is told of what it may receive again and again.
+        for _ in 0..<8 { guard decide(2) == 1, step() else { return } }
+    }
+
+    private func loopSteps() -> [Step] {
+        guard !isLoopBusy else { return [] }
+        var steps: [Step] = []
+        if loop.hasWork { steps.append(.mail) }
+        guard let watch = connection.watch else { return steps }
+        if watch.isReading, peer.canReceive { steps.append(.readable) }
+        if watch.isWriting { steps.append(.writable) }
+        return steps
+    }
+
+    /// - Returns: false when nobody has anything to do.
+    private func step() -> Bool {
+        let steps = loopSteps() + works.indices.prefix(4).map(Step.work)
+        guard !steps.isEmpty else { return false }
+        depth += 1
+        defer { depth -= 1 }
+        switch steps[decide(steps.count)] {
+        case .work(let index): works.remove(at: index)()
+        case .mail: onLoop { _ = loop.step() }
+        case .readable: onLoop { connection.watch?.isReady(reading: true, writing: false) }
+        case .writable:
+            peer.takesMore()
+            onLoop { connection.watch?.isReady(reading: false, writing: true) }
+        }
+        return true
+    }
+
+    private func onLoop(_ work: () -> Void) {
+        isLoopBusy = true
+        work()
+        isLoopBusy = false
+    }
+}
+
+private final class DrivenWorkers: Workers, @unchecked Sendable {
+    var take: (@escaping @Sendable () -> Void) -> Void = { _ in }
+
+    func run(for client: UInt64, _ work: @escaping @Sendable () -> Void) { take(work) }
+}
+
+/// The client of a driven connection, and the network between.
+private final class DrivenPeer: ByteStream, @unchecked Sendable {
+    private var input: ArraySlice<UInt8>
+    private let hangsUp: Bool
+    private(set) var output: [UInt8] = []
+    private(set) var isEnded = false
+    var others: () -> Void = {}
+    var decide: (Int) -> Int = { _ in 0 }
+    /// Of the socket, in bytes; nil for as much as there is.
+    private var room: Int?
+
+    init(_ input: [UInt8], hangsUp: Bool) {
+        self.input = input[...]
+        self.hangsUp = hangsUp
+    }
+
+    let isTwoWay = true
+    let hasPending = false
+    /// A client that has been told that the server says no more goes, too.
+    var canReceive: Bool { !input.isEmpty || hangsUp || isEnded }
+
+    func receive(into buffer: inout MutableRawSpan) -> Socket.Progress {
+        others()
+        guard !input.isEmpty else { return hangsUp || isEnded ? .closed : .wouldBlock }
+        let count = min(input.count, buffer.byteCount, [.max, 28, 60, 1][decide(4)])
+        for (index, byte) in input.prefix(count).enumerated() {
+            buffer.storeBytes(of: byte, toByteOffset: index, as: UInt8.self)
+        }
+        input.removeFirst(count)
+        return .bytes(count)
+    }
+
+    /// The client takes what is in the socket.
+    func takesMore() { room = nil }
+
+    func send(_ bytes: RawSpan) -> Socket.Progress {
+        if room == nil { room = [.max, 0, 10, 1000, 70_000][decide(5)] }
+        let count = min(bytes.byteCount, room ?? 0)
+        room = (room ?? 0) - count
+        unsafe bytes.extracting(first: count).withUnsafeBytes { unsafe output.append(contentsOf: $0) }
+        others()
+        return count > 0 ? .bytes(count) : .wouldBlock
+    }
+
+    func endSending() { isEnded = true }
+}
