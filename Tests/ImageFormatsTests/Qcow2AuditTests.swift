@@ -288,6 +288,67 @@ struct Qcow2AuditTests {
 
     // MARK: Claims
 
+    /// Audits an image in a file that is zeros behind its start.
+    private static func sparse(_ fixture: Qcow2Fixture, work: UInt64) throws -> Qcow2Audit {
+        let device = SparseDevice(start: fixture.bytes, size: 1 << 40)
+        let header = try #require(try Qcow2Header(device: device))
+        return Qcow2Audit(file: device, header: header, limits: Qcow2AuditLimits(work: work))
+    }
+
+    @Test func `The clusters of a LUKS header area count towards the work`() throws {
+        var fixture = Self.fixture(0)
+        fixture.set(UInt32(2), at: 32)
+        var data: [UInt8] = []
+        data.append(bigEndian: UInt64(1 << 20))
+        // 2 Mi clusters.
+        data.append(bigEndian: UInt64(1 << 30))
+        fixture.addExtension(0x0537_be77, data)
+        #expect(try Self.sparse(fixture, work: 32 << 20).isComplete)
+        let bounded = try Self.sparse(fixture, work: 16 << 20)
+        #expect(bounded.incompleteness?.contains("more work") == true)
+    }
+
+    @Test func `Tables of snapshots that lie over each other count towards the work each`() throws {
+        var fixture = Self.fixture(0)
+        var table: [UInt8] = []
+        for _ in 0..<200 {
+            table.append(bigEndian: UInt64(1 << 30))
+            // 4 MiB, 8192 clusters; all of them read one table, once.
+            table.append(bigEndian: UInt32(1 << 19))
+            table += [UInt8](repeating: 0, count: 28)
+        }
+        let place = fixture.bytes.count
+        fixture.bytes += table
+        fixture.set(UInt32(200), at: 60)
+        fixture.set(UInt64(place), at: 64)
+        #expect(try Self.sparse(fixture, work: 32 << 20).isComplete)
+        let bounded = try Self.sparse(fixture, work: 12 << 20)
+        #expect(bounded.incompleteness?.contains("more work") == true)
+    }
+
+    @Test func `Bitmap tables count towards the work, and so does looking at each`() throws {
+        var fixture = Self.fixture(0)
+        var directory: [UInt8] = []
+        for _ in 0..<1000 {
+            directory.append(bigEndian: UInt64(1 << 30))
+            directory.append(bigEndian: UInt32(64))
+            directory += [UInt8](repeating: 0, count: 12)
+        }
+        let place = fixture.bytes.count
+        fixture.bytes += directory
+        var data: [UInt8] = []
+        data.append(bigEndian: UInt32(1000))
+        data.append(bigEndian: UInt32(0))
+        data.append(bigEndian: UInt64(directory.count))
+        data.append(bigEndian: UInt64(place))
+        fixture.addExtension(0x2385_2875, data)
+        fixture.set(UInt64(1), at: 88)
+        // The tables are 512,000 bytes, their clusters 10,000, and each table is looked at.
+        #expect(try Self.sparse(fixture, work: 640_000).isComplete)
+        let bounded = try Self.sparse(fixture, work: 560_000)
+        #expect(bounded.incompleteness?.contains("more work") == true)
+    }
+
     @Test func `A file that claims to be exabytes ends soon`() throws {
         var fixture = Self.fixture()
         for index in 0..<64 {

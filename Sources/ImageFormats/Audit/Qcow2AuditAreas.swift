@@ -99,7 +99,7 @@ extension Qcow2AuditWalk {
         }
         note(.snapshotTable, at: start, length: end - start, "the snapshot table")
         // What else would keep a snapshot from being served.
-        guard faults.total == faultsBefore, isComplete else { return }
+        guard faults.total == faultsBefore, isComplete, spend(end - start) else { return }
         do { _ = try Qcow2Snapshot.all(of: file, header) } catch {
             faults.note(.header, at: start, error.description)
         }
@@ -192,6 +192,8 @@ extension Qcow2AuditWalk {
         let reserved: UInt64 = 0xFF00_0000_0000_01FE
         let mask: UInt64 = 0x00FF_FFFF_FFFF_FE00
         for table in bitmapTables {
+            // The rest of them costs nothing any more.
+            guard isComplete || workLeft > 0 else { return }
             forEachPiece(of: table, "a bitmap table") { walk, place, words in
                 for (index, word) in words.enumerated() where word != 0 {
                     let offset = word & mask

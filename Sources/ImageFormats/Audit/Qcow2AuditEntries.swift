@@ -17,6 +17,7 @@ extension Qcow2AuditWalk {
     /// Reads the L2 tables, in the first pass all of them, then those that lead to the window.
     mutating func countL2Tables(_ progress: (Double) -> Void) {
         let number = window.first >> UInt64(limits.windowBits)
+        guard spend(UInt64(tables.count) * Self.workForArea) else { return }
         for table in tables { reference(table.offset, mapping.clusterSize, .l2Table, table.weight) }
         var start = 0
         while start < tables.count {

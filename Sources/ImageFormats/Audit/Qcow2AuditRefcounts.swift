@@ -51,6 +51,7 @@ extension Qcow2AuditWalk {
     }
 
     mutating func countRefcountBlocks() {
+        guard spend(UInt64(refcountTable.count) * 8) else { return }
         for entry in refcountTable where isBlock(entry) {
             reference(entry, mapping.clusterSize, .refcountBlock, 1)
         }

@@ -27,7 +27,8 @@ struct Qcow2AuditWalk {
     var compressed = AuditPlaces()
     var storesData = false
     private(set) var incompleteness: String?
-    private var workLeft: UInt64
+    /// In bytes.
+    private(set) var workLeft: UInt64
 
     var areas: [Area] = []
     var l1Tables: [Qcow2AuditL1] = []
@@ -90,10 +91,19 @@ struct Qcow2AuditWalk {
         compare()
     }
 
+    /// Counts the clusters of an area; a file that is all holes can name tens of thousands of any size, one over the other.
     private mutating func count(_ area: Area) {
         guard area.range.length > 0 else { return }
+        let first = area.range.offset >> UInt64(mapping.clusterBits)
+        let last = (area.range.end - 1) >> UInt64(mapping.clusterBits)
+        guard spend(Self.workForArea + Self.workForCluster * window.countOfClusters(first, last)) else { return }
         reference(area.range.offset, area.range.length, area.owner, area.weight)
     }
+
+    /// Looking at an area or a table in each pass, in bytes that could be read meanwhile.
+    static let workForArea: UInt64 = 32
+    /// Changing the counters of a cluster.
+    private static let workForCluster: UInt64 = 10
 
     /// Counts the clusters of bytes that ``isInFile(_:_:)`` says are there; `length` is not 0.
     ///

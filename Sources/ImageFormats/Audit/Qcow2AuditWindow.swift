@@ -89,6 +89,12 @@ struct Qcow2AuditWindow {
         }
     }
 
+    /// How many of the clusters from `start` to `end` are in the window.
+    func countOfClusters(_ start: UInt64, _ end: UInt64) -> UInt64 {
+        guard end >= first, count > 0, start < first + UInt64(count) else { return 0 }
+        return min(end, first + UInt64(count) - 1) - max(start, first) + 1
+    }
+
     /// The stored count of a cluster; nil when it is not in the window.
     @inline(__always)
     func storedCount(_ cluster: UInt64) -> UInt32? {
