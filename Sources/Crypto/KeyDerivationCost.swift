@@ -17,18 +17,21 @@ extension KeyDerivation: CustomStringConvertible {
         (try? HashAlgorithm(name))?.description ?? shownName(name)
     }
 
-    /// About how long a derivation takes, in nanoseconds: to try the cheapest keyslot first.
+    /// About how long it takes to derive `count` bytes, in nanoseconds: to try the cheapest keyslot first, and to refuse
+    /// what would take hours in all.
     ///
     /// Saturates: no value that an image can have traps.
-    public var cost: UInt64 {
+    public func cost(count: Int) -> UInt64 {
         switch function {
-        case .pbkdf2(_, let iterations):
-            // 0.13 to 0.8 µs, by hash.
-            UInt64(iterations) * 300
+        case .pbkdf2(let hash, let iterations):
+            // 0.13 to 0.8 µs, by hash; all of them for each digest that the key is put together from.
+            let size = (try? HashAlgorithm(hash))?.digestSize ?? count
+            let digests = UInt64(max(count, 1) + size - 1) / UInt64(max(size, 1))
+            return (UInt64(iterations) * 300).saturatingProduct(max(digests, 1))
         case .argon2i(let time, let memory, let lanes), .argon2id(let time, let memory, let lanes):
-            // About a microsecond for each KiB and pass; that four threads find four processors is a guess.
-            UInt64(time).saturatingProduct(UInt64(memory)).saturatingProduct(1000)
-                / UInt64(min(max(lanes, 1), 4))
+            // About a microsecond for each KiB and pass, in as many threads as there are lanes and processors.
+            return UInt64(time).saturatingProduct(UInt64(memory)).saturatingProduct(1000)
+                / UInt64(min(max(lanes, 1), Self.processors))
         }
     }
 

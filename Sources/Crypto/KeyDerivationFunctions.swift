@@ -31,6 +31,9 @@ extension KeyDerivation {
     /// The longest key that is derived, in bytes; LUKS needs 64.
     static var maximumCount: Int { 512 }
 
+    /// Of this machine, as many as are in use.
+    static var processors: UInt32 { UInt32(clamping: max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
+
     private func pbkdf2(
         _ passphrase: Secret, _ count: Int, _ hash: String, _ iterations: UInt32
     ) throws(UnlockError) -> Secret {
@@ -66,7 +69,6 @@ extension KeyDerivation {
                 "key derivation \(self): \(available.bytes / 1024) KiB are available (\(available.reason)); free "
                     + "memory or open the image on a larger machine, --max-kdf-memory would not help")
         }
-        let processors = UInt32(clamping: max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))))
         var result: Int32 = 0
         let key = passphrase.withBytes { passphrase in
             Secret(count: count) { key in
@@ -75,7 +77,7 @@ extension KeyDerivation {
                         unsafe salt.withUnsafeBytes { salt in
                             var request = unsafe secure_argon2_request(
                                 with_data_independent_start: isHybrid, time: time, memory: memory, lanes: lanes,
-                                threads: min(lanes, processors), passphrase: passphrase.baseAddress,
+                                threads: min(lanes, Self.processors), passphrase: passphrase.baseAddress,
                                 passphrase_count: passphrase.count, salt: salt.baseAddress, salt_count: salt.count,
                                 key: key.baseAddress, key_count: key.count)
                             return unsafe secure_argon2(&request)

@@ -10,6 +10,9 @@ public struct KeyDerivationLimits: Sendable {
     public var memory: UInt64 = 4 << 30
     /// Memory of argon2 in bytes × passes over it (`--max-kdf-work`).
     public var argonWork: UInt64 = 256 << 30
+    /// What all derivations for one volume may take together, in seconds by ``KeyDerivation/cost(count:)``
+    /// (`--max-kdf-seconds`): 32 keyslots that take four seconds each, with five secrets and some more.
+    public var seconds: UInt64 = 900
     /// Lanes of argon2; each pass starts four threads for each. cryptsetup uses 4 at most.
     static let lanes: UInt32 = 256
 

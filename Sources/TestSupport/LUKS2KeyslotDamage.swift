@@ -72,17 +72,11 @@ extension LUKSDamage {
             "stripes in quotes", "\"stripes\":4000", "\"stripes\":\"4000\"", "keyslots.0.af.stripes", found: "\"4000\"",
             allowed: "the number 4000"),
         value(
-            "a way to split keys that is not known", "\"type\":\"luks1\"", "\"type\":\"luks3\"", "keyslots.0.af.type",
-            found: "\"luks3\"", allowed: "\"luks1\""),
-        value(
             "a split hash with spaces", "\"hash\":\"sha256\"}", "\"hash\":\"sha 256\"}", "keyslots.0.af.hash",
             found: "\"sha 256\"", allowed: "a name of up to 128 ASCII characters without spaces"),
     ]
 
     private static let areas = [
-        value(
-            "an area of a type that is not known", "\"type\":\"raw\"", "\"type\":\"round\"", "keyslots.0.area.type",
-            found: "\"round\"", allowed: "\"raw\""),
         value(
             "an area without an offset", "\"offset\":\"32768\",", "", "keyslots.0.area.offset", found: "nothing",
             allowed: "this field"),
@@ -159,9 +153,6 @@ extension LUKSDamage {
     }
 
     private static let derivations = [
-        value(
-            "a key derivation that is not known", "\"type\":\"pbkdf2\"", "\"type\":\"scrypt\"", "keyslots.0.kdf.type",
-            found: "\"scrypt\"", allowed: "\"pbkdf2\", \"argon2i\" or \"argon2id\""),
         value(
             "no iterations", "\"iterations\":1000", "\"iterations\":0", "keyslots.0.kdf.iterations",
             found: "the number 0",

@@ -64,6 +64,12 @@ struct InfoCommand: ParsableCommand {
             throw Failure(.badImage, "\(image.image): \(fault); the image is damaged or not complete")
         }
         if let check = report.passphraseCheck, !check.mayFit {
+            guard check.untried.isEmpty else {
+                throw Failure(
+                    .badImage,
+                    "\(image.image): none of these opens it, as far as they were tried; "
+                        + check.untried.joined(separator: "; "))
+            }
             throw Failure(.wrongPassphrase, "\(image.image): none of these opens it")
         }
     }

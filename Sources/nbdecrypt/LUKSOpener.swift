@@ -94,7 +94,7 @@ struct LUKSOpener {
         do {
             guard volume.disk.contains(where: \.isEncrypted) else { return [] }
             let volumeKeys = try ring.volumeKeys()
-            try unlock.prepare(volumeKeyIsGiven: !volumeKeys.isEmpty)
+            try unlock.prepare(volumeKeyCount: volumeKeys.count)
             let known = try unlock.proved(by: volumeKeys)
             let isSettled = known.count == unlock.neededDigestNumbers.count
             guard isSettled || volumeKeys.isEmpty || ring.hasPassphrases(for: layer) else {

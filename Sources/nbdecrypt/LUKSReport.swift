@@ -33,6 +33,8 @@ struct LUKSReport: Encodable {
     struct OtherKeyslot: Encodable {
         let number: Int
         let type: String
+        /// Why.
+        let reason: String
     }
 
     struct Digest: Encodable {
@@ -120,7 +122,7 @@ struct LUKSReport: Encodable {
                 areaSize: slot.area.length,
                 digests: volume.digests.filter { $0.keyslots.contains(slot.number) }.map(\.number))
         }
-        otherKeyslots = volume.otherKeyslots.map { OtherKeyslot(number: $0.number, type: $0.type) }
+        otherKeyslots = volume.otherKeyslots.map { OtherKeyslot(number: $0.number, type: $0.type, reason: $0.reason) }
         digests = volume.digests.map {
             Digest(
                 number: $0.number, derivation: $0.derivation.description, keyslots: $0.keyslots, segments: $0.segments)
@@ -217,13 +219,20 @@ extension LUKSReport {
             let opensData = digests.contains { slot.digests.contains($0.number) && !$0.segments.isEmpty }
             let unbound =
                 slot.digests.isEmpty ? ", proved by no digest" : opensData ? "" : ", unbound: opens no data"
-            let priority = slot.priority == "normal" ? "" : ", priority \(slot.priority)"
+            let priority =
+                switch slot.priority {
+                case "normal": ""
+                case "ignore": ", priority ignore: tried only with --key-slot \(slot.number)"
+                default: ", priority \(slot.priority)"
+                }
             return (
                 "keyslot \(slot.number)",
                 "\(slot.keyBits) bits, \(slot.derivation), \(slot.encryption)\(priority)\(unbound)"
             )
         }
-        lines += otherKeyslots.map { ("keyslot \($0.number)", "type \($0.type), which no passphrase opens") }
+        lines += otherKeyslots.map {
+            ("keyslot \($0.number)", "type \($0.type), which no passphrase opens: \($0.reason)")
+        }
         lines += digests.map { digest in
             (
                 "digest \(digest.number)",

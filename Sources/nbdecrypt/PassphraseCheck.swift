@@ -23,6 +23,9 @@ struct PassphraseCheck: Encodable {
     /// Can it be that the secrets together open the image?
     let mayFit: Bool
 
+    /// Sentences about keyslots of the data that were not tried: one of them may open.
+    let untried: [String]
+
     /// Tries all secrets of `ring` on all keyslots; asks a person when there are none.
     /// - Throws: ``FormatError`` when `serve` would refuse the container because it is not encrypted; ``Failure`` when a
     ///   secret cannot be read.
@@ -38,7 +41,13 @@ struct PassphraseCheck: Encodable {
         let needed = unlock.neededDigestNumbers
         var proved: Set<Int> = []
         let volumeKeys = try ring.volumeKeys()
-        do { try unlock.prepare(volumeKeyIsGiven: !volumeKeys.isEmpty) } catch { throw Failure(error, image: path) }
+        do {
+            if volumeKeys.isEmpty {
+                try unlock.prepareSurvey()
+            } else {
+                try unlock.prepare(volumeKeyCount: volumeKeys.count)
+            }
+        } catch { throw Failure(error, image: path) }
         for key in volumeKeys {
             let digests = ((try? unlock.proved(by: [key])) ?? []).map(\.digest.number)
             proved.formUnion(digests)
@@ -46,11 +55,14 @@ struct PassphraseCheck: Encodable {
             outcomes.append(Outcome(source: key.name, fits: fits, notes: fits ? [] : key.hints.all))
         }
         let secrets = volumeKeys.isEmpty || ring.hasPassphrases(for: 0) ? try ring.all(path) : []
-        outcomes += secrets.map { secret in
+        let survey: [[(keyslot: Int, outcome: LUKSUnlock.Outcome)]]
+        do { survey = try unlock.survey(secrets) } catch { throw Failure(error, image: path) }
+        var untried: [Int: String] = [:]
+        outcomes += zip(secrets, survey).map { secret, results in
             var opened: [Int] = []
             var notes: [String] = []
             var fits = false
-            for (keyslot, result) in unlock.survey(secret) {
+            for (keyslot, result) in results {
                 switch result {
                 case .opened(let key):
                     opened.append(keyslot)
@@ -61,13 +73,16 @@ struct PassphraseCheck: Encodable {
                         notes.append("keyslot \(keyslot) is unbound: its key opens no data")
                     }
                 case .wrongSecret: break
-                case .cannotTry(let reason): notes.append("keyslot \(keyslot) was not tried: \(reason)")
+                case .cannotTry(let reason):
+                    notes.append("keyslot \(keyslot) was not tried: \(reason)")
+                    if unlock.holdsKeyOfData(keyslot) { untried[keyslot] = reason }
                 }
             }
             if opened.isEmpty { notes += secret.hints.all }
             return Outcome(source: secret.name, fits: fits, keyslots: opened.sorted(), notes: notes)
         }
         mayFit = needed.isSubset(of: proved)
+        self.untried = untried.sorted { $0.key < $1.key }.map { "keyslot \($0.key) was not tried: \($0.value)" }
     }
 
     /// Judges the decrypted disk, for an AES image proves no passphrase.
@@ -94,6 +109,7 @@ struct PassphraseCheck: Encodable {
                 source: secret.name, fits: fits, notes: [check.summary] + (fits == false ? secret.hints.all : []))
         }
         mayFit = outcomes.contains { $0.fits != false }
+        untried = []
     }
 
     /// Lines for people.
@@ -106,7 +122,8 @@ struct PassphraseCheck: Encodable {
                 case (true?, true): "fits"
                 case (nil, _): "cannot be judged"
                 case (false?, false): "opens keyslot \(slots), but not the data"
-                case (false?, true): outcome.keyslots == nil ? "does not fit" : "opens no keyslot"
+                case (false?, true) where outcome.keyslots == nil: "does not fit"
+                case (false?, true): untried.isEmpty ? "opens no keyslot" : "opens no keyslot that was tried"
                 }
             return ["\(outcome.source) \(verdict)"] + outcome.notes.map { "  \($0)" }
         }

@@ -43,6 +43,13 @@ struct UnlockOptions: ParsableArguments {
             valueName: "size"))
     var maxKdfWork: ByteCount?
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "The most seconds that trying all secrets on all keyslots of a LUKS container may take, by estimate (default: 900).",
+            valueName: "n"))
+    var maxKdfSeconds: UInt64?
+
     func validate() throws {
         guard keySlot.map({ (0..<32).contains($0) }) ?? true else {
             throw ValidationError("--key-slot takes a number from 0 to 31.")
@@ -58,6 +65,7 @@ struct UnlockOptions: ParsableArguments {
         if allowLinearSegments { options.plaintext.insert(.linearSegments) }
         if let maxKdfIterations { options.limits.iterations = maxKdfIterations }
         if let maxKdfMemory { options.limits.memory = maxKdfMemory.bytes }
+        if let maxKdfSeconds { options.limits.seconds = maxKdfSeconds }
         if let maxKdfWork { options.limits.argonWork = maxKdfWork.bytes }
         return options
     }

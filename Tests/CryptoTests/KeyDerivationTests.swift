@@ -108,7 +108,7 @@ import Testing
             .argon2id(time: 4, memory: 1024, lanes: 4), .pbkdf2(hash: "sha256", iterations: 2_000_000),
             .argon2id(time: 4, memory: 1 << 20, lanes: 4), .argon2i(time: .max, memory: .max, lanes: 0),
         ]
-        let costs = functions.map { KeyDerivation($0, salt: []).cost }
+        let costs = functions.map { KeyDerivation($0, salt: []).cost(count: 32) }
         #expect(costs == costs.sorted())
     }
 

@@ -180,6 +180,57 @@ import Testing
         try LUKSSupport.check(volume)
     }
 
+    /// A part of keyslot 1 that a later version, or one of before, may have; and what is said of it.
+    static let unknownParts = [
+        ("\"type\":\"argon2id\"", "\"type\":\"argon2\"", "its key derivation \"argon2\" is not known here"),
+        ("\"type\":\"argon2id\",\"time\":4", "\"type\":\"balloon\",\"space\":{}", "its key derivation \"balloon\""),
+        (
+            "\"type\":\"raw\",\"offset\":\"290816\",\"size\":\"258048\"", "\"type\":\"striped\",\"disks\":[]",
+            "its type of area \"striped\""
+        ),
+        (
+            "\"af\":{\"type\":\"luks1\",\"stripes\":4000,\"hash\":\"sha512\"}", "\"af\":{\"type\":\"none\"}",
+            "its way to split keys \"none\""
+        ),
+        ("\"type\":\"luks2\",\"key_size\":64,\"priority\"", "\"type\":\"luks3\",\"priority\"", "its type \"luks3\""),
+    ]
+
+    @Test(arguments: unknownParts)
+    func `what is not known makes its keyslot unusable, by name, and not the header`(
+        old: String, new: String, reason: String
+    ) throws {
+        var fixture = LUKS2Fixture()
+        try #require(fixture.json.contains(old))
+        fixture.json = fixture.json.replacing(old, with: new)
+        let volume = try LUKSHeaderTests.read(fixture.image)
+        #expect(volume.warnings.isEmpty && volume.keyslots.map(\.number) == [0])
+        #expect(volume.otherKeyslots.map(\.number) == [1])
+        #expect(volume.otherKeyslots.first?.reason.hasPrefix(reason) == true)
+        #expect(volume.digests.map(\.keyslots) == [[0, 1]])
+        _ = try LUKSSegments(volume, allowing: [])
+        var options = LUKSUnlock.Options()
+        try LUKSUnlock(volume, header: fixture.image.device, options: options).prepare(volumeKeyCount: 0)
+        options.keyslot = 1
+        let error = try #require(throws: UnlockError.self) {
+            try LUKSUnlock(volume, header: fixture.image.device, options: options).prepare(volumeKeyCount: 0)
+        }
+        #expect(error.code == .refused && error.description.contains("keyslot 1 cannot be used: \(reason)"))
+    }
+
+    @Test func `a backup segment that is not known here is no damage, and no part of the disk`() throws {
+        for backup in [
+            "\"type\":\"zoned\",\"zones\":[]", "\"type\":\"crypt\",\"sector_size\":8192",
+        ] {
+            let sentence = try Self.refusal {
+                $0.replacing(
+                    "\"sector_size\":4096}",
+                    with: "\"sector_size\":4096},\"1\":{\(backup),"
+                        + "\"offset\":\"1048576\",\"size\":\"dynamic\",\"flags\":[\"backup-final\"]}")
+            }
+            #expect(sentence.contains("in the middle of a reencryption"))
+        }
+    }
+
     @Test func `several segments are read in their order, fixed and dynamic, encrypted and not`() throws {
         var fixture = LUKS2Fixture()
         fixture.json = fixture.json

@@ -24,17 +24,13 @@ struct LUKS2Keyslots {
         numbers = Set(keyslots.map(\.number))
         var areas: [(range: ByteRange, field: LUKS2Field, number: Int)] = []
         for (number, keyslot) in keyslots {
-            let area = try Self.area(keyslot, config, surroundings)
-            areas.append((area, try keyslot.member("area").member("offset"), number))
-            let type = try keyslot.member("type").text()
-            if type == "luks2" {
+            let unknown = try Self.unknownPart(keyslot)
+            let area = try Self.area(keyslot, config, surroundings, mayBeAbsent: unknown != nil)
+            if let area { areas.append((area, try keyslot.member("area").member("offset"), number)) }
+            if unknown == nil, let area {
                 known.append(try Self.keyslot(number, keyslot, area))
             } else {
-                others.append(
-                    LUKSOtherKeyslot(
-                        number: number, type: LUKSText.printable(type), mode: try Self.label(keyslot.optional("mode")),
-                        direction: try Self.label(keyslot.optional("direction")),
-                        resilience: try Self.label(keyslot.member("area").optional("type"))))
+                others.append(try Self.other(number, keyslot, reason: unknown ?? "it has no area"))
             }
         }
         areas.sort { ($0.range.offset, $0.number) < ($1.range.offset, $1.number) }
@@ -44,15 +40,52 @@ struct LUKS2Keyslots {
         }
     }
 
-    private static func label(_ field: LUKS2Field?) throws(LUKSFault) -> String? {
-        guard let field else { return nil }
-        return LUKSText.printable(try field.text())
+    /// What of a keyslot is of another version than is known here, which makes it alone unusable; nil when nothing is.
+    private static func unknownPart(_ keyslot: LUKS2Field) throws(LUKSFault) -> String? {
+        let type = try keyslot.member("type").text()
+        guard type != "reencrypt" else { return "it belongs to a reencryption" }
+        guard type == "luks2" else { return "its type \(LUKSText.quoted(type)) is not known here" }
+        let parts: [(name: String, what: String, known: [String])] = [
+            ("kdf", "key derivation", ["pbkdf2", "argon2i", "argon2id"]), ("area", "type of area", ["raw"]),
+            ("af", "way to split keys", ["luks1"]),
+        ]
+        for part in parts {
+            let type = try keyslot.member(part.name).member("type").text()
+            guard part.known.contains(type) else {
+                return "its \(part.what) \(LUKSText.quoted(type)) is not known here"
+            }
+        }
+        return nil
     }
 
-    /// All types have an area.
+    /// Of one that is not known, nothing is demanded but what says where it is.
+    private static func other(
+        _ number: Int, _ keyslot: LUKS2Field, reason: String
+    ) throws(LUKSFault) -> LUKSOtherKeyslot {
+        func label(_ field: LUKS2Field?) -> String? {
+            guard case .string(let text)? = field?.value else { return nil }
+            return LUKSText.printable(text)
+        }
+        let type = try keyslot.member("type").text()
+        let isOfReencryption = type == "reencrypt"
+        return LUKSOtherKeyslot(
+            number: number, type: LUKSText.printable(type), reason: reason,
+            mode: isOfReencryption ? label(try keyslot.optional("mode")) : nil,
+            direction: isOfReencryption ? label(try keyslot.optional("direction")) : nil,
+            resilience: isOfReencryption ? label(try keyslot.member("area").optional("type")) : nil)
+    }
+
+    /// All types that are known have an area, and one that says its place must be right about it.
+    ///
+    /// - Parameter mayBeAbsent: the keyslot is of a type that is not known, and may have none.
     private static func area(
-        _ keyslot: LUKS2Field, _ config: LUKS2Config, _ surroundings: LUKSSurroundings
-    ) throws(LUKSFault) -> ByteRange {
+        _ keyslot: LUKS2Field, _ config: LUKS2Config, _ surroundings: LUKSSurroundings, mayBeAbsent: Bool
+    ) throws(LUKSFault) -> ByteRange? {
+        if mayBeAbsent {
+            guard let area = try keyslot.optional("area"), case .object(let members) = area.value,
+                members["offset"] != nil, members["size"] != nil
+            else { return nil }
+        }
         let area = try keyslot.member("area")
         let offset = try area.member("offset")
         let size = try area.member("size")
@@ -81,9 +114,7 @@ struct LUKS2Keyslots {
         _ number: Int, _ keyslot: LUKS2Field, _ range: ByteRange
     ) throws(LUKSFault) -> LUKSKeyslot {
         let area = try keyslot.member("area")
-        try expect("raw", in: area.member("type"))
         let split = try keyslot.member("af")
-        try expect("luks1", in: split.member("type"))
         let stripes = try split.member("stripes")
         guard case .number(String(Self.stripes)) = stripes.value else {
             throw stripes.fault(allowed: "the number \(Self.stripes)")
@@ -100,10 +131,6 @@ struct LUKS2Keyslots {
             encryption: try area.member("encryption").name(),
             encryptionKeySize: Int(try area.member("key_size").integer(Self.keySize)), stripes: Self.stripes,
             splitHash: try split.member("hash").name())
-    }
-
-    private static func expect(_ text: String, in field: LUKS2Field) throws(LUKSFault) {
-        guard try field.text() == text else { throw field.fault(allowed: "\"\(text)\"") }
     }
 
     private static func priority(_ keyslot: LUKS2Field) throws(LUKSFault) -> LUKSKeyslot.Priority {

@@ -43,7 +43,8 @@ struct LUKS2Segments {
         guard start % 512 == 0 else { throw offset.fault(allowed: "a multiple of 512") }
         let size = try segment.member("size")
         let length: UInt64? = try size.text() == "dynamic" ? nil : try size.decimal()
-        let (kind, unit) = try kind(segment)
+        let flags = try segment.optional("flags")?.texts().map { LUKSText.printable($0) } ?? []
+        let (kind, unit) = try kind(segment, isBackup: LUKSSegment.areOfBackup(flags))
         if let length {
             guard length > 0, length % unit == 0 else {
                 throw size.fault(allowed: "\"dynamic\" or a multiple of \(unit), more than 0")
@@ -53,11 +54,19 @@ struct LUKS2Segments {
             }
         }
         return LUKSSegment(
-            number: number, offset: start, size: length, kind: kind,
-            flags: try segment.optional("flags")?.texts().map { LUKSText.printable($0) } ?? [])
+            number: number, offset: start, size: length, kind: kind, flags: flags)
     }
 
-    /// What a segment is, and the unit of its size in bytes.
+    /// What a segment is, and the unit of its size in bytes. Of what is not served, no more than the type must be right.
+    private static func kind(
+        _ segment: LUKS2Field, isBackup: Bool
+    ) throws(LUKSFault) -> (LUKSSegment.Kind, unit: UInt64) {
+        do throws(LUKSFault) { return try kind(segment) } catch {
+            guard isBackup else { throw error }
+            return (.other(LUKSText.printable(try segment.member("type").text())), 512)
+        }
+    }
+
     private static func kind(_ segment: LUKS2Field) throws(LUKSFault) -> (LUKSSegment.Kind, unit: UInt64) {
         let type = try segment.member("type").text()
         switch type {
@@ -139,7 +148,9 @@ extension LUKSVolume {
 
 extension LUKSSegment {
     /// A reencryption keeps what a segment was or will be; no part of the disk.
-    public var isBackup: Bool { flags.contains { $0.hasPrefix("backup-") } }
+    public var isBackup: Bool { Self.areOfBackup(flags) }
+
+    fileprivate static func areOfBackup(_ flags: [String]) -> Bool { flags.contains { $0.hasPrefix("backup-") } }
 
     /// cryptsetup marks the segment that it works on; the mark stays when it is stopped in the middle.
     var isInReencryption: Bool { flags.contains("in-reencryption") }

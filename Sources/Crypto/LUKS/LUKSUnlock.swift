@@ -66,10 +66,10 @@ public struct LUKSUnlock {
         public let source: String
     }
 
-    private let volume: LUKSVolume
-    private let header: any BlockDevice
-    private let options: Options
-    private let willDerive: (_ what: String) -> Void
+    let volume: LUKSVolume
+    let header: any BlockDevice
+    let options: Options
+    let willDerive: (_ what: String) -> Void
 
     /// - Parameters:
     ///   - header: the device that `volume` was read from.
@@ -87,12 +87,12 @@ public struct LUKSUnlock {
     /// Refuses what no secret can change: a keyslot that is not there, costs beyond the limits.
     /// To be called before anybody types a passphrase.
     ///
-    /// - Parameter volumeKeyIsGiven: no keyslot may be needed.
+    /// - Parameter volumeKeyCount: how many volume keys were given; with any, no keyslot may be needed.
     /// - Throws: ``UnlockError``.
-    public func prepare(volumeKeyIsGiven: Bool) throws(UnlockError) {
+    public func prepare(volumeKeyCount: Int) throws(UnlockError) {
         for digest in neededDigests {
             try digest.derivation.check(options.limits)
-            guard !volumeKeyIsGiven else { continue }
+            guard volumeKeyCount == 0 else { continue }
             let keyslots = try keyslots(of: digest)
             var reasons: [String] = []
             for keyslot in keyslots {
@@ -104,6 +104,7 @@ public struct LUKSUnlock {
                 throw .refused("no keyslot can be tried: \(reasons.joined(separator: "; "))")
             }
         }
+        try checkDemand(volumeKeyCount: volumeKeyCount, secretCount: volumeKeyCount == 0 ? 1 : 0)
     }
 
     /// The keys of the data that volume keys are, proved without a keyslot: one for each digest that one of them fits.
@@ -129,6 +130,7 @@ public struct LUKSUnlock {
     /// - Returns: a key for each digest that a segment needs.
     /// - Throws: ``UnlockError`` when a key is not found.
     public func open(with secrets: [NamedSecret], besides known: [Opened] = []) throws(UnlockError) -> [Opened] {
+        try checkDemand(volumeKeyCount: 0, secretCount: secrets.count)
         var opened: [Opened] = []
         for digest in neededDigests {
             if let found = known.first(where: { $0.digest.number == digest.number }) {
@@ -136,8 +138,9 @@ public struct LUKSUnlock {
                 continue
             }
             let keyslots = try keyslots(of: digest)
-            var trial = Trial()
+            var trial = LUKSTrial()
             let found = trial.first(keyslots, secrets) { keyslot, secret in attempt(keyslot, digest, secret) }
+            trial.skip(untried(of: digest))
             guard let found else { throw trial.failure(secrets, hasOnlyOneKeyslot: options.keyslot != nil) }
             opened.append(found)
         }
@@ -156,71 +159,10 @@ public struct LUKSUnlock {
     /// The digests whose keys the data needs; with their keys, it can be read.
     public var neededDigestNumbers: Set<Int> { Set(neededDigests.map(\.number)) }
 
-    /// Which keyslots a secret opens; every keyslot is tried.
-    /// - Returns: for each keyslot whether it opens, or why it cannot be tried.
-    public func survey(_ secret: NamedSecret) -> [(keyslot: Int, outcome: Outcome)] {
-        let slots = volume.keyslots.filter { options.keyslot == nil || options.keyslot == $0.number }
-        return slots.sorted(by: Self.isTriedBefore).map { keyslot in
-            guard let digest = volume.digests.first(where: { $0.keyslots.contains(keyslot.number) }) else {
-                return (keyslot.number, .cannotTry("no digest proves its key"))
-            }
-            return (keyslot.number, attempt(keyslot, digest, secret))
-        }
-    }
-
-    /// What became of a secret on a keyslot.
-    public enum Outcome {
-        case opened(Opened)
-        case wrongSecret
-        /// Why.
-        case cannotTry(String)
-    }
-
-    // MARK: Which keyslots
-
-    /// Digests whose keys the encrypted segments need, by rising number.
-    private var neededDigests: [LUKSDigest] {
-        volume.digests.filter { digest in
-            volume.disk.contains { $0.isEncrypted && digest.segments.contains($0.number) }
-        }
-    }
-
-    private func keyslots(of digest: LUKSDigest) throws(UnlockError) -> [LUKSKeyslot] {
-        if let number = options.keyslot {
-            guard let keyslot = volume.keyslots.first(where: { $0.number == number }) else {
-                let numbers = volume.keyslots.map { String($0.number) }.joined(separator: ", ")
-                throw .usage(
-                    "there is no keyslot \(number); the volume has \(numbers.isEmpty ? "none" : numbers): see nbdecrypt info"
-                )
-            }
-            guard digest.keyslots.contains(number) else {
-                throw .usage("keyslot \(number) does not hold the key of the data; leave --key-slot out")
-            }
-            return [keyslot]
-        }
-        let candidates = volume.keyslots.filter { digest.keyslots.contains($0.number) && $0.priority != .ignore }
-        guard !candidates.isEmpty else {
-            let ignored = volume.keyslots.filter { digest.keyslots.contains($0.number) }.map {
-                "--key-slot \($0.number)"
-            }
-            let advice =
-                ignored.isEmpty
-                ? "give the volume key with --volume-key-file"
-                : "its keyslots have priority ignore: name one with \(ignored.joined(separator: " or "))"
-            throw .wrongSecret("no keyslot holds the key of the data; \(advice)")
-        }
-        return candidates.sorted(by: Self.isTriedBefore)
-    }
-
-    /// Preferred ones first, then by cost.
-    private static func isTriedBefore(_ first: LUKSKeyslot, _ second: LUKSKeyslot) -> Bool {
-        (second.priority.rawValue, first.derivation.cost, first.number)
-            < (first.priority.rawValue, second.derivation.cost, second.number)
-    }
-
     // MARK: One keyslot
 
-    private func attempt(_ keyslot: LUKSKeyslot, _ digest: LUKSDigest, _ secret: NamedSecret) -> Outcome {
+    /// Tries a secret on a keyslot, whose cost was checked.
+    func attempt(_ keyslot: LUKSKeyslot, _ digest: LUKSDigest, _ secret: NamedSecret) -> Outcome {
         do throws(UnlockError) {
             try digest.derivation.check(options.limits)
             let (cipher, hash) = try means(of: keyslot)
@@ -237,7 +179,7 @@ public struct LUKSUnlock {
     }
 
     /// What a keyslot is opened with, if it may be.
-    private func means(of keyslot: LUKSKeyslot) throws(UnlockError) -> (cipher: CipherSpec, hash: HashAlgorithm) {
+    func means(of keyslot: LUKSKeyslot) throws(UnlockError) -> (cipher: CipherSpec, hash: HashAlgorithm) {
         let cipher = try keyslotCipher(keyslot)
         let hash = try Self.refusing { () throws(FormatError) in try HashAlgorithm(keyslot.splitHash) }
         try keyslot.derivation.check(options.limits)
@@ -300,46 +242,5 @@ extension LUKSUnlock.NamedSecret {
     /// The hints of all of them, as the end of a sentence about secrets that do not fit.
     public static func hints(of secrets: [Self]) -> String {
         secrets.flatMap { secret in secret.hints.all.map { "; \(secret.name): \($0)" } }.joined()
-    }
-}
-
-/// What happened while secrets were tried on keyslots.
-private struct Trial {
-    private var tried: [Int] = []
-    private var skipped: [(keyslot: Int, reason: String)] = []
-
-    mutating func first(
-        _ keyslots: [LUKSKeyslot], _ secrets: [LUKSUnlock.NamedSecret],
-        _ attempt: (LUKSKeyslot, LUKSUnlock.NamedSecret) -> LUKSUnlock.Outcome
-    ) -> LUKSUnlock.Opened? {
-        keyslots: for keyslot in keyslots {
-            for secret in secrets {
-                switch attempt(keyslot, secret) {
-                case .opened(let opened): return opened
-                case .wrongSecret: if tried.last != keyslot.number { tried.append(keyslot.number) }
-                case .cannotTry(let reason):
-                    skipped.append((keyslot.number, reason))
-                    continue keyslots
-                }
-            }
-        }
-        return nil
-    }
-
-    func failure(_ secrets: [LUKSUnlock.NamedSecret], hasOnlyOneKeyslot: Bool) -> UnlockError {
-        let reasons = skipped.map { "; keyslot \($0.keyslot) was not tried: \($0.reason)" }.joined()
-        guard !tried.isEmpty else {
-            return .refused("no keyslot can be tried\(reasons)")
-        }
-        let names = secrets.map(\.name).joined(separator: ", ")
-        let slots =
-            tried.count == 1
-            ? "1 keyslot (\(tried[0]))"
-            : "\(tried.count) keyslots (\(tried.sorted().map(String.init).joined(separator: ", ")))"
-        let advice =
-            hasOnlyOneKeyslot ? "leave --key-slot out to try all" : "check the spelling and the keyboard layout"
-        return .wrongSecret(
-            "no keyslot opens with \(names): \(slots) tried\(reasons); \(advice)"
-                + LUKSUnlock.NamedSecret.hints(of: secrets))
     }
 }

@@ -19,7 +19,7 @@ public struct LUKSVolume: Sendable {
     public let subsystem: String
     /// By rising number. LUKS1: the active ones.
     public let keyslots: [LUKSKeyslot]
-    /// Keyslots of types other than "luks2", e.g. that of a reencryption; by rising number.
+    /// Keyslots that cannot be used here, e.g. that of a reencryption, or of a later version; by rising number.
     public let otherKeyslots: [LUKSOtherKeyslot]
     /// By rising number.
     public let digests: [LUKSDigest]
@@ -81,12 +81,16 @@ public struct LUKSKeyslot: Sendable {
     }
 }
 
-/// A keyslot that no secret opens: it holds something else than a volume key, or in a way that is not known here.
+/// A keyslot that no secret opens here: it holds something else than a volume key, or in a way that is not known.
 public struct LUKSOtherKeyslot: Sendable {
     /// 0…31.
     public let number: Int
-    /// E.g. "reencrypt".
+    /// E.g. "reencrypt"; "luks2" when a part of it is not known.
     public let type: String
+    /// Why it cannot be used, e.g. "its key derivation "argon2" is not known here".
+    public let reason: String
+    /// What a reencryption keeps for itself.
+    public var isOfReencryption: Bool { type == "reencrypt" }
     /// What a reencryption does: "encrypt", "reencrypt" or "decrypt"; nil for other types.
     public let mode: String?
     /// Where a reencryption goes: "forward" or "backward"; nil for other types.

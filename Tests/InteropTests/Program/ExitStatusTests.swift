@@ -21,7 +21,7 @@ struct ExitStatusTests {
             "--volume-key-file",
             "--key-slot", "--header", "--allow-null-cipher", "--allow-linear-segments", "--max-kdf-iterations",
             "--max-kdf-memory",
-            "--max-kdf-work", "--no-passphrase-check", "--once", "--run",
+            "--max-kdf-work", "--max-kdf-seconds", "--no-passphrase-check", "--once", "--run",
             "--pid-file", "--insecure-plaintext",
         ] {
             #expect(text.contains(option), "\(option)")

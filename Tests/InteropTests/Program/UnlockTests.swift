@@ -53,12 +53,12 @@ struct UnlockTests {
             try await maker.cryptsetup(["config", path, "--key-slot", "1", "--priority", "ignore"])
             try await Program.expectRefusal(
                 ["serve", path, "--passphrase-file", file, "--socket", maker.directory.file("s")], status: 77,
-                saying: "1 keyslot (0) tried")
+                saying: "1 keyslot (0) tried", "keyslot 1 was not tried: it has priority ignore", "--key-slot 1")
             _ = try await opens(maker, path, ["--passphrase-file", file, "--key-slot", "1"])
             try await maker.cryptsetup(["config", path, "--key-slot", "0", "--priority", "ignore"])
             try await Program.expectRefusal(
-                ["serve", path, "--passphrase-file", file, "--socket", maker.directory.file("s")], status: 77,
-                saying: "priority ignore", "--key-slot 0 or --key-slot 1")
+                ["serve", path, "--passphrase-file", file, "--socket", maker.directory.file("s")], status: 65,
+                saying: "priority ignore", "--key-slot 0", "--key-slot 1")
         }
     }
 
@@ -167,7 +167,115 @@ struct UnlockTests {
             try await Program.expectRefusal(
                 serve + ["--max-kdf-iterations", "999"], status: 65, saying: "--max-kdf-iterations")
             try await maker.cryptsetup(["config", path, "--key-slot", "0", "--priority", "ignore"])
-            try await Program.expectRefusal(serve, status: 77, saying: "--key-slot 0")
+            try await Program.expectRefusal(serve, status: 65, saying: "priority ignore", "--key-slot 0")
+        }
+    }
+
+    @Test("What is not tried is no wrong passphrase: serve and info name the keyslot and its option")
+    func notTried() async throws {
+        try await withContainer { maker, path in
+            try await maker.addKey("second", to: path)
+            let second = ["--passphrase-file", try maker.directory.write("p", text: "second")]
+            let wrong = ["--passphrase-file", try maker.directory.write("w", text: "wrong")]
+            let serve = ["serve", path, "--socket", maker.directory.file("s")]
+            let check = ["info", path, "--check-passphrase"]
+            try await maker.cryptsetup(["config", path, "--key-slot", "1", "--priority", "ignore"])
+            for secret in [second, wrong] {
+                try await Program.expectRefusal(
+                    serve + secret, status: 77, saying: "keyslot 1 was not tried: it has priority ignore",
+                    "--key-slot 1")
+                let outcome = try await Program.run(check + secret)
+                #expect(outcome.code == 65 && outcome.output.contains("opens no keyslot that was tried"))
+                #expect(outcome.errors.contains("keyslot 1 was not tried: it has priority ignore"))
+                #expect(outcome.errors.contains("--key-slot 1"), "\(outcome.errors)")
+            }
+            #expect(try await Program.run(check + second + ["--key-slot", "1"]).code == 0)
+            #expect(try await Program.run(check + wrong + ["--key-slot", "1"]).code == 77)
+            let lines = try await Tool.succeed(try Program.path, ["info", path])
+            #expect(lines.contains("priority ignore: tried only with --key-slot 1"), "\(lines)")
+            // Both of them.
+            try await maker.cryptsetup(["config", path, "--key-slot", "0", "--priority", "ignore"])
+            for command in [serve, check] {
+                try await Program.expectRefusal(
+                    command + second, status: 65, saying: "it has priority ignore", "--key-slot 0", "--key-slot 1")
+            }
+        }
+    }
+
+    @Test("An unbound keyslot opens no data, and serve and info say so")
+    func unbound() async throws {
+        try await withContainer { maker, path in
+            try await maker.addKey("other", to: path, LUKSMaker.cheap + ["--unbound", "--key-size", "256"])
+            let other = ["--passphrase-file", try maker.directory.write("p", text: "other")]
+            let serve = ["serve", path, "--socket", maker.directory.file("s")]
+            let check = ["info", path, "--check-passphrase"]
+            try await Program.expectRefusal(serve + other, status: 77, saying: "1 keyslot (0) tried")
+            for named in [[], ["--key-slot", "1"]] {
+                let outcome = try await Program.run(check + other + named)
+                #expect(outcome.code == 77 && outcome.output.contains("opens keyslot 1, but not the data"))
+                #expect(outcome.output.contains("keyslot 1 is unbound: its key opens no data"), "\(outcome.output)")
+            }
+            try await Program.expectRefusal(
+                serve + other + ["--key-slot", "1"], status: 64, saying: "keyslot 1 does not hold the key of the data")
+            // Alone, it is not tried by anybody.
+            try await maker.cryptsetup(["luksKillSlot", path, "0"])
+            try await Program.expectRefusal(
+                serve + other, status: 65, saying: "no keyslot holds the key of the data (unbound: 1)",
+                "--volume-key-file")
+        }
+    }
+
+    @Test("A keyslot of another version is unusable by its name, and the others open")
+    func unknownDerivation() async throws {
+        try await withContainer { maker, path in
+            try await maker.addKey("second", to: path)
+            // The first releases of cryptsetup 2.0 wrote this name.
+            try await maker.edit(path, "metadata['keyslots']['1']['kdf']['type'] = 'argon2'")
+            let first = ["--passphrase-file", try maker.directory.write("f", text: "correct horse")]
+            let second = ["--passphrase-file", try maker.directory.write("s2", text: "second")]
+            let serve = ["serve", path, "--socket", maker.directory.file("s")]
+            _ = try await opens(maker, path, first)
+            let reason = "its key derivation \"argon2\" is not known here"
+            try await Program.expectRefusal(
+                serve + second, status: 77, saying: "1 keyslot (0) tried", "keyslot 1 was not tried: \(reason)")
+            try await Program.expectRefusal(
+                serve + second + ["--key-slot", "1"], status: 65, saying: "keyslot 1 cannot be used: \(reason)")
+            let check = ["info", path, "--check-passphrase"]
+            let outcome = try await Program.run(check + second)
+            #expect(outcome.code == 65 && outcome.errors.contains("keyslot 1 was not tried: \(reason)"))
+            #expect(try await Program.run(check + first).code == 0)
+            #expect(try await Program.run(["audit", path]).code == 0)
+            let lines = try await Tool.succeed(try Program.path, ["info", path])
+            #expect(lines.contains("which no passphrase opens: \(reason)"), "\(lines)")
+            try await maker.edit(path, "metadata['keyslots']['0']['area']['type'] = 'striped'")
+            for command in [serve, check] {
+                try await Program.expectRefusal(
+                    command + first, status: 65, saying: "keyslot 0: its type of area \"striped\" is not known here",
+                    "keyslot 1: \(reason)")
+            }
+        }
+    }
+
+    @Test("What all keyslots cost together is bounded, and --max-kdf-seconds changes the bound")
+    func sumOfCosts() async throws {
+        try await withContainer { maker, path in
+            for number in 1...7 { try await maker.addKey("passphrase \(number)", to: path) }
+            try await maker.edit(
+                path, "for n in '1234567': metadata['keyslots'][n]['kdf']['iterations'] = 268435456")
+            let file = ["--passphrase-file", try maker.directory.write("p", text: "correct horse")]
+            for command in [
+                ["serve", path, "--socket", maker.directory.file("s")], ["info", path, "--check-passphrase"],
+            ] {
+                // Before anybody is asked for anything.
+                for secret in [[], file] {
+                    try await Program.expectRefusal(
+                        command + secret, status: 65, saying: "on 8 keyslots and digests could take about 1127 seconds",
+                        "--key-slot", "--max-kdf-seconds")
+                }
+            }
+            _ = try await opens(maker, path, file + ["--key-slot", "0"])
+            // The cheapest keyslot is tried first.
+            _ = try await opens(maker, path, file + ["--max-kdf-seconds", "1200"])
         }
     }
 

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What happened while secrets were tried on keyslots.
+struct LUKSTrial {
+    private var tried: [Int] = []
+    private var skipped: [(keyslot: Int, reason: String)] = []
+
+    /// The first keyslot that opens, tried in this order with every secret.
+    mutating func first(
+        _ keyslots: [LUKSKeyslot], _ secrets: [LUKSUnlock.NamedSecret],
+        _ attempt: (LUKSKeyslot, LUKSUnlock.NamedSecret) -> LUKSUnlock.Outcome
+    ) -> LUKSUnlock.Opened? {
+        keyslots: for keyslot in keyslots {
+            for secret in secrets {
+                switch attempt(keyslot, secret) {
+                case .opened(let opened): return opened
+                case .wrongSecret: if tried.last != keyslot.number { tried.append(keyslot.number) }
+                case .cannotTry(let reason):
+                    skipped.append((keyslot.number, reason))
+                    continue keyslots
+                }
+            }
+        }
+        return nil
+    }
+
+    /// Notes keyslots that are not tried for other reasons.
+    mutating func skip(_ keyslots: [(keyslot: Int, reason: String)]) { skipped += keyslots }
+
+    /// Why nothing opened, as far as it is known.
+    func failure(_ secrets: [LUKSUnlock.NamedSecret], hasOnlyOneKeyslot: Bool) -> UnlockError {
+        let reasons = skipped.map { "; keyslot \($0.keyslot) was not tried: \($0.reason)" }.joined()
+        guard !tried.isEmpty else {
+            return .refused("no keyslot can be tried\(reasons)")
+        }
+        let names = secrets.map(\.name).joined(separator: ", ")
+        let slots =
+            tried.count == 1
+            ? "1 keyslot (\(tried[0]))"
+            : "\(tried.count) keyslots (\(tried.sorted().map(String.init).joined(separator: ", ")))"
+        let advice =
+            hasOnlyOneKeyslot ? "leave --key-slot out to try all" : "check the spelling and the keyboard layout"
+        return .wrongSecret(
+            "no keyslot opens with \(names): \(slots) tried\(reasons); \(advice)"
+                + LUKSUnlock.NamedSecret.hints(of: secrets))
+    }
+}
