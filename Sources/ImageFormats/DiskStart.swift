@@ -14,12 +14,22 @@ enum DiskStart {
             }
         } catch  where error.code == .damaged {
             return "a damaged GPT"
+        } catch  where error.code == .unsupported {
+            // It does not say in which unit it counts.
+            return "a partition table"
         } catch {
             // A start that cannot be read says nothing.
             return nil
         }
-        var reader = EvidenceReader(StoredDevice(below: device), extentBudget: 1024, byteBudget: 1 << 20)
-        return Signature.recognise(Volume(offset: 0, length: device.size, number: nil), &reader).first
+        return volume(device, ByteRange(offset: 0, length: device.size) ?? .empty)
+    }
+
+    /// The file system or the volume that a part of a disk begins with, e.g. "ext4", "LUKS2"; nil when none is recognised.
+    ///
+    /// At most 1 MiB is read.
+    static func volume(_ disk: any BlockDevice, _ range: ByteRange) -> String? {
+        var reader = EvidenceReader(StoredDevice(below: disk), extentBudget: 1024, byteBudget: 1 << 20)
+        return Signature.recognise(Volume(offset: range.offset, length: range.length, number: nil), &reader).first
     }
 }
 

@@ -20,7 +20,10 @@ public enum ImageFormat: String, Sendable, CaseIterable {
 public enum ImageProbe {
     /// What the first bytes of a file say that it is. A guest that owns a disk can write any of them to it.
     public enum Signature: Equatable, Sendable {
+        /// A format that this program reads; never raw, which has no signature.
         case format(ImageFormat)
+        /// An encrypted clone of Ceph, which is of no use without its parent.
+        case encryptedClone
         /// A format that is known by name only.
         case other(name: String, advice: String)
 
@@ -31,21 +34,29 @@ public enum ImageProbe {
             case .format(.qcow): "a qcow image of version 1"
             case .format(.qcow2): "a qcow2 image"
             case .format(.luks): "a LUKS container"
+            case .encryptedClone: "the header of an encrypted Ceph clone"
             case .other(let name, _): name
             }
         }
     }
 
-    /// The signature of a known format that `device` has; nil when it has none.
+    /// The one list of what is known by its first bytes; nil when they say nothing.
+    ///
+    /// A LUKS container whose first header is lost counts; one that something else was written over does not.
     /// - Throws: ``FormatError`` with code `unreadable`.
     public static func signature(of device: any BlockDevice) throws(FormatError) -> Signature? {
         let start = try read(device, at: 0, count: 128)
         if start.starts(with: Qcow2Header.magic) {
             return .format(start.dropFirst(4).starts(with: [0, 0, 0, 1]) ? .qcow : .qcow2)
         }
-        if try findLUKS(device) == .container { return .format(.luks) }
-        return others.first { start.dropFirst($0.offset).starts(with: $0.magic.utf8) }
-            .map { .other(name: $0.name, advice: $0.advice) }
+        if let other = others.first(where: { start.starts(with: $0.magic.utf8) }) {
+            return .other(name: other.name, advice: other.advice)
+        }
+        switch try findLUKS(device) {
+        case .container: return .format(.luks)
+        case .encryptedClone: return .encryptedClone
+        case .none, .leftover: return nil
+        }
     }
 
     /// The format of `device`.
@@ -55,8 +66,9 @@ public enum ImageProbe {
     public static func detect(_ device: any BlockDevice) throws(FormatError) -> ImageFormat {
         guard device.size > 0 else { throw .notRecognised("the file is empty; name an image file") }
         switch try signature(of: device) {
-        case .format(let format)?: return format
-        case .other(let name, let advice)?:
+        case .format(let format): return format
+        case .encryptedClone: throw encryptedClone
+        case .other(let name, let advice):
             throw .unsupported("the file holds \(name), which this version of nbdecrypt does not read; \(advice)")
         case nil: break
         }
@@ -70,6 +82,15 @@ public enum ImageProbe {
                 + "if it is the data of a LUKS volume, name the file with its header with --header")
     }
 
+    /// Why an encrypted clone of Ceph is refused, wherever it lies.
+    ///
+    /// What a clone has not written itself is in its parent, under the parent's key.
+    public static let encryptedClone = FormatError.unsupported(
+        "an encrypted Ceph clone (its LUKS header has the magic RBDL): most of its data is in its parent image; let Ceph 17 "
+            + "or later make it whole with `rbd flatten --encryption-format luks --encryption-passphrase-file FILE "
+            + "POOL/IMAGE`, both options once for the clone and, if it differs, once for each parent, and export it anew"
+    )
+
     /// What there is of LUKS on a device.
     public enum LUKSFinding: Sendable, Equatable {
         /// Nothing.
@@ -80,6 +101,8 @@ public enum ImageProbe {
         ///
         /// cryptsetup does not open such a device either ("ambiguous signatures").
         case leftover(behind: String)
+        /// The header of an encrypted clone of Ceph, which has another magic than LUKS so that nobody opens it alone.
+        case encryptedClone
     }
 
     /// Does `device` hold a LUKS container that may be opened without being asked to?
@@ -94,13 +117,20 @@ public enum ImageProbe {
         let magic: [UInt8] = [0xBA, 0xBE]
         let start = try read(device, at: 0, count: 8)
         if start.starts(with: Array("LUKS".utf8) + magic) { return .container }
+        if start.starts(with: Array("RBDL".utf8) + magic) { return .encryptedClone }
         // LUKS1 while it is being reencrypted.
         if start == Array("LUKS".utf8) + [0xDE, 0xAD, 0, 1] { return .container }
-        for offset in secondLUKS2Headers where try read(device, at: offset, count: 6) == Array("SKUL".utf8) + magic {
+        for offset in secondLUKS2Headers {
+            let found: LUKSFinding
+            switch try read(device, at: offset, count: 6) {
+            case Array("SKUL".utf8) + magic: found = .container
+            case Array("LDBR".utf8) + magic: found = .encryptedClone
+            default: continue
+            }
             // hdr_offset: its own place. A header somewhere else belongs to something else.
             var field = ByteReader(try read(device, at: offset + 256, count: 8))
             guard field.integer(UInt64.self) == offset else { continue }
-            return DiskStart.contents(device).map { .leftover(behind: $0) } ?? .container
+            return DiskStart.contents(device).map { .leftover(behind: $0) } ?? found
         }
         return .none
     }
@@ -118,14 +148,14 @@ public enum ImageProbe {
 
     private static let useQEMU = "qemu-nbd serves it"
 
-    private static let others: [(magic: String, offset: Int, name: String, advice: String)] = [
-        ("KDMV", 0, "a VMDK image", useQEMU),
-        ("# Disk DescriptorFile", 0, "a VMDK descriptor", useQEMU),
-        ("vhdxfile", 0, "a VHDX image", useQEMU),
-        ("conectix", 0, "a VHD image", useQEMU),
-        ("QED\0", 0, "a QED image", useQEMU),
-        ("<<< ", 0, "a VirtualBox VDI image", useQEMU),
-        ("WithoutFreeSpace", 0, "a Parallels image", useQEMU),
-        ("WithouFreSpacExt", 0, "a Parallels image", useQEMU),
+    private static let others: [(magic: String, name: String, advice: String)] = [
+        ("KDMV", "a VMDK image", useQEMU),
+        ("# Disk DescriptorFile", "a VMDK descriptor", useQEMU),
+        ("vhdxfile", "a VHDX image", useQEMU),
+        ("conectix", "a VHD image", useQEMU),
+        ("QED\0", "a QED image", useQEMU),
+        ("<<< ", "a VirtualBox VDI image", useQEMU),
+        ("WithoutFreeSpace", "a Parallels image", useQEMU),
+        ("WithouFreSpacExt", "a Parallels image", useQEMU),
     ]
 }

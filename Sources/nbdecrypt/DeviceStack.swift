@@ -19,6 +19,13 @@ struct DeviceStack {
         let device: any BlockDevice
         /// Of the whole device.
         var bitmaps: [Qcow2Bitmap] = []
+        /// The part with the LUKS container that it was decrypted from, or would be.
+        var container: DiskPart?
+
+        /// The same under another name.
+        func named(_ name: String) -> Disk {
+            Disk(name: name, description: description, device: device, bitmaps: bitmaps, container: container)
+        }
     }
 
     /// The default export first.
@@ -44,6 +51,8 @@ struct DeviceStack {
         let selection: ExportSelection
         /// Names of dirty bitmaps that must be offered, and no others; empty: all that can be.
         let bitmaps: [String]
+        /// Of partition tables, in bytes; nil: found out.
+        let sectorSize: Int?
 
         var wantsSnapshots: Bool { selection.wantsSnapshots }
 
@@ -61,6 +70,7 @@ struct DeviceStack {
             // The ciphertext of a container in a file is the file.
             let isFileAlone =
                 options.selection.names == .listed(["ciphertext"]) && image.luksHeader == nil && image.format == .luks
+                && !options.selection.isPart
             let layer =
                 isFileAlone
                 ? ImageLayer(

@@ -19,6 +19,10 @@ struct DiskFinder {
 
     private var selection: ExportSelection { options.selection }
 
+    private var parts: DiskPartOpener {
+        DiskPartOpener(opener: opener, sectorSize: options.sectorSize, log: log)
+    }
+
     /// The default export first.
     /// - Throws: ``FormatError``, or ``Failure`` when something that was named is not there.
     func disks() throws -> [Disk] {
@@ -26,15 +30,18 @@ struct DiskFinder {
         let chosen = Disk(
             name: "", description: found?.description ?? layer.description, device: found?.device ?? layer.disk,
             bitmaps: found == nil ? try bitmaps() : [])
-        let plain = try selection.wantsPlaintext ? decrypted(chosen) : chosen
+        // A part of the disk is looked for in what is decrypted.
+        let plain = try selection.wantsPlaintext || selection.isPart ? decrypted(chosen) : chosen
         let main = try part(of: plain)
+        // A disk of its own may begin at a window.
+        let base = selection.isWindow && selection.partition == nil ? main : plain
         switch selection.names {
         case .none:
-            hint(at: plain)
+            hint(at: base)
             return [main]
         case .all:
             let all =
-                try [main] + snapshots() + partitions(of: plain, required: false) + layers() + ciphertext(chosen, plain)
+                try [main] + snapshots() + partitions(of: base, .offered) + layers() + ciphertext(chosen, plain, main)
             guard all.count <= Self.maximumCount else {
                 throw Failure(
                     .usage,
@@ -43,7 +50,10 @@ struct DiskFinder {
             }
             return all
         case .listed(let names):
-            return try names.map { try named($0, main: main, chosen: chosen, plain: plain) }
+            return try names.map { name in
+                if name == "disk" { return main }
+                return try named(name, base: base) { ciphertext(chosen, plain, main) }
+            }
         }
     }
 
@@ -74,13 +84,12 @@ struct DiskFinder {
         }
     }
 
-    private func named(_ name: String, main: Disk, chosen: Disk, plain: Disk) throws -> Disk {
+    private func named(_ name: String, base: Disk, ciphertext: () -> [Disk]) throws -> Disk {
         let offered: [Disk]
         switch name.prefix(while: { $0 != "/" }) {
-        case "disk" where name == "disk": return main
-        case "ciphertext": offered = ciphertext(chosen, plain)
+        case "ciphertext": offered = ciphertext()
         case "snapshot": return try decrypted(snapshot(String(name.dropFirst("snapshot/".count))))
-        case "partition": offered = try partitions(of: plain, required: true)
+        case "partition": offered = try partitions(of: base, .named, only: name)
         case "layer": offered = layers()
         default: offered = []
         }
@@ -93,48 +102,40 @@ struct DiskFinder {
 
     // MARK: Containers
 
-    /// The disk in the LUKS container that a disk holds; the disk itself when it holds none.
+    /// The disk in the LUKS container that a guest's disk holds; the disk itself when it holds none.
     private func decrypted(_ disk: Disk) throws -> Disk {
-        // A start that cannot be read holds nothing that can be opened; clients may read the rest. And what is in a container
-        // or a plain file is served as it is.
-        guard layer.format == .qcow2 || layer.format == .qcow, (try? holdsLUKS(disk.device, "the guest disk")) == true
-        else {
-            return disk
-        }
+        // What is in a container or a plain file is served as it is.
+        guard layer.format == .qcow2 || layer.format == .qcow else { return disk }
+        let part = DiskPart(
+            exportName: disk.name, noun: "disk", name: "the guest disk", image: options.path,
+            description: disk.description, device: disk.device)
+        // A start that cannot be read holds nothing that can be opened; clients may read the rest.
+        guard let finding = try? ImageProbe.findLUKS(disk.device), finding != .none else { return disk }
         // Whoever names the format wants what is in it, as it is.
-        guard options.format == nil else {
+        guard options.format == nil || finding != .container && finding != .encryptedClone else {
             log.warning(
                 "the guest disk holds a LUKS container and is served as it is, as -f \(layer.format.rawValue) says; leave -f out to decrypt it"
             )
             return disk
         }
-        let (device, encryption) = try opener.openContainer(on: disk.device, "the LUKS container in \(options.path)")
-        return Disk(name: disk.name, description: "\(encryption), decrypted, in \(disk.description)", device: device)
+        return try parts.holdsContainer(part) ? parts.disk(in: part, .named) : disk
     }
 
-    /// Is there a container to open? One that something else was written over is told of, and left alone.
-    private func holdsLUKS(_ device: any BlockDevice, _ name: String) throws(FormatError) -> Bool {
-        switch try ImageProbe.findLUKS(device) {
-        case .container: return true
-        case .leftover(let contents):
-            log.warning(
-                "\(options.path): \(name) begins with \(contents), and is served as it is; a second copy of a LUKS2 header is left on it, which is ignored"
-            )
-            return false
-        case .none: return false
+    /// The guest's view of the container that the default export was decrypted from: its part, or the whole disk.
+    private func ciphertext(_ chosen: Disk, _ plain: Disk, _ main: Disk) -> [Disk] {
+        let ciphertext = "ciphertext"
+        if selection.isPart, let part = main.container {
+            return [
+                Disk(name: ciphertext, description: "LUKS, not decrypted, in \(part.description)", device: part.device)
+            ]
         }
-    }
-
-    /// The guest's view of a disk that holds a container.
-    private func ciphertext(_ chosen: Disk, _ plain: Disk) -> [Disk] {
         if layer.format == .luks, options.luksHeader == nil {
-            return [Disk(name: "ciphertext", description: "LUKS, not decrypted", device: file)]
+            return [Disk(name: ciphertext, description: "LUKS, not decrypted", device: file)]
         }
-        let holdsLUKS = (try? ImageProbe.holdsLUKS(chosen.device)) ?? false
-        guard holdsLUKS else { return [] }
+        guard (try? ImageProbe.holdsLUKS(chosen.device)) == true else { return [] }
         return [
             Disk(
-                name: "ciphertext", description: "LUKS, not decrypted, in \(chosen.description)", device: chosen.device)
+                name: ciphertext, description: "LUKS, not decrypted, in \(chosen.description)", device: chosen.device)
         ]
     }
 
@@ -142,19 +143,54 @@ struct DiskFinder {
 
     /// The part of a disk that the default export is.
     private func part(of disk: Disk) throws -> Disk {
-        var disk = disk
-        if let number = selection.partition {
-            let all = try partitions(of: disk, required: true, only: number)
-            guard let found = all.first else {
-                let numbers = try PartitionTable(disk.device)?.partitions.map { String($0.number) } ?? []
-                throw Failure(
-                    .usage,
-                    "\(options.path) has no partition \(number); it has \(numbers.isEmpty ? "none" : numbers.joined(separator: ", "))"
-                )
-            }
-            disk = Disk(name: "", description: found.description, device: found.device)
+        let demand: DiskPartOpener.Demand = selection.wantsPlaintext ? .named : .ciphertext
+        switch (selection.partition, selection.isWindow) {
+        case (nil, false): return disk
+        case (nil, true):
+            let window = try window(of: disk)
+            if layer.format == .raw { try parts.checkNotAnImage(window) }
+            return try parts.disk(in: window, demand).named(disk.name)
+        case (let number?, false): return try partition(number, of: disk, demand)
+        case (let number?, true): return try partitionAndWindow(number, of: disk, demand)
         }
-        guard selection.offset != nil || selection.size != nil else { return disk }
+    }
+
+    private func partition(_ number: Int, of disk: Disk, _ demand: DiskPartOpener.Demand) throws -> Disk {
+        let all = try parts.partitions(of: disk.device, image: options.path) ?? []
+        guard let (_, part) = all.first(where: { $0.number == number }) else {
+            let numbers = all.map { String($0.number) }.joined(separator: ", ")
+            throw Failure(
+                .usage, "\(options.path) has no partition \(number); it has \(numbers.isEmpty ? "none" : numbers)")
+        }
+        return try parts.disk(in: part, demand).named("")
+    }
+
+    /// A window of a partition or, where the disk has no partition table, a partition of the disk that begins at the window.
+    private func partitionAndWindow(
+        _ number: Int, of disk: Disk, _ demand: DiskPartOpener.Demand
+    ) throws -> Disk {
+        // Nothing that is encrypted is opened to find out what was meant.
+        let outer = try PartitionTable(disk.device, sectorSize: options.sectorSize)
+        let isInner =
+            outer == nil
+            || (try? window(of: disk)).flatMap { try? PartitionTable($0.device, sectorSize: options.sectorSize) }?
+                .partitions.contains { $0.number == number } == true
+        let isOuter = outer?.partitions.contains { $0.number == number } == true
+        guard !isInner || !isOuter else {
+            throw Failure(
+                .usage,
+                "\(options.path): --partition \(number) with --offset can be a part of partition \(number), or partition \(number) of "
+                    + "the disk that begins at that byte: say --exports partition/\(number) for this, and for that "
+                    + "--offset from the start of the disk, without --partition")
+        }
+        guard isInner else {
+            return try parts.disk(in: window(of: partition(number, of: disk, .named)), demand).named("")
+        }
+        let inner = try parts.disk(in: window(of: disk), .named)
+        return try partition(number, of: inner, demand)
+    }
+
+    private func window(of disk: Disk) throws -> DiskPart {
         let offset = selection.offset ?? 0
         guard offset < disk.device.size,
             let range = ByteRange(offset: offset, length: selection.size ?? disk.device.size - offset),
@@ -163,38 +199,24 @@ struct DiskFinder {
             throw Failure(
                 .usage, "--offset and --size do not fit the disk of \(disk.device.size) bytes of \(options.path)")
         }
-        return Disk(
-            name: disk.name, description: "\(range.length) bytes from byte \(offset) of \(disk.description)",
-            device: WindowDevice(disk.device, range))
+        let what = "\(range.length) bytes from byte \(offset)"
+        return DiskPart(
+            exportName: "", noun: "part", name: what, image: options.path,
+            description: "\(what) of \(disk.description)", device: WindowDevice(disk.device, range))
     }
 
-    /// - Parameter required: somebody has asked for them, so that what cannot be read or opened is an error.
-    private func partitions(of disk: Disk, required: Bool, only number: Int? = nil) throws -> [Disk] {
-        let found: PartitionTable?
-        do throws(FormatError) { found = try PartitionTable(disk.device) } catch {
-            guard !required else { throw error }
+    /// - Parameter only: the name of the one that counts; nil: all.
+    private func partitions(
+        of disk: Disk, _ demand: DiskPartOpener.Demand, only name: String? = nil
+    ) throws -> [Disk] {
+        let found: [(number: Int, part: DiskPart)]
+        do throws(FormatError) { found = try parts.partitions(of: disk.device, image: options.path) ?? [] } catch {
+            guard demand == .offered else { throw error }
             log.warning("\(options.path): \(error)")
             return []
         }
-        guard let table = found else { return [] }
-        for warning in table.warnings { log.warning("\(options.path): \(warning)") }
-        return try table.partitions.filter { number == nil || $0.number == number }.map { partition in
-            let window = WindowDevice(disk.device, partition.range)
-            var parts = [partition.typeName ?? "type \(partition.type)"]
-            if !partition.name.isEmpty { parts.append("\"\(partition.name)\"") }
-            let name = "partition/\(partition.number)"
-            let description = parts.joined(separator: ", ")
-            guard try holdsLUKS(window, "partition \(partition.number)") else {
-                return Disk(name: name, description: description, device: window)
-            }
-            do {
-                let (device, encryption) = try opener.openContainer(
-                    on: window, "partition \(partition.number) of \(options.path)", mayAsk: required)
-                return Disk(name: name, description: "\(description), \(encryption), decrypted", device: device)
-            } catch let failure as Failure where !required && failure.status == .wrongPassphrase {
-                log.warning("\(failure); the partition is served as it is")
-                return Disk(name: name, description: "\(description), LUKS, not decrypted", device: window)
-            }
+        return try found.map { _, part in
+            name == nil || part.exportName == name ? try parts.disk(in: part, demand) : part.disk
         }
     }
 
@@ -247,7 +269,8 @@ struct DiskFinder {
 
     /// Whoever serves a whole disk may want what is encrypted on it.
     private func hint(at disk: Disk) {
-        guard selection.partition == nil, let table = try? PartitionTable(disk.device) else { return }
+        guard selection.partition == nil, let table = try? PartitionTable(disk.device, sectorSize: options.sectorSize)
+        else { return }
         for partition in table.partitions.prefix(16) {
             if (try? ImageProbe.holdsLUKS(WindowDevice(disk.device, partition.range))) == true {
                 log.notice(

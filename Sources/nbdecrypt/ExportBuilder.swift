@@ -103,7 +103,7 @@ struct ExportBuilder {
             sharesWithWriters: command.forceShare, isWritable: command.writable,
             references: command.references.policy, formats: try command.references.formats(),
             selection: command.exports.selection,
-            bitmaps: command.exports.bitmap)
+            bitmaps: command.exports.bitmap, sectorSize: command.exports.sectorSize.map { Int($0.bytes) })
     }
 }
 

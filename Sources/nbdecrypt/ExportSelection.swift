@@ -27,6 +27,10 @@ struct ExportSelection {
     var wantsSnapshots: Bool { snapshot != nil || names.wants("snapshot/") }
     /// Is a LUKS container on the disk needed in decrypted form?
     var wantsPlaintext: Bool { names != .listed(["ciphertext"]) }
+    /// Is the default export a window of something?
+    var isWindow: Bool { offset != nil || size != nil }
+    /// Is the default export a part of the disk?
+    var isPart: Bool { partition != nil || isWindow }
 }
 
 extension ExportSelection.Names {
@@ -64,10 +68,20 @@ struct ExportOptions: ParsableArguments {
 
     @Option(
         name: .long,
+        help: ArgumentHelp(
+            "The sector size of partition tables, where the disk does not tell: 512, 1024, 2048 or 4096.",
+            valueName: "bytes"))
+    var sectorSize: ByteCount?
+
+    @Option(
+        name: .long,
         help: ArgumentHelp("Serve the disk of this internal snapshot, by its name or id.", valueName: "name"))
     var snapshot: String?
 
-    @Option(name: .long, help: ArgumentHelp("Serve the disk from this byte on (K, M, G, T).", valueName: "size"))
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Serve the disk from this byte on (K, M, G, T), decrypted if LUKS begins there.", valueName: "size"))
     var offset: ByteCount?
 
     @Option(name: .long, help: ArgumentHelp("Serve only so many bytes of the disk (K, M, G, T).", valueName: "size"))
@@ -86,6 +100,7 @@ struct ExportOptions: ParsableArguments {
             throw ValidationError("--bitmap is for the whole disk: bitmaps do not fit a part of it or a snapshot.")
         }
         guard partition.map({ $0 > 0 }) ?? true else { throw ValidationError("--partition takes a number from 1 on.") }
+        try ImageOptions.check(sectorSize)
         guard size.map({ $0.bytes > 0 }) ?? true else { throw ValidationError("--size takes a number above 0.") }
     }
 

@@ -34,6 +34,7 @@ enum FormatDecision {
         let decrypt =
             switch signature {
             case .format(let format): "to have it decrypted, say -f \(format.rawValue)"
+            case .encryptedClone: throw ImageProbe.encryptedClone
             case .other(_, let advice): "nbdecrypt does not read that: \(advice)"
             }
         throw .unsupported(
@@ -48,6 +49,7 @@ enum FormatDecision {
         if let said { return said }
         switch try ImageProbe.signature(of: file) {
         case .format(let format)?: return format
+        case .encryptedClone?: throw ImageProbe.encryptedClone
         case .other(let name, let advice)?:
             throw .unsupported(
                 "the file holds \(name), which this version of nbdecrypt does not read; \(advice); if it is the data of a "
@@ -89,6 +91,7 @@ enum FormatDecision {
             throw .unsupported(
                 "\(unsaid), and it looks like \(signature.name); say --backing-format \(layer)=\(format.rawValue) to have "
                     + "it read as that, \(isRaw)")
+        case .encryptedClone: throw ImageProbe.encryptedClone.naming("\(unsaid); it is")
         case .other(_, let advice):
             throw .unsupported(
                 "\(unsaid), and it looks like \(signature.name), which this version of nbdecrypt does not read: \(advice); "

@@ -2,6 +2,7 @@
 
 import BlockIO
 import Crypto
+import ImageFormats
 import Logging
 
 /// Opens a LUKS container: header, secrets, segments.
@@ -22,6 +23,8 @@ struct LUKSOpener {
     static func header(
         _ device: any BlockDevice, dataSize: UInt64?, isDetached: Bool
     ) throws(FormatError) -> LUKSVolume {
+        // One of the two copies of its header may still look like that of LUKS. A start that cannot be read is for the reader.
+        if (try? ImageProbe.findLUKS(device)) == .encryptedClone { throw ImageProbe.encryptedClone }
         guard let volume = try LUKSVolume.read(from: device, dataSize: dataSize, isDetached: isDetached) else {
             throw .notRecognised("it holds no LUKS header; check the name, or leave -f out to find out what it is")
         }

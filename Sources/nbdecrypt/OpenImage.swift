@@ -35,6 +35,8 @@ struct OpenImage {
             if options.sharesWithWriters {
                 log.warning("without locks: if another program writes to the image, what is read makes no sense")
             }
+            // What begins at a part of the disk is looked at when that is opened.
+            let secrets = options.selection.isPart ? nil : secrets
             let format =
                 options.luksHeader == nil
                 ? try FormatDecision.ofImage(file, said: options.format, secrets: secrets, log: log)

@@ -72,4 +72,26 @@ import TestSupport
         #expect(try ImageProbe.findLUKS(Self.leftover([(0, [0xEB, 0x63, 0x90]), (510, [0x55, 0xAA])])) == .container)
         #expect(try ImageProbe.findLUKS(MemoryDevice([UInt8](repeating: 0, count: 1 << 20))) == .none)
     }
+
+    @Test(arguments: [true, false], [1, 2] as [UInt8])
+    func `the header of an encrypted Ceph clone is refused by name, the second copy alone too`(
+        isPrimary: Bool, version: UInt8
+    ) throws {
+        var bytes = [UInt8](repeating: 0, count: 1 << 20)
+        if isPrimary { bytes.replaceSubrange(0..<8, with: Array("RBDL".utf8) + [0xBA, 0xBE, 0, version]) }
+        // The first copy counts, whatever the second one says.
+        let second = isPrimary && version == 2 ? "SKUL" : "LDBR"
+        bytes.replaceSubrange(16384..<16392, with: Array(second.utf8) + [0xBA, 0xBE, 0, 2])
+        bytes[16384 + 256 + 6] = 0x40
+        let device = MemoryDevice(bytes)
+        #expect(try ImageProbe.findLUKS(device) == .encryptedClone)
+        #expect(try ImageProbe.signature(of: device) == .encryptedClone)
+        #expect(try !ImageProbe.holdsLUKS(device))
+        let error = #expect(throws: FormatError.self) { try ImageProbe.detect(device) }
+        #expect(error == ImageProbe.encryptedClone && error?.code == .unsupported)
+        for word in ["Ceph", "RBDL", "rbd flatten --encryption-format luks --encryption-passphrase-file FILE"] {
+            #expect(error?.description.contains(word) == true)
+        }
+        #expect(error?.description.contains("-f raw") == false)
+    }
 }

@@ -123,8 +123,8 @@ struct PartitionTableDOSTests {
     func places(_ disk: Case) throws {
         var fixture = PartitionTableFixture()
         for (sector, entries) in disk.records { fixture.putRecord(entries, at: sector) }
-        #expect(try fixture.lines() == disk.found)
-        let table = try fixture.table(alignment: 512)
+        #expect(try fixture.lines(sectorSize: 512) == disk.found)
+        let table = try fixture.table(alignment: 512, sectorSize: 512)
         #expect(table?.warnings.count ?? 0 == disk.warnings.count, "\(table?.warnings ?? [])")
         for (warning, part) in zip(table?.warnings ?? [], disk.warnings) { #expect(warning.contains(part)) }
         if let table { #expect(table.kind == .mbr && table.sectorSize == 512) }
@@ -134,7 +134,7 @@ struct PartitionTableDOSTests {
     func types() throws {
         var fixture = PartitionTableFixture()
         fixture.putRecord([Entry(0x83, 64, 8), Entry(0x07, 80, 8), Entry(0xD7, 90, 8)])
-        let partitions = try #require(try fixture.table()).partitions
+        let partitions = try #require(try fixture.table(sectorSize: 512)).partitions
         #expect(partitions.map(\.type) == ["0x83", "0x07", "0xd7"])
         #expect(partitions.map(\.typeName) == ["Linux", "HPFS/NTFS/exFAT", nil])
         #expect(partitions.allSatisfy { $0.name.isEmpty })
@@ -158,7 +158,7 @@ struct PartitionTableDOSTests {
         fixture.putRecord([Entry(5, 1000, 7000)])
         for index in 0..<300 { fixture.putRecord([Entry(5, UInt32(index + 1), 1)], at: 1000 + index) }
         let device = MemoryDevice(fixture.bytes)
-        let table = try #require(try PartitionTable(device))
+        let table = try #require(try PartitionTable(device, sectorSize: 512))
         #expect(table.partitions.isEmpty && table.warnings.count == 1)
         #expect(device.readCount < 120)
     }
@@ -169,7 +169,7 @@ struct PartitionTableDOSTests {
         fixture.putRecord([Entry(0x83, 64, 8), Entry(5, 1000, 2000)])
         let device = MemoryDevice(fixture.bytes)
         device.faults.unreadableByte = 512_000
-        let table = try #require(try PartitionTable(device))
+        let table = try #require(try PartitionTable(device, sectorSize: 512))
         #expect(table.partitions.count == 1)
         #expect(table.warnings.first?.hasPrefix("extended partition 2: sector 1000 cannot be read") == true)
         device.faults.unreadableByte = 5
@@ -177,31 +177,95 @@ struct PartitionTableDOSTests {
         #expect(error?.code == .unreadable)
     }
 
-    @Test("Sectors of 4096 bytes are recognised by what the entries lead to", arguments: [false, true])
-    func largeSectors(hasLogical: Bool) throws {
-        var fixture = PartitionTableFixture(sectors: 1024, sectorSize: 4096)
-        if hasLogical {
-            fixture.putRecord([Entry(0x83, 16, 100), Entry(5, 200, 800)])
+    @Test(
+        "The sector size is that in which the entries lead to something known", arguments: PartitionTable.sectorSizes,
+        ["container", "clone", "file system", "logical", "disk"])
+    func sectorSize(_ size: Int, _ contents: String) throws {
+        var fixture = PartitionTableFixture(sectors: 1024, sectorSize: size)
+        var found = ["1 16 20", "2 200 100"]
+        switch contents {
+        case "logical":
+            fixture.putRecord([Entry(0x83, 16, 20), Entry(5, 200, 800)])
             fixture.putRecord([Entry(0x83, 8, 100), Entry(5, 200, 200)], at: 200)
             fixture.putRecord([Entry(0x83, 8, 100)], at: 400)
-        } else {
-            fixture.putRecord([Entry(0x83, 16, 100), Entry(0x83, 200, 800)])
-            fixture.put(Array("LUKS".utf8) + [0xBA, 0xBE, 0, 1], at: 200 * 4096)
+            found = ["1 16 20", "5 208 100", "6 408 100"]
+        case "disk":
+            fixture.putRecord([Entry(0x83, 16, 20), Entry(0x83, 200, 100)])
+            fixture.putRecord([Entry(0x83, 8, 16)], at: 200)
+        default:
+            fixture.putRecord([Entry(0x83, 16, 20), Entry(0x83, 200, 100)])
+            let known: [String: (Int, [UInt8])] = [
+                "container": (0, Array("LUKS".utf8) + [0xBA, 0xBE, 0, 1]),
+                "clone": (0, Array("RBDL".utf8) + [0xBA, 0xBE, 0, 2]),
+                "file system": (32768, [1] + Array("CD001".utf8) + [1, 0]),
+            ]
+            let (offset, bytes) = try #require(known[contents])
+            fixture.put(bytes, at: 200 * size + offset)
         }
-        #expect(try fixture.table()?.sectorSize == 4096)
-        #expect(
-            try fixture.lines() == (hasLogical ? ["1 16 100", "5 208 100", "6 408 100"] : ["1 16 100", "2 200 800"]))
+        #expect(try fixture.table()?.sectorSize == size)
+        #expect(try fixture.lines() == found)
+        #expect(try fixture.table(sectorSize: size)?.partitions == fixture.table()?.partitions)
     }
 
-    @Test("Without a reason to believe otherwise, sectors are 512 bytes; the caller may know better")
+    @Test("Where nothing tells the sector size, or something speaks for two of them, none is assumed")
+    func unknownSectorSize() throws {
+        let luks = Array("LUKS".utf8) + [0xBA, 0xBE, 0, 2]
+        for (entries, containers, sizes) in [
+            ([Entry(0x83, 16, 100)], [], "512, 1024, 2048, 4096"), ([Entry(0x83, 16, 1500)], [], "512, 1024, 2048"),
+            ([Entry(0x83, 16, 100)], [16 * 512, 16 * 4096], "512, 4096"),
+            ([Entry(0x83, 0, 100)], [0x8000], "512, 1024, 2048, 4096"),
+            ([Entry(0x83, 16, 100), Entry(0x83, 200, 9000)], [], "512, 1024, 2048, 4096"),
+            ([Entry(0x83, 16, 100), Entry(0x83, 200, 9000)], [16 * 512, 16 * 2048], "512, 2048"),
+        ] as [([Entry], [Int], String)] {
+            var fixture = PartitionTableFixture(sectors: 1024, sectorSize: 4096)
+            fixture.putRecord(entries)
+            for offset in containers { fixture.put(luks, at: offset) }
+            let error = #expect(throws: FormatError.self) { try fixture.table() }
+            #expect(error?.code == .unsupported)
+            #expect(
+                error?.description.contains("between \(sizes) bytes; say --sector-size") == true,
+                "\(String(describing: error))")
+        }
+    }
+
+    @Test(
+        "A sector size in which partitions end beyond the disk is none, and one in which all are known is more than another"
+    )
+    func otherEvidence() throws {
+        let luks = Array("LUKS".utf8) + [0xBA, 0xBE, 0, 2]
+        var full = PartitionTableFixture()
+        full.putRecord([Entry(0x83, 64, 5000)])
+        #expect(try full.lines() == ["1 64 5000"])
+        var two = PartitionTableFixture()
+        // In sectors of 1024, the first one would begin where the second does.
+        two.putRecord([Entry(0x83, 512, 512), Entry(0x83, 1024, 1000)])
+        two.put(luks, at: 512 * 512)
+        two.put(luks, at: 1024 * 512)
+        #expect(try two.lines() == ["1 512 512", "2 1024 1000"])
+        var shortened = PartitionTableFixture(sectors: 512, sectorSize: 2048)
+        shortened.putRecord([Entry(0x83, 16, 100), Entry(0x83, 200, 9000)])
+        shortened.put(luks, at: 200 * 2048)
+        #expect(try shortened.lines() == ["1 16 100", "2 200 312"])
+    }
+
+    @Test("What is known in a sector size in which the partitions do not fit decides nothing")
+    func contradiction() throws {
+        var fixture = PartitionTableFixture()
+        fixture.putRecord([Entry(0x83, 64, 5000)])
+        fixture.put(Array("LUKS".utf8) + [0xBA, 0xBE, 0, 2], at: 64 * 1024)
+        let error = #expect(throws: FormatError.self) { try fixture.table() }
+        #expect(error?.code == .unsupported)
+        #expect(try fixture.lines(sectorSize: 512) == ["1 64 5000"])
+    }
+
+    @Test("The caller may know the sector size")
     func forcedSectorSize() throws {
         var fixture = PartitionTableFixture(sectors: 1024, sectorSize: 4096)
         fixture.putRecord([Entry(0x83, 16, 100)])
-        #expect(try fixture.table()?.partitions.first?.range == ByteRange(offset: 8192, length: 51200))
-        for size in [1024, 2048, 4096] {
+        for size in PartitionTable.sectorSizes {
             let table = try #require(try fixture.table(sectorSize: size))
             #expect(table.sectorSize == size)
-            #expect(table.partitions.first?.range.offset == UInt64(16 * size))
+            #expect(table.partitions.first?.range == ByteRange(offset: UInt64(16 * size), length: UInt64(100 * size)))
         }
         for size in [Int.min, -512, 0, 1, 511, 513, 8192, Int.max] {
             let error = #expect(throws: FormatError.self) { try fixture.table(sectorSize: size) }

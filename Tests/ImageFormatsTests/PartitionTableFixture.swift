@@ -140,8 +140,8 @@ struct PartitionTableFixture {
     }
 
     /// A line for each partition: number, first sector, number of sectors.
-    func lines() throws(FormatError) -> [String]? {
-        try table()?.partitions.map {
+    func lines(sectorSize forced: Int? = nil) throws(FormatError) -> [String]? {
+        try table(sectorSize: forced)?.partitions.map {
             "\($0.number) \($0.range.offset / UInt64(sectorSize)) \($0.range.length / UInt64(sectorSize))"
         }
     }

@@ -20,7 +20,7 @@ struct PartitionTableGPTTests {
         return fixture
     }
 
-    @Test("Partitions have the numbers of their entries", arguments: [512, 4096], [1, 4096])
+    @Test("Partitions have the numbers of their entries", arguments: PartitionTable.sectorSizes, [1, 4096])
     func found(sectorSize: Int, alignment: Int) throws {
         let fixture = fixture(sectors: 1024, sectorSize: sectorSize)
         let table = try #require(try fixture.table(alignment: alignment))
@@ -108,7 +108,7 @@ struct PartitionTableGPTTests {
         #expect(try different.lines() == Self.lines)
     }
 
-    @Test("When neither copy is sound, the error names both faults", arguments: [512, 4096])
+    @Test("When neither copy is sound, the error names both faults", arguments: PartitionTable.sectorSizes)
     func noneSound(sectorSize: Int) throws {
         var fixture = fixture(sectors: 1024, sectorSize: sectorSize)
         fixture.put(0x5A as UInt8, at: sectorSize + 56)
@@ -171,9 +171,34 @@ struct PartitionTableGPTTests {
     func leftOver() throws {
         var fixture = fixture()
         fixture.putRecord([.init(0x83, 100, 200)])
-        #expect(try fixture.table()?.kind == .mbr)
-        #expect(try fixture.lines() == ["1 100 200"])
+        #expect(try fixture.table(sectorSize: 512)?.kind == .mbr)
+        #expect(try fixture.lines(sectorSize: 512) == ["1 100 200"])
         fixture.put([UInt8](repeating: 0, count: 512), at: 0)
         #expect(try fixture.lines() == nil)
+    }
+
+    @Test("The backup, too, tells the sector size", arguments: PartitionTable.sectorSizes)
+    func backupAlone(_ size: Int) throws {
+        var fixture = fixture(sectors: 1024, sectorSize: size)
+        fixture.put([UInt8](repeating: 0, count: size), at: size)
+        #expect(try fixture.lines() == Self.lines)
+        #expect(try fixture.table()?.sectorSize == size)
+    }
+
+    @Test("Of sound tables for two sector sizes none is taken; the caller decides", arguments: [false, true])
+    func twoSizes(isBackup: Bool) throws {
+        // The table for 512 has its entries where they leave room for the header of the other.
+        var fixture = PartitionTableFixture()
+        fixture.putGPT([GPTEntry(3000, 3100)], entryCount: 8)
+        var other = PartitionTableFixture(sectors: 1024, sectorSize: 4096)
+        other.putGPT([GPTEntry(64, 163)], entryCount: 8)
+        let copied = isBackup ? [(1019 * 4096)..<(1023 * 4096 + 92)] : [4096..<(3 * 4096)]
+        for range in copied { fixture.put(Array(other.bytes[range]), at: range.lowerBound) }
+        if isBackup { for size in [512, 4096] { fixture.put(0 as UInt8, at: size) } }
+        let error = #expect(throws: FormatError.self) { try fixture.table() }
+        #expect(error?.code == .unsupported)
+        #expect(error?.description.contains("the sector sizes 512 and 4096; say --sector-size") == true)
+        #expect(try fixture.table(sectorSize: 512)?.partitions.map(\.range.offset) == [3000 * 512])
+        #expect(try fixture.table(sectorSize: 4096)?.partitions.map(\.range.offset) == [64 * 4096])
     }
 }

@@ -4,12 +4,9 @@
 enum VolumeLabel {
     /// Magic and version, 64 bits. What is inside needs another passphrase; that it is there shows that ours is right.
     static func luks(_ sector: SuperblockBytes) -> String? {
-        guard sector.has("LUKS", at: 0), sector.big(4, UInt16.self) == 0xBABE else { return nil }
-        switch sector.big(6, UInt16.self) {
-        case 1: return "LUKS1"
-        case 2: return "LUKS2"
-        default: return nil
-        }
+        guard sector.big(4, UInt16.self) == 0xBABE, (1...2).contains(sector.big(6, UInt16.self)) else { return nil }
+        if sector.has("LUKS", at: 0) { return "LUKS\(sector.big(6, UInt16.self))" }
+        return sector.has("RBDL", at: 0) ? "encrypted Ceph clone" : nil
     }
 
     /// The label of an LVM2 physical volume, in one of the first four sectors, names its own sector: 192 bits.

@@ -46,7 +46,7 @@ struct BootRecord {
         guard sector.little(510, UInt16.self) == 0xAA55 else { return nil }
         entries = (0..<4).map { Entry(sector, at: 446 + 16 * $0) }
         otherUse =
-            sector.has("LUKS", at: 0) && sector.big(4, UInt16.self) == 0xBABE
+            ["LUKS", "RBDL"].contains { sector.has($0, at: 0) } && sector.big(4, UInt16.self) == 0xBABE
             ? .container : BootSector.name(sector) != nil ? .fileSystem : .none
     }
 

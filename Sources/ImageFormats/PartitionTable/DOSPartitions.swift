@@ -17,9 +17,9 @@ struct DOSPartitions {
 
     /// Reads what the record names.
     ///
-    /// - Parameter views: the disk with each sector size that it may have; at least one.
-    static func read(_ record: BootRecord, in views: [DiskSectors]) -> PartitionList {
-        var table = DOSPartitions(list: PartitionList(DOSSectorSize.choose(for: record, from: views)))
+    /// - Parameter disk: in the unit of the table.
+    static func read(_ record: BootRecord, in disk: DiskSectors) -> PartitionList {
+        var table = DOSPartitions(list: PartitionList(disk))
         for (index, entry) in record.entries.enumerated() where entry.isUsed && !entry.isExtended {
             if entry.first == 0 { table.list.warn("partition \(index + 1) covers the partition table") }
             table.add(index + 1, entry.first, entry)

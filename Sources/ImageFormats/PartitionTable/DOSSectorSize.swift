@@ -3,49 +3,73 @@
 import BlockIO
 
 /// Finds out in which unit an MBR counts, which it does not say.
-enum DOSSectorSize {
-    /// The first one, unless all entries fit the disk with a larger unit and more of them lead to something known.
+///
+/// What speaks for a unit: all partitions end on the disk, and partitions begin with something known. A unit is chosen
+/// when all that is known speaks for it and for no other; there is no unit that is likely enough to be taken otherwise,
+/// for with a wrong one a client gets another part of the disk.
+struct DOSSectorSize {
+    private let disk: any BlockDevice
+    private let used: [BootRecord.Entry]
+
+    /// The disk in the unit of its table.
     ///
-    /// - Parameter views: the disk with each sector size that it may have, the usual one first; at least one.
-    static func choose(for record: BootRecord, from views: [DiskSectors]) -> DiskSectors {
-        let used = record.entries.filter(\.isUsed)
-        var best = views[0]
-        for disk in views.dropFirst() where used.allSatisfy({ $0.first > 0 && $0.first + $0.count <= disk.count }) {
-            if known(used, disk) > known(used, best) { best = disk }
+    /// - Parameter views: the disk with each sector size that it may have; at least one.
+    /// - Throws: `unsupported` when it cannot be told which of them it is.
+    static func choose(
+        for record: BootRecord, from views: [DiskSectors], on disk: any BlockDevice
+    ) throws(FormatError) -> DiskSectors {
+        guard views.count > 1 else { return views[0] }
+        let evidence = DOSSectorSize(disk: disk, used: record.entries.filter(\.isUsed))
+        let fitting = views.filter { view in evidence.used.allSatisfy { $0.first + $0.count <= view.count } }
+        let known = views.map { (view: $0, count: evidence.known($0)) }.filter { $0.count > 0 }
+        let both = known.filter { candidate in fitting.contains { $0.size == candidate.view.size } }
+        let candidates: [DiskSectors]
+        if known.isEmpty {
+            candidates = fitting
+        } else if fitting.isEmpty {
+            // The disk has lost its end.
+            candidates = known.map(\.view)
+        } else if both.count > 1 {
+            // What is known in one of them may be known by accident in the others, but not for all partitions.
+            let most = evidence.used.count { $0.first > 0 }
+            let complete = both.filter { $0.count == most }
+            candidates = (complete.isEmpty ? both : complete).map(\.view)
+        } else {
+            candidates = both.map(\.view)
         }
-        return best
+        guard let chosen = candidates.first, candidates.count == 1 else {
+            let sizes = (candidates.isEmpty ? views : candidates).map { String($0.size) }
+            throw .unsupported(
+                "partitions: the DOS partition table in the first sector does not say its sector size, and what the disk holds "
+                    + "does not decide between \(sizes.joined(separator: ", ")) bytes; say --sector-size with that of the "
+                    + "disk that it was made for, most often 512")
+        }
+        return chosen
     }
 
-    private static func known(_ entries: [BootRecord.Entry], _ disk: DiskSectors) -> Int {
-        entries.count { $0.isExtended ? isRecord($0, disk) : isVolume($0, disk) }
+    /// How many entries lead to something known.
+    private func known(_ view: DiskSectors) -> Int {
+        // What begins with the disk does so in every unit.
+        used.count { $0.first > 0 && ($0.isExtended ? isRecord($0, view) : isVolume($0, view)) }
     }
 
-    private static func isRecord(_ entry: BootRecord.Entry, _ disk: DiskSectors) -> Bool {
-        guard let sector = try? disk.bytes(at: entry.first, count: 512), let record = BootRecord(sector) else {
+    private func isRecord(_ entry: BootRecord.Entry, _ view: DiskSectors) -> Bool {
+        guard let sector = try? view.bytes(at: entry.first, count: 512), let record = BootRecord(sector) else {
             return false
         }
-        return record.entries.contains(where: \.isUsed)
+        return record.entries.contains { $0.isUsed && ($0.isExtended || $0.first < entry.count) }
     }
 
-    /// Does the partition begin with a file system or a volume that partitions usually hold?
-    private static func isVolume(_ entry: BootRecord.Entry, _ disk: DiskSectors) -> Bool {
-        func fields(_ offset: UInt64) -> SuperblockBytes? {
-            guard entry.count > offset / disk.size else { return nil }
-            let sector = entry.first + offset / disk.size
-            let skipped = Int(offset % disk.size)
-            guard let bytes = try? disk.bytes(at: sector, count: skipped + 512) else { return nil }
-            return SuperblockBytes(Array(bytes.field(skipped, 512)))
+    /// Does the partition begin with a file system or a volume that partitions usually hold, or with a table of its own?
+    private func isVolume(_ entry: BootRecord.Entry, _ view: DiskSectors) -> Bool {
+        guard entry.first < view.count,
+            let range = ByteRange(
+                offset: entry.first * view.size, length: min(entry.count, view.count - entry.first) * view.size)
+        else { return false }
+        if DiskStart.volume(disk, range) != nil { return true }
+        guard let sector = try? view.bytes(at: entry.first, count: 512), let record = BootRecord(sector) else {
+            return false
         }
-        if let start = fields(0),
-            BootSector.name(start) != nil || Superblock.atStart(start) != nil || VolumeLabel.luks(start) != nil
-        {
-            return true
-        }
-        if let label = fields(512), VolumeLabel.lvm(label, at: 512) != nil { return true }
-        if let block = fields(1024), ExtSuperblock.name(block) != nil { return true }
-        // Swap has its magic in the last 10 bytes of its first page.
-        if let page = fields(3584), page.has("SWAPSPACE2", at: 502) { return true }
-        if let block = fields(65536), Superblock.btrfs(block) != nil { return true }
-        return false
+        return record.isPartitionTable(in: [view])
     }
 }

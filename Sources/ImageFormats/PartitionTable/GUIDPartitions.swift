@@ -10,34 +10,57 @@ enum GUIDPartitions {
 
     /// Reads the primary table or, when it is damaged, the backup in the last sector.
     ///
+    /// A header is one sector behind the start, or in the last sector, and says so with a checksum: that decides in which
+    /// unit it counts.
+    ///
     /// - Parameters:
     ///   - views: the disk with each sector size that it may have.
     ///   - isHybrid: the MBR has partitions of its own.
-    /// - Throws: `damaged` when no table is sound.
+    /// - Throws: `damaged` when no table is sound, `unsupported` when there are sound ones for several sector sizes.
     static func find(in views: [DiskSectors], isHybrid: Bool) throws(FormatError) -> PartitionList {
-        // A table with a signature is the one whose fault is worth telling.
-        var (primary, place) = (Fault(reason: "there is none", isAbsent: true), UInt64(0))
-        for disk in views {
-            do throws(Fault) {
-                return list(try GUIDPartitionHeader(disk, at: 1), disk, isHybrid, primaryFault: nil)
-            } catch {
-                if place == 0 || primary.isAbsent && !error.isAbsent { (primary, place) = (error, disk.size) }
-            }
-        }
-        var backupFault = Fault(reason: "the disk is too small for it", isAbsent: true)
-        for disk in views where disk.count > 2 {
-            do throws(Fault) {
-                let backup = try GUIDPartitionHeader(disk, at: disk.count - 1)
-                return list(backup, disk, isHybrid, primaryFault: primary)
-            } catch {
-                if backupFault.isAbsent { backupFault = error }
-            }
+        let primary = headers(in: views) { _ in 1 }
+        if let (header, disk) = try only(primary.sound) { return list(header, disk, isHybrid, primaryFault: nil) }
+        let primaryFault = primary.fault ?? (Fault(reason: "there is none", isAbsent: true), 0)
+        let backup = headers(in: views.filter { $0.count > 2 }) { $0.count - 1 }
+        if let (header, disk) = try only(backup.sound) {
+            return list(header, disk, isHybrid, primaryFault: primaryFault.fault)
         }
         throw .damaged(
-            "GUID partition table, which the first sector announces,", at: place,
-            found: "no sound copy: \(primary.reason); backup: \(backupFault.reason)",
+            "GUID partition table, which the first sector announces,", at: primaryFault.place,
+            found: "no sound copy: \(primaryFault.fault.reason); backup: "
+                + (backup.fault?.fault.reason ?? "the disk is too small for it"),
             allowed: "a table whose checksums are right, or its backup in the last sector",
-            advice: "repair it in a copy of the image, for example with gdisk, or name the sector size of the disk")
+            advice: "repair it in a copy of the image, for example with gdisk")
+    }
+
+    /// The sound headers at a place that depends on the unit, and the fault that is worth telling most: that of a table with
+    /// a signature.
+    private static func headers(
+        in views: [DiskSectors], at place: (DiskSectors) -> UInt64
+    ) -> (sound: [(GUIDPartitionHeader, DiskSectors)], fault: (fault: Fault, place: UInt64)?) {
+        var sound: [(GUIDPartitionHeader, DiskSectors)] = []
+        var first: (fault: Fault, place: UInt64)?
+        for disk in views {
+            do throws(Fault) {
+                sound.append((try GUIDPartitionHeader(disk, at: place(disk)), disk))
+            } catch {
+                if first == nil || first?.fault.isAbsent == true && !error.isAbsent {
+                    first = (error, place(disk) * disk.size)
+                }
+            }
+        }
+        return (sound, first)
+    }
+
+    /// The only one; nil when there is none.
+    private static func only(
+        _ sound: [(GUIDPartitionHeader, DiskSectors)]
+    ) throws(FormatError) -> (GUIDPartitionHeader, DiskSectors)? {
+        guard sound.count > 1 else { return sound.first }
+        let sizes = sound.map { String($0.1.size) }.joined(separator: " and ")
+        throw .unsupported(
+            "partitions: the disk has a sound GPT for each of the sector sizes \(sizes); say --sector-size with the one that counts"
+        )
     }
 
     private static func list(

@@ -24,23 +24,22 @@ public struct PartitionTable: Sendable {
     /// Sentences for a person, 20 at most and one that counts the others; printable.
     public let warnings: [String]
 
-    /// The sector sizes that the caller may ask for, in bytes.
-    private static let allowedSectorSizes = [512, 1024, 2048, 4096]
-    /// The sector sizes of disks; they are tried in this order.
-    private static let usualSectorSizes = [512, 4096]
+    /// The sector sizes that a disk may have, in bytes.
+    public static let sectorSizes = [512, 1024, 2048, 4096]
 
     /// Reads the table of a disk; nil when the disk has none.
     ///
     /// - Parameters:
     ///   - disk: may have any alignment.
-    ///   - sectorSize: of the disk, in bytes: 512, 1024, 2048 or 4096; nil finds out whether it is 512 or 4096.
+    ///   - sectorSize: of the disk, in bytes: 512, 1024, 2048 or 4096; nil finds out which one it is.
     /// - Throws: ``FormatError``: `unreadable` when the first sector cannot be read, `damaged` when the first sector
-    ///   says that the disk has a GPT and no copy of it is sound, `unsupported` for another sector size.
+    ///   says that the disk has a GPT and no copy of it is sound, `unsupported` for another sector size, or when the disk
+    ///   does not tell which one it is.
     public init?(_ disk: any BlockDevice, sectorSize: Int? = nil) throws(FormatError) {
-        if let sectorSize, !Self.allowedSectorSizes.contains(sectorSize) {
+        if let sectorSize, !Self.sectorSizes.contains(sectorSize) {
             throw .unsupported("partitions: \(sectorSize) is not a sector size: choose 512, 1024, 2048 or 4096")
         }
-        let views = (sectorSize.map { [$0] } ?? Self.usualSectorSizes).map { DiskSectors(disk, sectorSize: $0) }
+        let views = (sectorSize.map { [$0] } ?? Self.sectorSizes).map { DiskSectors(disk, sectorSize: $0) }
         let first: SuperblockBytes?
         do throws(BlockError) {
             first = try views[0].bytes(at: 0, count: 512)
@@ -54,7 +53,7 @@ public struct PartitionTable: Sendable {
             found = try GUIDPartitions.find(in: views, isHybrid: record.isHybrid)
         } else {
             kind = .mbr
-            found = DOSPartitions.read(record, in: views)
+            found = DOSPartitions.read(record, in: try DOSSectorSize.choose(for: record, from: views, on: disk))
         }
         self.sectorSize = Int(found.sectors.size)
         partitions = found.partitions.sorted { $0.number < $1.number }

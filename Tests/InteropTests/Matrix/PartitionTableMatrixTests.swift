@@ -76,6 +76,60 @@ struct PartitionTableMatrixTests {
         }
     }
 
+    @Test(
+        "A container is found and decrypted in tables in sectors of any size", arguments: [512, 1024, 2048, 4096],
+        ["g", "o"])
+    func sectorSizes(_ size: Int, _ label: String) async throws {
+        try await withDisk(nil) { directory, disk in
+            let secret = ["--passphrase-file", try directory.write("p", text: "correct horse")]
+            let plain = try directory.write("plain", DiskContents(mark: 3).bytes(at: 0, count: 3 << 20, .plain))
+            let luks = directory.file("part.luks")
+            try await LUKSMaker.qemu(plain, luks, passphrase: secret[1])
+            let container = try File.contents(luks)
+            let sectors = (container.count + size - 1) / size
+            let commands = "\(label)\nn\n\(label == "o" ? "p\n" : "")1\n\((1 << 20) / size)\n+\(sectors - 1)\nw\n"
+            try await Tool.succeed("fdisk", ["-b", "\(size)", disk], input: Array(commands.utf8))
+            var contents = try File.contents(disk)
+            contents.replaceSubrange((1 << 20)..<((1 << 20) + container.count), with: container)
+            try directory.write("disk.raw", contents)
+            for image in [try await image(of: disk, "qcow2", directory), [disk, "-f", "raw"]] {
+                for option in [[], ["--sector-size", "\(size)"]] {
+                    try await serve(image, secret + ["--partition", "1"] + option, directory) { server in
+                        try server.expectContents(try File.contents(plain))
+                    }
+                }
+            }
+        }
+    }
+
+    @Test("An MBR of which nothing tells the sector size is refused until somebody says it", arguments: [512, 2048])
+    func unknownSectorSize(_ size: Int) async throws {
+        try await withDisk(nil) { directory, disk in
+            let commands = "o\nn\np\n1\n\((4 << 20) / size)\n+\((1 << 20) / size - 1)\nw\n"
+            try await Tool.succeed("fdisk", ["-b", "\(size)", disk], input: Array(commands.utf8))
+            let contents = try File.contents(disk)
+            let image = [disk, "-f", "raw"]
+            for option in ["--partition", "--exports"] {
+                try await Program.expectRefusal(
+                    ["serve", "--socket", directory.file("s"), option, option == "--exports" ? "partition/1" : "1"]
+                        + image,
+                    status: 65, saying: "does not say its sector size", "--sector-size")
+            }
+            try await serve(image, ["--partition", "1", "--sector-size", "\(size)"], directory) { server in
+                try server.expectContents(Data(contents[(4 << 20)..<(5 << 20)]))
+            }
+            let config = try directory.write(
+                "c",
+                text: #"{"images":[{"path":"disk.raw","format":"raw","partition":1,"sector-size":\#(size)}]}"#)
+            try await serve(["--config", config], [], directory) { server in
+                try expect(Data(contents[(4 << 20)..<(5 << 20)]), at: "disk.raw", server)
+            }
+            // The disk itself is served all the same.
+            let outcome = try await serve(image, ["--exports", "all"], directory) { try $0.expectContents(contents) }
+            #expect(outcome.errors.contains("warning: ") && outcome.errors.contains("--sector-size"))
+        }
+    }
+
     @Test("Without the first copy of a GPT, the backup is used, with a warning")
     func backup() async throws {
         try await withDisk(Self.gpt) { directory, disk in

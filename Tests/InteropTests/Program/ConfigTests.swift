@@ -129,6 +129,7 @@ struct ConfigTests {
             (#"{"images":[{"path":"x","references":"maybe"}]}"#, "deny, same-directory or allow"),
             (#"{"images":[{"path":"x","partition":0}]}"#, "above 0"),
             (#"{"images":[{"path":"x","partition":-1}]}"#, "above 0"),
+            (#"{"images":[{"path":"x","sector-size":520}]}"#, "sector-size may be 512"),
             (#"{"images":[{"path":"x","size":0}]}"#, "above 0"),
             (#"{"images":[{"path":"x","size":-1}]}"#, "a number in it"),
             (#"{"images":[{"path":"x","offset":"4K"}]}"#, "offset"),

@@ -12,7 +12,7 @@ struct ContainerTests {
             let outcome = try await ServerUnderTest.run(
                 ["serve", path, "-f", "raw"] + socket(maker), in: maker.directory
             ) { server in try server.expectContents(try File.contents(path)) }
-            #expect(outcome.errors.contains("warning: the contents look like luks"))
+            #expect(outcome.errors.contains("warning: the contents look like a LUKS container"))
         }
     }
 

@@ -22,7 +22,7 @@ struct ExitStatusTests {
             "--key-slot", "--header", "--allow-null-cipher", "--allow-linear-segments", "--max-kdf-iterations",
             "--max-kdf-memory",
             "--max-kdf-work", "--max-kdf-seconds", "--no-passphrase-check", "--once", "--run",
-            "--pid-file", "--insecure-plaintext",
+            "--pid-file", "--insecure-plaintext", "--sector-size",
         ] {
             #expect(text.contains(option), "\(option)")
         }
@@ -38,7 +38,7 @@ struct ExitStatusTests {
         "Wrong usage ends with 64 and leaves nothing behind",
         arguments: [
             ["serve"], ["serve", "IMAGE", "--nonsense"], ["serve", "IMAGE", "-f", "vmdk"], ["nonsense"],
-            ["serve", "IMAGE", "IMAGE", "--partition", "1"],
+            ["serve", "IMAGE", "IMAGE", "--partition", "1"], ["serve", "IMAGE", "--sector-size", "513"],
             ["serve", "IMAGE", "--port", "65536"], ["serve", "IMAGE", "--port", "x"],
             ["serve", "IMAGE", "--socket", "SOCKET", "--port", "0"],
             ["serve", "IMAGE", "--socket", "SOCKET", "--bind", "127.0.0.1"],
@@ -128,7 +128,7 @@ struct ExitStatusTests {
             server in
             try server.expectContents(bytes)
         }
-        #expect(outcome.errors.contains("warning: the contents look like qcow2"))
+        #expect(outcome.errors.contains("warning: the contents look like a qcow2 image"))
         try await ServerUnderTest.run(["serve", "-f", "qcow2", image] + disk.socket, in: directory) { server in
             try server.expectContents(disk.contents)
         }
