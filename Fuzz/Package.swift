@@ -83,5 +83,8 @@ let package = Package(
             name: "FuzzPartitions",
             dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
             swiftSettings: strict),
+        .executableTarget(
+            name: "FuzzLVM", dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats")],
+            swiftSettings: strict),
     ]
 )

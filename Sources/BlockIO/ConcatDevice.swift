@@ -27,11 +27,25 @@ public final class ConcatDevice: BlockDevice {
         self.size = end
     }
 
+    /// The number of the part with a byte; of none for a byte behind the end. A volume may have very many segments.
+    private func index(of offset: UInt64) -> Int {
+        var range = parts.startIndex..<parts.endIndex
+        while !range.isEmpty {
+            let middle = range.lowerBound + range.count / 2
+            if parts[middle].end <= offset {
+                range = (middle + 1)..<range.upperBound
+            } else {
+                range = range.lowerBound..<middle
+            }
+        }
+        return range.lowerBound
+    }
+
     /// One read of each part that the range touches.
     public func read(into buffer: inout MutableRawSpan, at offset: UInt64, _ mode: ReadMode) throws(BlockError) {
         try checkBounds(buffer.byteCount, at: offset, layer: "segments")
         let end = offset + UInt64(buffer.byteCount)
-        for part in parts where part.start < end && part.end > offset {
+        for part in parts[index(of: offset)...].prefix(while: { $0.start < end }) {
             let first = max(offset, part.start)
             let range = Int(first - offset)..<Int(min(end, part.end) - offset)
             try buffer.withSlice(range) { (slice) throws(BlockError) in
@@ -42,9 +56,8 @@ public final class ConcatDevice: BlockDevice {
 
     /// What the part says; an extent does not reach into the next one.
     public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
-        guard limit > 0, let part = parts.first(where: { $0.start <= offset && offset < $0.end }) else {
-            throw .outOfRange("segments: there is no byte \(offset)")
-        }
+        guard limit > 0, offset < size else { throw .outOfRange("segments: there is no byte \(offset)") }
+        let part = parts[index(of: offset)]
         let inside = offset - part.start
         let extent = try part.device.extent(at: inside, limit: min(limit, part.device.size - inside))
         return extent.moved(to: offset)
@@ -52,7 +65,7 @@ public final class ConcatDevice: BlockDevice {
 
     /// Of each part that the range touches.
     public func prefetch(_ range: ByteRange) {
-        for part in parts where part.start < range.end && part.end > range.offset {
+        for part in parts[index(of: range.offset)...].prefix(while: { $0.start < range.end }) {
             let first = max(range.offset, part.start)
             let inside = ByteRange(offset: first - part.start, length: min(range.end, part.end) - first)
             if let inside { part.device.prefetch(inside) }

@@ -4,15 +4,15 @@ import BlockIO
 import SystemPackage
 import Testing
 
-/// Identifying sectors of a real disk: Tests/Fixtures/content/README.md.
+/// Identifying sectors of a real disk: Tests/Fixtures/content/README.md, whose form those in Tests/Fixtures/lvm have, too.
 struct ContentCheckFixture {
     /// Of the disk, in bytes.
     let size: UInt64
     /// Contents by sector number.
     let sectors: [UInt64: [UInt8]]
 
-    init(_ name: String) throws {
-        let path = FilePath("\(#filePath)").removingLastComponent().appending("../Fixtures/content/\(name).hex")
+    init(_ name: String, in directory: String = "content") throws {
+        let path = FilePath("\(#filePath)").removingLastComponent().appending("../Fixtures/\(directory)/\(name).hex")
         let file = try FileDevice(path: path, excludesWriters: false)
         let text = String(decoding: try file.read(count: Int(file.size), at: 0), as: UTF8.self)
         var (size, sector): (UInt64, UInt64) = (0, 0)
