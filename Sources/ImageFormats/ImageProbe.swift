@@ -77,6 +77,11 @@ public enum ImageProbe {
                 "the file begins with other contents (\(contents)), but a second copy of a LUKS2 header is left in it; "
                     + "to serve the file as it is, say -f raw; to open the LUKS container that was there, -f luks")
         }
+        if (try? LVMPhysicalVolume.isLabelled(device)) == true {
+            throw .notRecognised(
+                "the file is a disk that is an LVM physical volume as a whole; say -f raw, and --logical-volume GROUP/VOLUME to serve "
+                    + "a logical volume of it; without that its names are shown")
+        }
         throw .notRecognised(
             "the contents are of no format that nbdecrypt knows; if the file is a plain disk image, say so with -f raw; "
                 + "if it is the data of a LUKS volume, name the file with its header with --header")

@@ -4,7 +4,8 @@ import BlockIO
 import ImageFormats
 import Logging
 
-/// Finds the disks that are to be served in an image that is open: the guest disk, snapshots, partitions, layers.
+/// Finds the disks that are to be served in an image that is open: the guest disk, snapshots, partitions, logical volumes,
+/// layers.
 struct DiskFinder {
     typealias Disk = DeviceStack.Disk
 
@@ -23,6 +24,13 @@ struct DiskFinder {
         DiskPartOpener(opener: opener, sectorSize: options.sectorSize, log: log)
     }
 
+    private var volumes: LogicalVolumes {
+        LogicalVolumes(opener: opener, parts: parts, image: options.path, log: log)
+    }
+
+    /// What is wanted of the default export.
+    private var demand: DiskPartOpener.Demand { selection.wantsPlaintext ? .named : .ciphertext }
+
     /// The default export first.
     /// - Throws: ``FormatError``, or ``Failure`` when something that was named is not there.
     func disks() throws -> [Disk] {
@@ -32,16 +40,20 @@ struct DiskFinder {
             bitmaps: found == nil ? try bitmaps() : [])
         // A part of the disk is looked for in what is decrypted.
         let plain = try selection.wantsPlaintext || selection.isPart ? decrypted(chosen) : chosen
-        let main = try part(of: plain)
+        let outer = try part(of: plain)
+        let main = try selection.logicalVolume.map { try volumes.volume($0, on: outer, demand).named("") } ?? outer
         // A disk of its own may begin at a window.
-        let base = selection.isWindow && selection.partition == nil ? main : plain
+        let base = selection.isWindow && selection.partition == nil ? outer : plain
         switch selection.names {
         case .none:
-            hint(at: base)
+            hint(at: base, outer)
             return [main]
         case .all:
+            let partitions = try partitions(of: base, .offered)
+            let places = partitions.isEmpty ? [base.place("the disk")] : partitions.map { $0.place() }
             let all =
-                try [main] + snapshots() + partitions(of: base, .offered) + layers() + ciphertext(chosen, plain, main)
+                try [main] + snapshots() + partitions + volumes.all(in: places, limit: Self.maximumCount) + layers()
+                + ciphertext(chosen, plain, main)
             guard all.count <= Self.maximumCount else {
                 throw Failure(
                     .usage,
@@ -90,13 +102,16 @@ struct DiskFinder {
         case "ciphertext": offered = ciphertext()
         case "snapshot": return try decrypted(snapshot(String(name.dropFirst("snapshot/".count))))
         case "partition": offered = try partitions(of: base, .named, only: name)
+        case "lv" where ExportOptions.isLogicalVolume(String(name.dropFirst("lv/".count))):
+            return try volumes.volume(String(name.dropFirst("lv/".count)), on: base, .named)
         case "layer": offered = layers()
         default: offered = []
         }
         if let found = offered.first(where: { $0.name == name }) { return found }
         let there =
             offered.isEmpty
-            ? "disk, snapshot/NAME, partition/N, layer/N, ciphertext" : offered.map(\.name).joined(separator: ", ")
+            ? "disk, snapshot/NAME, partition/N, lv/GROUP/VOLUME, layer/N, ciphertext"
+            : offered.map(\.name).joined(separator: ", ")
         throw Failure(.usage, "\(options.path) has no export \(name); there may be: \(there)")
     }
 
@@ -143,7 +158,8 @@ struct DiskFinder {
 
     /// The part of a disk that the default export is.
     private func part(of disk: Disk) throws -> Disk {
-        let demand: DiskPartOpener.Demand = selection.wantsPlaintext ? .named : .ciphertext
+        // A volume is looked for in what is decrypted.
+        let demand = selection.logicalVolume == nil ? self.demand : .named
         switch (selection.partition, selection.isWindow) {
         case (nil, false): return disk
         case (nil, true):
@@ -267,16 +283,35 @@ struct DiskFinder {
         }
     }
 
-    /// Whoever serves a whole disk may want what is encrypted on it.
-    private func hint(at disk: Disk) {
+    /// Whoever serves a whole disk may want what is encrypted on it, or a logical volume.
+    ///
+    /// - Parameter part: the default export, but for a logical volume on it.
+    private func hint(at disk: Disk, _ part: Disk) {
+        guard selection.logicalVolume == nil else { return }
         guard selection.partition == nil, let table = try? PartitionTable(disk.device, sectorSize: options.sectorSize)
-        else { return }
+        else {
+            volumes.hint(at: [part.place(selection.partition.map { "partition \($0)" } ?? "the disk")])
+            return
+        }
+        var places: [LogicalVolumes.Place] = []
+        defer { volumes.hint(at: places) }
         for partition in table.partitions.prefix(16) {
-            if (try? ImageProbe.holdsLUKS(WindowDevice(disk.device, partition.range))) == true {
+            let window = WindowDevice(disk.device, partition.range)
+            places.append(("partition \(partition.number)", window))
+            if (try? ImageProbe.holdsLUKS(window)) == true {
                 log.notice(
                     "partition \(partition.number) holds a LUKS container; to serve it decrypted, add --partition \(partition.number)"
                 )
             }
         }
+    }
+}
+
+extension DeviceStack.Disk {
+    /// Where a physical volume may be.
+    ///
+    /// - Parameter name: for messages; nil: from that of the export.
+    fileprivate func place(_ name: String? = nil) -> LogicalVolumes.Place {
+        (name ?? self.name.replacing("/", with: " "), device)
     }
 }

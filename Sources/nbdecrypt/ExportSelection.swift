@@ -22,6 +22,8 @@ struct ExportSelection {
     var offset: UInt64?
     /// The default export has this many bytes.
     var size: UInt64?
+    /// The default export is this logical volume, "GROUP/VOLUME", of what the others select.
+    var logicalVolume: String?
 
     /// Does a snapshot have to be found?
     var wantsSnapshots: Bool { snapshot != nil || names.wants("snapshot/") }
@@ -30,7 +32,7 @@ struct ExportSelection {
     /// Is the default export a window of something?
     var isWindow: Bool { offset != nil || size != nil }
     /// Is the default export a part of the disk?
-    var isPart: Bool { partition != nil || isWindow }
+    var isPart: Bool { partition != nil || isWindow || logicalVolume != nil }
 }
 
 extension ExportSelection.Names {
@@ -56,8 +58,8 @@ struct ExportOptions: ParsableArguments {
         name: .long,
         help: ArgumentHelp(
             """
-            Offer these exports: "all", or a list of disk, snapshot/NAME, partition/N, layer/N and ciphertext, with \
-            commas between them. Can be repeated.
+            Offer these exports: "all", or a list of disk, snapshot/NAME, partition/N, lv/GROUP/VOLUME, layer/N and \
+            ciphertext, with commas between them. Can be repeated.
             """, valueName: "list"))
     var exports: [String] = []
 
@@ -65,6 +67,15 @@ struct ExportOptions: ParsableArguments {
         name: .long,
         help: ArgumentHelp("Serve this partition, decrypted if it holds LUKS, instead of the disk.", valueName: "n"))
     var partition: Int?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            """
+            Serve this logical volume of LVM, decrypted if it holds LUKS. Its physical volumes may be the disk or partitions \
+            of it, in LUKS containers too.
+            """, valueName: "group/volume"))
+    var logicalVolume: String?
 
     @Option(
         name: .long,
@@ -96,10 +107,13 @@ struct ExportOptions: ParsableArguments {
     var bitmap: [String] = []
 
     func validate() throws {
-        guard bitmap.isEmpty || partition == nil && snapshot == nil && offset == nil && size == nil else {
+        guard bitmap.isEmpty || !isPartSelected else {
             throw ValidationError("--bitmap is for the whole disk: bitmaps do not fit a part of it or a snapshot.")
         }
         guard partition.map({ $0 > 0 }) ?? true else { throw ValidationError("--partition takes a number from 1 on.") }
+        guard logicalVolume.map(Self.isLogicalVolume) ?? true else {
+            throw ValidationError("--logical-volume takes the names of a volume group and a volume, as in vg0/root.")
+        }
         try ImageOptions.check(sectorSize)
         guard size.map({ $0.bytes > 0 }) ?? true else { throw ValidationError("--size takes a number above 0.") }
     }
@@ -107,9 +121,19 @@ struct ExportOptions: ParsableArguments {
     var selection: ExportSelection {
         ExportSelection(
             names: ExportSelection.Names(exports), partition: partition, snapshot: snapshot, offset: offset?.bytes,
-            size: size?.bytes)
+            size: size?.bytes, logicalVolume: logicalVolume)
+    }
+
+    /// Has the text the form "GROUP/VOLUME"?
+    static func isLogicalVolume(_ text: String) -> Bool {
+        let names = text.split(separator: "/", omittingEmptySubsequences: false)
+        return names.count == 2 && names.allSatisfy { !$0.isEmpty }
     }
 
     /// Is one of the options given that make sense for one image only?
-    var isForOneImage: Bool { !bitmap.isEmpty || partition != nil || snapshot != nil || offset != nil || size != nil }
+    var isForOneImage: Bool { !bitmap.isEmpty || isPartSelected }
+
+    private var isPartSelected: Bool {
+        partition != nil || snapshot != nil || offset != nil || size != nil || logicalVolume != nil
+    }
 }

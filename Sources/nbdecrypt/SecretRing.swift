@@ -129,7 +129,9 @@ final class SecretRing {
     /// To be called when all layers are open: a secret that no layer has asked for may be a mistake.
     func warnIfUnused() {
         guard !isUsed, let names else { return }
-        log.warning("the image is not encrypted: \(names) is not used")
+        log.warning(
+            "nothing that \(names) could open was found in the image, or in the part of it that is served: it is not used"
+        )
     }
 
     /// To be called when all keys are in use.

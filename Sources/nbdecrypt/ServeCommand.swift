@@ -109,7 +109,7 @@ struct ServeCommand: AsyncParsableCommand {
         guard images.allSatisfy({ !$0.isEmpty }) else { throw ValidationError("The name of the image is empty.") }
         guard images.count <= 1 && config == nil || !exports.isForOneImage && unlock.header == nil else {
             throw ValidationError(
-                "--partition, --snapshot, --offset, --size, --bitmap and --header are for one image; with several, use --exports "
+                "--partition, --logical-volume, --snapshot, --offset, --size, --bitmap and --header are for one image; with several, use --exports "
                     + "or --config.")
         }
         guard exportName.utf8.count <= Server.maximumNameLength else {
@@ -122,6 +122,9 @@ struct ServeCommand: AsyncParsableCommand {
         guard !writable || !forceShare else {
             throw ValidationError(
                 "--writable and --force-share exclude each other: a writer needs the image for itself.")
+        }
+        guard !writable || exports.logicalVolume == nil else {
+            throw ValidationError("--writable is for the disk or a partition of it: logical volumes are only read.")
         }
         guard (64 << 10...1 << 30).contains(maxRequest.bytes) else {
             throw ValidationError("--max-request takes a size from 64K to 1G.")

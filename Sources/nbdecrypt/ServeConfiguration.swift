@@ -23,6 +23,7 @@ struct ServeConfiguration: Decodable {
         let offset: UInt64?
         let size: UInt64?
         let sectorSize: Int?
+        let logicalVolume: String?
         let references: String?
         var allowReferences: [String]?
         /// As the values of `--backing-format`.
@@ -31,6 +32,7 @@ struct ServeConfiguration: Decodable {
         enum CodingKeys: String, CodingKey, CaseIterable {
             case path, name, format, header, exports, partition, snapshot, offset, size, references
             case sectorSize = "sector-size"
+            case logicalVolume = "logical-volume"
             case passphraseFile = "passphrase-file"
             case keyFile = "key-file"
             case allowReferences = "allow-references"
@@ -142,6 +144,7 @@ extension ServeConfiguration.Image {
         offset = try values.decodeIfPresent(UInt64.self, forKey: .offset)
         size = try values.decodeIfPresent(UInt64.self, forKey: .size)
         sectorSize = try values.decodeIfPresent(Int.self, forKey: .sectorSize)
+        logicalVolume = try values.decodeIfPresent(String.self, forKey: .logicalVolume)
         references = try values.decodeIfPresent(String.self, forKey: .references)
         allowReferences = try values.decodeIfPresent([String].self, forKey: .allowReferences)
         // One value, or a list of them.
@@ -161,6 +164,9 @@ extension ServeConfiguration.Image {
         }
         guard partition.map({ $0 > 0 }) ?? true, size.map({ $0 > 0 }) ?? true else {
             throw Failure(.usage, "\(file): \(path): partition and size are above 0")
+        }
+        guard logicalVolume.map(ExportOptions.isLogicalVolume) ?? true else {
+            throw Failure(.usage, "\(file): \(path): logical-volume is a volume group and a volume, as in vg0/root")
         }
         if let sectorSize, !PartitionTable.sectorSizes.contains(sectorSize) {
             throw Failure(.usage, "\(file): \(path): sector-size may be 512, 1024, 2048 or 4096")
@@ -204,7 +210,7 @@ extension ServeConfiguration.Image {
             formats: (try? formats()) ?? common.formats,
             selection: ExportSelection(
                 names: exports.map(ExportSelection.Names.init) ?? common.selection.names, partition: partition,
-                snapshot: snapshot, offset: offset, size: size), bitmaps: common.bitmaps,
+                snapshot: snapshot, offset: offset, size: size, logicalVolume: logicalVolume), bitmaps: common.bitmaps,
             sectorSize: sectorSize ?? common.sectorSize)
     }
 }

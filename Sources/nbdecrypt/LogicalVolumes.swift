@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import ImageFormats
+import Logging
+
+/// The logical volumes of LVM on a disk: what its physical volumes hold, in whichever of its parts these are.
+struct LogicalVolumes {
+    typealias Disk = DeviceStack.Disk
+
+    /// A part in which a physical volume may be, and what it is called in messages.
+    typealias Place = (name: String, device: any BlockDevice)
+
+    let opener: ImageOpener
+    let parts: DiskPartOpener
+    /// The image, as a person typed it.
+    let image: String
+    let log: Logger
+
+    /// How many are named in a message.
+    private static let mostShown = 10
+
+    /// What the places hold.
+    ///
+    /// - Throws: ``FormatError`` when a place cannot be read, or when a label is damaged.
+    private func assembly(_ places: [Place]) throws(FormatError) -> LVMAssembly {
+        var found: [LVMPhysicalVolume] = []
+        for place in places {
+            do throws(FormatError) {
+                if let physical = try LVMPhysicalVolume(place.device, name: place.name) { found.append(physical) }
+            } catch { throw error.naming(place.name) }
+        }
+        return LVMAssembly(found)
+    }
+
+    // MARK: One that was named
+
+    /// The logical volume with a name, decrypted when it holds LUKS.
+    ///
+    /// - Parameters:
+    ///   - path: "GROUP/VOLUME".
+    ///   - disk: what holds its physical volumes: itself, or in its partitions.
+    ///   - demand: of what the volume holds; containers around it are opened in any case.
+    /// - Throws: ``FormatError`` for one that cannot be read, or ``Failure`` when there is none, or no secret fits.
+    func volume(_ path: String, on disk: Disk, _ demand: DiskPartOpener.Demand) throws -> Disk {
+        let (plain, containers) = try places(on: disk)
+        let outside = try assembly(plain)
+        if let volume = outside.volume(path), containers.isEmpty || (try? volume.disk()) != nil {
+            return try self.disk(volume, demand)
+        }
+        // A group can have physical volumes inside and outside of containers.
+        let all = try assembly(plain + open(containers))
+        if let volume = all.volume(path) { return try self.disk(volume, demand) }
+        if let fault = all.faults.first { throw fault }
+        let there = all.groups.flatMap(\.volumes).map(\.path)
+        let shown = there.prefix(Self.mostShown).joined(separator: ", ") + (there.count > Self.mostShown ? ", …" : "")
+        throw Failure(.usage, "\(image) has no logical volume \(path); it has \(there.isEmpty ? "none" : shown)")
+    }
+
+    /// Parts that are not encrypted, and LUKS containers that may have a physical volume inside.
+    private func places(on disk: Disk) throws -> (plain: [Place], containers: [DiskPart]) {
+        guard let partitions = try parts.partitions(of: disk.device, image: image) else {
+            return ([("the disk", disk.device)], [])
+        }
+        var plain: [Place] = []
+        var containers: [DiskPart] = []
+        for (_, part) in partitions {
+            // A partition that cannot be read is none that is looked for.
+            switch try? ImageProbe.findLUKS(part.device) {
+            case .container: containers.append(part)
+            case .none?, .leftover: plain.append((part.name, part.device))
+            default: break
+            }
+        }
+        return (plain, containers)
+    }
+
+    /// What is in containers. Of several, those that no secret opens are left out.
+    private func open(_ containers: [DiskPart]) throws -> [Place] {
+        var opened: [Place] = []
+        var refusal: Failure?
+        for part in containers {
+            do {
+                let (device, _) = try opener.openContainer(
+                    on: part.device, part.fullName, mayAsk: containers.count == 1)
+                opened.append((part.name, device))
+            } catch let failure as Failure where failure.status == .wrongPassphrase {
+                refusal = failure
+            } catch let error as FormatError {
+                log.warning("\(image): \(error.naming(part.name))")
+            }
+        }
+        if opened.isEmpty, let refusal { throw refusal }
+        return opened
+    }
+
+    // MARK: All
+
+    /// Every volume that can be read; the others are named in warnings.
+    ///
+    /// - Parameters:
+    ///   - places: the parts of a disk, decrypted where that was possible.
+    ///   - limit: how many there may be.
+    /// - Throws: ``Failure`` when there are more.
+    func all(in places: [Place], limit: Int) throws -> [Disk] {
+        var found: [LVMPhysicalVolume] = []
+        for place in places {
+            do throws(FormatError) {
+                if let physical = try LVMPhysicalVolume(place.device, name: place.name) { found.append(physical) }
+            } catch  where error.code != .unreadable {
+                log.warning("\(image): \(error.naming(place.name))")
+            } catch {}
+        }
+        let assembly = LVMAssembly(found)
+        for fault in assembly.faults { log.warning("\(image): \(fault)") }
+        let volumes = assembly.groups.flatMap(\.volumes)
+        // Before containers on them are unlocked.
+        guard volumes.count <= limit else {
+            throw Failure(
+                .usage, "\(image) has \(volumes.count) logical volumes, more than \(limit): name some with --exports")
+        }
+        var disks: [Disk] = []
+        for volume in volumes {
+            do { disks.append(try disk(volume, .offered)) } catch let error as FormatError {
+                log.warning("\(image): \(error)")
+            }
+        }
+        return disks
+    }
+
+    private func disk(_ volume: LVMLogicalVolume, _ demand: DiskPartOpener.Demand) throws -> Disk {
+        let name = "logical volume \(volume.path)"
+        return try parts.disk(
+            in: DiskPart(
+                exportName: "lv/\(volume.path)", noun: "logical volume", name: name, image: image,
+                description: "\(volume.type) \(name)", device: try volume.disk()), demand)
+    }
+
+    // MARK: None
+
+    /// Tells somebody who serves physical volumes as they are how to serve what they hold.
+    func hint(at places: [Place]) {
+        var found: [LVMPhysicalVolume] = []
+        for place in places {
+            guard (try? LVMPhysicalVolume.isLabelled(place.device)) == true else { continue }
+            do throws(FormatError) {
+                if let physical = try LVMPhysicalVolume(place.device, name: place.name) { found.append(physical) }
+            } catch {
+                log.warning("\(image): \(place.name) is an LVM physical volume, but it is damaged: \(error)")
+            }
+        }
+        guard !found.isEmpty else { return }
+        let assembly = LVMAssembly(found)
+        for fault in assembly.faults { log.warning("\(image): \(fault)") }
+        for group in assembly.groups {
+            let paths = group.volumes.map(\.path)
+            let holders = group.places.joined(separator: ", ")
+            let readable = group.volumes.first { (try? $0.disk()) != nil }?.path
+            guard let first = readable ?? paths.first else {
+                log.notice(
+                    "\(holders): LVM physical volume of the volume group \(group.name), which has no logical volumes")
+                continue
+            }
+            let more = paths.count > Self.mostShown ? ", …" : ""
+            let others =
+                paths.count == 1 ? "" : " (there are: \(paths.prefix(Self.mostShown).joined(separator: ", "))\(more))"
+            log.notice(
+                "\(holders): LVM physical volume of the volume group \(group.name); to serve a logical volume of it, say --logical-volume \(first)\(others)"
+            )
+        }
+    }
+}
+
+extension LVMAssembly {
+    /// The volume with a name.
+    fileprivate func volume(_ path: String) -> LVMLogicalVolume? {
+        let names = path.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)
+        guard names.count == 2, let group = groups.first(where: { $0.name == names[0] }) else { return nil }
+        return group.volumes.first { $0.name == names[1] }
+    }
+}

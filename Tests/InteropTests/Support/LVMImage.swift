@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Testing
+
+/// Disks with physical volumes whose labels and metadata are what LVM has written: Tests/Fixtures/lvm.
+struct LVMImage {
+    let directory: TemporaryDirectory
+
+    /// Of the volume group "two", in extents of 256 KiB behind 1 MiB of each of its physical volumes, which are partitions.
+    static let extent = 256 << 10
+
+    /// A disk with the volume group "two" on its two partitions, of 60 and 36 MiB.
+    func two(_ name: String = "two.raw") async throws -> String {
+        let path = directory.file(name)
+        try await Tool.succeed("truncate", ["-s", "100M", path])
+        let script = "label: gpt\nstart=1MiB,size=60MiB,type=lvm\nstart=61MiB,size=36MiB,type=lvm\n"
+        try await Tool.succeed("sfdisk", ["-q", path], input: Array(script.utf8))
+        try Self.put("two-1", in: path, at: 1 << 20)
+        try Self.put("two-2", in: path, at: 61 << 20)
+        return path
+    }
+
+    /// A disk that is a physical volume as a whole, with the volume group "whole".
+    func whole(_ name: String = "whole.raw") async throws -> String {
+        let path = directory.file(name)
+        try await Tool.succeed("truncate", ["-s", "16M", path])
+        try Self.put("whole", in: path, at: 0)
+        return path
+    }
+
+    /// Writes data to a place of a disk.
+    static func write(_ data: Data, to path: String, at offset: Int) throws {
+        let file = try #require(FileHandle(forUpdatingAtPath: path))
+        try file.seek(toOffset: UInt64(offset))
+        try file.write(contentsOf: data)
+        try file.close()
+    }
+
+    /// Writes the sectors of a fixture: lines "sector N", and below each its rows of 16 bytes in hexadecimal.
+    private static func put(_ fixture: String, in path: String, at offset: Int) throws {
+        var sector = 0
+        for line in try File.text("\(Program.root)/Tests/Fixtures/lvm/\(fixture).hex").split(separator: "\n") {
+            let words = line.split(separator: " ")
+            switch words[0] {
+            case "size": break
+            case "sector": sector = try #require(Int(words[1]))
+            default:
+                let row = try #require(Int(words[0]))
+                let value = try #require(UInt128(words[1], radix: 16)).bigEndian
+                let bytes = (0..<16).map { UInt8(truncatingIfNeeded: value >> UInt128(8 * $0)) }
+                try write(Data(bytes), to: path, at: offset + 512 * sector + row)
+            }
+        }
+    }
+}
