@@ -8,7 +8,7 @@ import TestSupport
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzLUKS2JSON(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     let input = unsafe Array(UnsafeBufferPointer(start: start, count: count))
-    if let object = try? StrictJSON.read(input) { checkDepth(.object(object), 1) }
+    if let object = try? StrictJSON.read(area: input) { checkDepth(.object(object), 1) }
     guard input.count < 12288 else { return 0 }
     let json = input + [UInt8](repeating: 0, count: 12288 - input.count)
     for (isDetached, dataSize) in [(false, 1 << 30), (true, nil), (true, 1 << 21)] as [(Bool, UInt64?)] {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import BlockIO
+
 /// A value in the JSON of a LUKS2 header, with its path for messages.
 ///
 /// Source: LUKS2 On-Disk Format Specification 1.1.1, section 3: which fields are JSON numbers and which are texts of

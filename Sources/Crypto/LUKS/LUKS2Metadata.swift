@@ -32,7 +32,7 @@ struct LUKS2Metadata {
     init(json: [UInt8], at offset: UInt64, _ surroundings: LUKSSurroundings) throws(LUKSFault) {
         let root: LUKS2Field
         do throws(JSONFault) {
-            root = LUKS2Field(value: .object(try StrictJSON.read(json)), path: "", place: offset)
+            root = LUKS2Field(value: .object(try StrictJSON.read(area: json)), path: "", place: offset)
         } catch {
             throw LUKSFault(
                 "LUKS2 metadata: JSON", at: offset + UInt64(error.position), found: error.found, allowed: error.allowed)

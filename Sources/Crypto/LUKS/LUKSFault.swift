@@ -64,20 +64,9 @@ func readLUKS(
 
 /// Text of a header, made fit to be shown.
 enum LUKSText {
-    /// The longest text that is shown, in characters.
-    private static let maximumLength = 96
-
-    /// For a person's terminal: control characters are replaced, what is too long is cut.
-    static func printable(_ text: some StringProtocol, maximumLength: Int = maximumLength) -> String {
-        var scalars = String.UnicodeScalarView()
-        for scalar in text.unicodeScalars {
-            guard scalars.count < maximumLength else { return String(scalars) + "…" }
-            switch scalar.properties.generalCategory {
-            case .control, .format, .lineSeparator, .paragraphSeparator: scalars.append("\u{FFFD}")
-            default: scalars.append(scalar)
-            }
-        }
-        return String(scalars)
+    /// For a person's terminal.
+    static func printable(_ text: some StringProtocol, maximumLength: Int = ShownText.maximumLength) -> String {
+        ShownText.printable(text, maximumLength: maximumLength)
     }
 
     /// A field of fixed length that ends at its first NUL byte, if it has one.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// A JSON value; a number is kept as its text, because what it may be depends on the field.
-enum JSONValue: Equatable, Sendable {
+public enum JSONValue: Equatable, Sendable {
     case object([String: JSONValue])
     case array([JSONValue])
     case string(String)
@@ -10,21 +10,21 @@ enum JSONValue: Equatable, Sendable {
     case null
 }
 
-/// Why bytes are not the JSON that a LUKS2 header may hold.
-struct JSONFault: Error, Equatable {
-    /// The byte, from the start of the area.
-    let position: Int
-    let found: String
-    let allowed: String
+/// Why bytes are not JSON that is taken.
+public struct JSONFault: Error, Equatable {
+    /// The byte, from the start.
+    public let position: Int
+    public let found: String
+    public let allowed: String
 }
 
-/// Reads the JSON area of a LUKS2 header: one object, then NUL bytes to the end.
+/// Reads a JSON object of an image: the area in a LUKS2 header, a name of a file.
 ///
 /// It takes what RFC 8259 allows and nothing else: UTF-8 that is valid, no key twice in an object, no number with
 /// leading zeros; and it has limits, so that the cost is bounded by the size of the area, which is at most 4 MiB.
-struct StrictJSON {
+public struct StrictJSON {
     /// Objects and arrays in each other; json-c, which cryptsetup uses, has the same limit. cryptsetup writes 5.
-    static let maximumDepth = 32
+    public static let maximumDepth = 32
     /// All values together; cryptsetup writes some 500 at most.
     static let maximumValues = 16384
     /// A key or text, in bytes of UTF-8; the longest known, in tokens, have a few KiB.
@@ -36,17 +36,31 @@ struct StrictJSON {
     private var position = 0
     private var valueCount = 0
 
-    /// Reads all of `area`.
-    static func read(_ area: [UInt8]) throws(JSONFault) -> [String: JSONValue] {
+    /// Reads the JSON area of a LUKS2 header: an object, then NUL bytes to the end, at least one.
+    public static func read(area: [UInt8]) throws(JSONFault) -> [String: JSONValue] {
         var reader = StrictJSON(bytes: area)
-        guard reader.peek() == UInt8(ascii: "{") else { throw reader.fault("{ as the first byte") }
-        let object = try reader.object(depth: 1)
+        let object = try reader.topObject()
         guard reader.position < area.count else { throw reader.fault("a NUL byte behind the object") }
         if let stray = area[reader.position...].firstIndex(where: { $0 != 0 }) {
             reader.position = stray
             throw reader.fault("nothing but NUL bytes behind the object")
         }
         return object
+    }
+
+    /// Reads a text that is one object, with space around it perhaps.
+    public static func read(text: [UInt8]) throws(JSONFault) -> [String: JSONValue] {
+        var reader = StrictJSON(bytes: text)
+        reader.skipSpace()
+        let object = try reader.topObject()
+        reader.skipSpace()
+        guard reader.position == text.count else { throw reader.fault("nothing behind the object") }
+        return object
+    }
+
+    private mutating func topObject() throws(JSONFault) -> [String: JSONValue] {
+        guard peek() == UInt8(ascii: "{") else { throw fault("{ as the first byte") }
+        return try object(depth: 1)
     }
 
     private init(bytes: [UInt8]) { self.bytes = bytes }
@@ -119,7 +133,7 @@ struct StrictJSON {
             skipSpace()
             guard members.updateValue(try value(depth: depth + 1), forKey: key) == nil else {
                 throw JSONFault(
-                    position: start, found: "the key \(LUKSText.quoted(key)) a second time",
+                    position: start, found: "the key \(ShownText.quoted(key)) a second time",
                     allowed: "each key once in an object")
             }
             skipSpace()
