@@ -26,7 +26,8 @@ public struct FileReferences: Sendable {
     public enum Policy: String, CaseIterable, Sendable {
         /// Nothing.
         case deny
-        /// Regular files at or below the directory of the image that names them; no link may lead out of it.
+        /// Regular files at or below the directory of the image that names them, on the same mount and of the same owner as
+        /// that image, none of them hidden by a dot; no link may lead out of it.
         case sameDirectory = "same-directory"
         /// Any regular file or block device.
         case allow
@@ -42,43 +43,62 @@ public struct FileReferences: Sendable {
         self.allowed = allowed.map { $0.lexicallyNormalized() }
     }
 
+    /// A file on its way from a name to an open file.
+    private struct Candidate {
+        /// For messages, e.g. "the backing file (base.qcow2)".
+        let called: String
+        /// For people, and to be listed.
+        let path: FilePath
+        /// From the place of the image on, or absolute.
+        let name: FilePath
+        let scope: ImagePlace.Scope
+    }
+
     /// Opens what an image names.
     ///
     /// - Parameters:
-    ///   - what: what the image says it is, e.g. "backing file".
-    ///   - image: where the image is; relative names start in its directory.
+    ///   - called: for messages, e.g. "the backing file (base.qcow2)".
+    ///   - image: the image that names it, and where it is; relative names start in its directory.
     ///   - excludesWriters: as for ``FileDevice``.
     /// - Returns: the file, and its place for what it names in turn.
     /// - Throws: ``FormatError``: one sentence with the name and what to do.
     public func open(
-        _ reference: FileReference, _ what: String, of image: ImagePlace, excludesWriters: Bool
+        _ name: ReferenceName, _ called: String, of image: (file: FileDevice, place: ImagePlace), excludesWriters: Bool
     ) throws(FormatError) -> (file: FileDevice, place: ImagePlace) {
-        let name = "the \(what) (\(reference.shown))"
-        var relative = try path(of: reference, name)
-        var path = relative.isAbsolute ? relative : image.path.removingLastComponent().appending(relative.components)
-        let isListed = allowed.contains(Self.absolute(path))
-        if isListed {
-            // What is listed is what is opened: with links, a way through ".." may end elsewhere.
-            path = Self.absolute(path)
-            relative = path
-        }
-        guard isListed || policy != .deny else {
-            throw .unsupported(
-                "\(name) is not opened, as --references deny says; to open it, add \(Self.permission(path))")
-        }
-        let isBeneath = !isListed && policy == .sameDirectory
-        guard !isBeneath || relative.isRelative else {
-            throw .unsupported(
-                "\(name) has an absolute name, which could be any file of this machine; if the image is to be trusted, add "
-                    + Self.permission(path))
-        }
-        let found = try find(relative, from: image, isBeneath: isBeneath, name, path)
+        let candidate = try candidate(name.path, called, image.place)
+        let found = try find(candidate, from: image.place)
         defer { try? found.close() }
-        let file = try open(found, isBeneath: isBeneath, name, excludesWriters: excludesWriters)
-        guard let place = image.appending(relative, path: path, isBeneath: isBeneath) else {
-            throw .unsupported("\(name) leads out of the directory of the image, or is being moved; try again")
+        if candidate.scope == .beneath { try check(found, candidate, image) }
+        let file = try open(found, candidate, excludesWriters: excludesWriters)
+        guard let place = image.place.appending(candidate.name, path: candidate.path, candidate.scope) else {
+            throw .unsupported("\(called) leads out of the directory of the image, or is being moved; try again")
         }
         return (file, place)
+    }
+
+    /// What the policy makes of a name.
+    private func candidate(
+        _ name: FilePath, _ called: String, _ place: ImagePlace
+    ) throws(FormatError) -> Candidate {
+        let path = name.isAbsolute ? name : place.path.removingLastComponent().appending(name.components)
+        let listed = Self.absolute(path)
+        if allowed.contains(listed) {
+            // What is listed is what is opened: with links, a way through ".." may end elsewhere.
+            return Candidate(called: called, path: listed, name: listed, scope: .everything)
+        }
+        switch policy {
+        case .deny:
+            throw .unsupported(
+                "\(called) is not opened, as --references deny says; to open it, add \(Self.permission(path))")
+        case .allow: return Candidate(called: called, path: path, name: name, scope: .everything)
+        case .sameDirectory:
+            guard let relative = name.isRelative ? name : place.relative(name) else {
+                throw .unsupported(
+                    "\(called) has an absolute name that does not lead below the directory of the image, and could be any "
+                        + "file of this machine; \(Self.trust(path))")
+            }
+            return Candidate(called: called, path: path, name: relative, scope: .beneath)
+        }
     }
 
     /// What to type so that `path` may be opened.
@@ -87,93 +107,93 @@ public struct FileReferences: Sendable {
         "--allow-reference '\(absolute(path).string.replacing("'", with: "'\\''"))'"
     }
 
+    private static func trust(_ path: FilePath) -> String {
+        "if the image is to be trusted, add \(permission(path))"
+    }
+
     private static func absolute(_ path: FilePath) -> FilePath {
         guard path.isRelative, let directory = unsafe getcwd(nil, 0) else { return path.lexicallyNormalized() }
         defer { unsafe free(directory) }
         return FilePath(unsafe String(cString: directory)).appending(path.components).lexicallyNormalized()
     }
 
-    /// A name that means a file to QEMU, as a path.
-    private func path(of reference: FileReference, _ name: String) throws(FormatError) -> FilePath {
-        var bytes = reference.bytes[...]
-        let convert = "make a copy that stands alone with qemu-img convert"
-        if bytes.starts(with: Array("json:".utf8)) {
-            throw .unsupported("\(name) is a description in JSON, which is never opened; \(convert)")
-        }
-        // To QEMU, anything before a colon is a protocol if no slash comes before.
-        if let colon = bytes.firstIndex(of: UInt8(ascii: ":")), !bytes[..<colon].contains(UInt8(ascii: "/")) {
-            guard bytes[..<colon].elementsEqual("file".utf8), !bytes[colon...].starts(with: Array("://".utf8)) else {
-                throw .unsupported("\(name) is not a file but reached by a protocol, which is never opened; \(convert)")
-            }
-            bytes = bytes[(colon + 1)...]
-            guard bytes.isEmpty || bytes.first == UInt8(ascii: "/") else {
-                throw .unsupported(
-                    "\(name) is relative to the directory in which QEMU runs, as names with \"file:\" are; "
-                        + "name it without that with qemu-img rebase -u")
-            }
-        }
-        guard !bytes.isEmpty, !bytes.contains(0) else {
-            throw .unsupported("\(name) has no usable name: it is empty or has a NUL byte; \(convert)")
-        }
-        let text = String(decoding: bytes, as: UTF8.self)
-        let rename = "rename the file and change the name with qemu-img rebase -u"
-        guard text.utf8.elementsEqual(bytes) else {
-            throw .unsupported("\(name) has a name that is not UTF-8; \(rename)")
-        }
-        // The path is part of messages and of what clients are told.
-        guard reference.shown.hasSuffix(text) else {
-            throw .unsupported("\(name) has a name that cannot be shown, or a very long one; \(rename)")
-        }
-        return FilePath(text)
-    }
-
-    private func find(
-        _ relative: FilePath, from image: ImagePlace, isBeneath: Bool, _ name: String, _ path: FilePath
-    ) throws(FormatError) -> FileDescriptor {
-        let found = unsafe relative.withPlatformString { relative in
-            unsafe linux_find(image.directory.descriptor.rawValue, relative, isBeneath)
-        }
+    private func find(_ file: Candidate, from place: ImagePlace) throws(FormatError) -> FileDescriptor {
+        let found = place.find(file.name, file.scope)
         guard found >= 0 else {
             let error = Errno(rawValue: errno)
             switch error {
-            case .improperLink where isBeneath:
-                throw .unsupported(
-                    "\(name) leads out of the directory of the image; if the image is to be trusted, add "
-                        + Self.permission(path))
+            case .improperLink where file.scope == .beneath:
+                let why =
+                    place.leadsToOtherMount(file.name)
+                    ? "lies on another file system than the directory of the image"
+                    : "leads out of the directory of the image"
+                throw .unsupported("\(file.called) \(why); \(Self.trust(file.path))")
             case .tooManySymbolicLinkLevels:
-                throw .unsupported("\(name) is not opened: it is a link of the system, or a loop of links")
+                throw .unsupported("\(file.called) is not opened: it is a link of the system, or a loop of links")
             case .noSuchFileOrDirectory:
                 throw .unreadable(
-                    "\(name) is not there: looked for \(path); put it there, or change the name with "
+                    "\(file.called) is not there: looked for \(file.path); put it there, or change the name with "
                         + "qemu-img rebase -u")
             case .noFunction:
                 throw .unsupported(
-                    "\(name) is not opened: this needs Linux 5.6 or later; \(Self.permission(path)) does not help")
+                    "\(file.called) is not opened: this needs Linux 5.6 or later; \(Self.permission(file.path)) does not help"
+                )
             default:
-                throw .unreadable("\(name) cannot be opened: \(error)")
+                throw .unreadable("\(file.called) cannot be opened: \(error)")
             }
         }
         return FileDescriptor(rawValue: found)
     }
 
+    /// Whether what was found beneath a directory is the image's to name.
+    private func check(
+        _ found: FileDescriptor, _ file: Candidate, _ image: (file: FileDevice, place: ImagePlace)
+    ) throws(FormatError) {
+        guard let way = image.place.way(to: found) else {
+            throw .unsupported("\(file.called) is being moved; try again")
+        }
+        if let hidden = (file.name.components + way).first(where: \.isHidden) {
+            throw .unsupported(
+                "\(file.called) is hidden, by the dot at the start of \(ShownText.quoted(hidden.string)); "
+                    + Self.trust(file.path))
+        }
+        var named = stat()
+        var naming = stat()
+        guard unsafe fstat(found.rawValue, &named) == 0, unsafe fstat(image.file.descriptor.rawValue, &naming) == 0
+        else {
+            throw .unreadable("\(file.called) cannot be examined: \(Errno(rawValue: errno))")
+        }
+        guard named.st_uid == naming.st_uid else {
+            throw .unsupported(
+                "\(file.called) belongs to another user (\(named.st_uid)) than the image that names it "
+                    + "(\(naming.st_uid)); \(Self.trust(file.path))")
+        }
+    }
+
     private func open(
-        _ found: FileDescriptor, isBeneath: Bool, _ name: String, excludesWriters: Bool
+        _ found: FileDescriptor, _ file: Candidate, excludesWriters: Bool
     ) throws(FormatError) -> FileDevice {
         var status = stat()
         guard unsafe fstat(found.rawValue, &status) == 0 else {
-            throw .unreadable("\(name) cannot be examined: \(Errno(rawValue: errno))")
+            throw .unreadable("\(file.called) cannot be examined: \(Errno(rawValue: errno))")
         }
         // What is found is what is opened: nobody can put something else in its place meanwhile.
         let type = status.st_mode & S_IFMT
-        guard type == S_IFREG || type == S_IFBLK && !isBeneath else {
-            throw .unsupported("\(name) is not a regular file, and is not opened")
+        guard type == S_IFREG || type == S_IFBLK && file.scope == .everything else {
+            throw .unsupported("\(file.called) is not a regular file, and is not opened")
         }
         let descriptor = linux_open_found(found.rawValue)
         guard descriptor >= 0 else {
-            throw .unreadable("\(name) cannot be opened: \(Errno(rawValue: errno)); run this as a user who may read it")
+            throw .unreadable(
+                "\(file.called) cannot be opened: \(Errno(rawValue: errno)); run this as a user who may read it")
         }
         do { return try FileDevice(FileDescriptor(rawValue: descriptor), excludesWriters: excludesWriters) } catch {
-            throw error.naming(name)
+            throw error.naming(file.called)
         }
     }
+}
+
+extension FilePath.Component {
+    /// Does it begin with a dot, and is it a name?
+    fileprivate var isHidden: Bool { kind == .regular && string.hasPrefix(".") }
 }

@@ -14,7 +14,9 @@ public enum JSONValue: Equatable, Sendable {
 public struct JSONFault: Error, Equatable {
     /// The byte, from the start.
     public let position: Int
+    /// What is there.
     public let found: String
+    /// What could be.
     public let allowed: String
 }
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <linux/vm_sockets.h>
 #include <poll.h>
@@ -16,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -104,12 +106,19 @@ int linux_is_byte_locked(int fd, off_t offset) {
     return lock.l_type != F_UNLCK;
 }
 
-int linux_find(int directory, const char *path, bool beneath) {
+int linux_find(int directory, const char *path, bool beneath, bool one_mount) {
     struct open_how how = {
         .flags = O_PATH | O_CLOEXEC,
-        .resolve = RESOLVE_NO_MAGICLINKS | (beneath ? RESOLVE_BENEATH : 0),
+        .resolve = RESOLVE_NO_MAGICLINKS | (beneath ? RESOLVE_BENEATH : 0) | (one_mount ? RESOLVE_NO_XDEV : 0),
     };
     return (int)syscall(SYS_openat2, directory, path, &how, sizeof how);
+}
+
+int linux_open_directory(const char *path) { return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC); }
+
+bool linux_is_automount(int fd) {
+    struct statfs system;
+    return fstatfs(fd, &system) == 0 && system.f_type == AUTOFS_SUPER_MAGIC;
 }
 
 int linux_open_found(int found) {

@@ -63,14 +63,12 @@ enum FormatDecision {
     /// - Parameters:
     ///   - layer: the number of the backing file in its chain.
     ///   - said: by the image, as QEMU writes it.
-    ///   - reference: for messages.
+    ///   - name: for messages, e.g. "the backing file (base.qcow2)".
     /// - Throws: ``FormatError`` when the format is none that is read, or when nobody says it and the contents have a
     ///   known signature.
     static func ofBackingFile(
-        _ file: FileDevice, layer: Int, said: String?, _ reference: FileReference, _ formats: BackingFormats,
-        log: Logger
+        _ file: FileDevice, layer: Int, said: String?, _ name: String, _ formats: BackingFormats, log: Logger
     ) throws(FormatError) -> ImageFormat {
-        let name = "the backing file (\(reference.shown))"
         if let said {
             guard let format = ImageFormat(nameInImage: said) else {
                 throw .unsupported(

@@ -85,7 +85,7 @@ struct ImageChain {
             do {
                 let kind = try Self.kind(file, format)
                 var dataFile: FileDevice?
-                if case .qcow2(let header) = kind { dataFile = try self.dataFile(header, place, number) }
+                if case .qcow2(let header) = kind { dataFile = try self.dataFile(file, kind, header, place, number) }
                 return Link(file: file, place: place, number: number, kind: kind, dataFile: dataFile)
             } catch {
                 throw number == 0 ? error : error.naming("layer \(number) (\(place.path))")
@@ -112,25 +112,32 @@ struct ImageChain {
         }
 
         private func dataFile(
-            _ header: Qcow2Header, _ place: ImagePlace, _ number: Int
+            _ file: FileDevice, _ kind: Kind, _ header: Qcow2Header, _ place: ImagePlace, _ number: Int
         ) throws(FormatError) -> FileDevice? {
             guard header.features.contains(.externalDataFile), let reference = header.extensions.dataFile else {
                 return nil
             }
-            let (file, found) = try options.references.open(
-                reference, "external data file", of: place, excludesWriters: !options.sharesWithWriters)
-            guard !files.contains(file.identity) else {
-                throw .unsupported("the external data file (\(reference.shown)) is an image of the chain itself")
+            let called = "the external data file (\(reference.shown))"
+            let name: ReferenceName
+            do { name = try ReferenceName(ofDataFile: reference) } catch {
+                let command = RenameCommand(image: place.path, kind, isData: true)
+                throw .unsupported(
+                    "\(called) \(error.reason); \(command.advice(error.remedy, name: reference, said: nil))")
             }
-            log.info("layer \(number): external data file \(found.path)")
-            return file
+            let (data, found) = try options.references.open(
+                name, called, of: (file, place), excludesWriters: !options.sharesWithWriters)
+            guard !files.contains(data.identity) else {
+                throw .unsupported("\(called) is an image of the chain itself")
+            }
+            log.notice("layer \(number): external data file \(found.path)")
+            return data
         }
 
         /// The link below; nil at the bottom.
         mutating func below(_ link: Link) throws(FormatError) -> Link? {
             do {
                 guard let (file, place, format) = try backing(link) else { return nil }
-                log.info("layer \(link.number + 1): backing file \(place.path), format \(format.rawValue)")
+                log.notice("layer \(link.number + 1): backing file \(place.path), format \(format.rawValue)")
                 return try self.link(file, place, format)
             } catch {
                 // What is said of the layer below names that one.
@@ -153,15 +160,32 @@ struct ImageChain {
                 throw .unsupported(
                     "the chain of backing files is longer than \(maximumDepth); shorten it with qemu-img rebase")
             }
+            let called = "the backing file (\(reference.shown))"
+            let command = RenameCommand(image: link.path, link.kind, isData: false)
+            let name: ReferenceName
+            do { name = try ReferenceName(reference) } catch {
+                throw .unsupported(
+                    "\(called) \(error.reason); \(command.advice(error.remedy, name: reference, said: formatName))")
+            }
+            // QEMU prefers the one, others may prefer the other.
+            if let inName = name.format, let formatName,
+                ImageFormat(nameInImage: inName) != ImageFormat(nameInImage: formatName)
+            {
+                throw .unsupported(
+                    "\(called) has the format \(formatName) in the header but \(inName) in its name; say one of them: "
+                        + command.advice(
+                            .rename(path: name.path.string, format: nil), name: reference, said: formatName))
+            }
             let (file, place) = try options.references.open(
-                reference, "backing file", of: link.place, excludesWriters: !options.sharesWithWriters)
+                name, called, of: (link.file, link.place), excludesWriters: !options.sharesWithWriters)
             guard !files.contains(file.identity) else {
                 throw .damaged(
                     "backing file", at: 8, found: "\(reference.shown), which is above itself in the chain",
                     allowed: "another file", advice: "name the right one with qemu-img rebase -u in a copy")
             }
             let format = try FormatDecision.ofBackingFile(
-                file, layer: link.number + 1, said: formatName, reference, options.formats, log: log)
+                file, layer: link.number + 1, said: formatName ?? name.format, called, options.formats,
+                log: log)
             return (file, place, format)
         }
     }

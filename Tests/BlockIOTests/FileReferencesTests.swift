@@ -14,6 +14,7 @@ import Testing
         try files.createDirectory(atPath: "\(root)/images/sub", withIntermediateDirectories: true)
         defer { try? files.removeItem(atPath: root) }
         try Data([1]).write(to: URL(fileURLWithPath: "\(root)/images/inside"))
+        try Data([9]).write(to: URL(fileURLWithPath: "\(root)/images/top"))
         try Data([2, 2]).write(to: URL(fileURLWithPath: "\(root)/outside"))
         try files.createSymbolicLink(atPath: "\(root)/images/in", withDestinationPath: "sub/../inside")
         try files.createSymbolicLink(atPath: "\(root)/images/out", withDestinationPath: "../outside")
@@ -25,10 +26,10 @@ import Testing
         _ name: [UInt8], _ policy: FileReferences.Policy = .sameDirectory, allowed: [String] = [], of root: String
     ) throws(FormatError) -> (size: UInt64, path: FilePath) {
         let references = FileReferences(policy, allowed: allowed.map { FilePath($0) })
-        let reference = FileReference(bytes: name, shown: String(decoding: name, as: UTF8.self))
-        let hasImages = FileManager.default.fileExists(atPath: "\(root)/images")
+        let shown = String(decoding: name, as: UTF8.self)
         let (file, place) = try references.open(
-            reference, "backing file", of: ImagePlace(FilePath(hasImages ? "\(root)/images/top" : "\(root)/top")),
+            try meaning(FileReference(bytes: name, shown: shown)), "the backing file (\(shown))",
+            of: try image(in: root),
             excludesWriters: true)
         return (file.size, place.path)
     }
@@ -37,6 +38,18 @@ import Testing
         _ name: String, _ policy: FileReferences.Policy = .sameDirectory, allowed: [String] = [], of root: String
     ) throws(FormatError) -> (size: UInt64, path: FilePath) {
         try open(Array(name.utf8), policy, allowed: allowed, of: root)
+    }
+
+    private func meaning(_ reference: FileReference) throws(FormatError) -> ReferenceName {
+        do { return try ReferenceName(reference) } catch { throw .unsupported(error.reason) }
+    }
+
+    /// The image that names files: "top" in `images`, or in the root itself.
+    private func image(in root: String) throws(FormatError) -> (file: FileDevice, place: ImagePlace) {
+        let hasImages = FileManager.default.fileExists(atPath: "\(root)/images")
+        let place = try ImagePlace(FilePath(hasImages ? "\(root)/images/top" : "\(root)/top"))
+        let file = try FileDevice(path: hasImages ? place.path : "/proc/self/exe", excludesWriters: false)
+        return (file, place)
     }
 
     private func refuses(
@@ -66,15 +79,18 @@ import Testing
             try Data([3, 3, 3]).write(to: URL(fileURLWithPath: "\(root)/images/sub/mid"))
             try Data([4, 4, 4, 4]).write(to: URL(fileURLWithPath: "\(root)/images/sub/base"))
             let references = FileReferences(.sameDirectory)
-            func reference(_ name: String) -> FileReference { FileReference(bytes: Array(name.utf8), shown: name) }
-            let top = try ImagePlace(FilePath("\(root)/images/top"))
-            let middle = try references.open(reference("sub/mid"), "backing file", of: top, excludesWriters: true).place
+            let middle = try references.open(
+                try ReferenceName(FileReference(bytes: Array("sub/mid".utf8), shown: "")), "it",
+                of: try image(in: root),
+                excludesWriters: true)
             // A link out of the image's directory takes the place of the one that was looked into.
             try files.createDirectory(atPath: "\(root)/elsewhere", withIntermediateDirectories: true)
             try Data([5]).write(to: URL(fileURLWithPath: "\(root)/elsewhere/base"))
             try files.moveItem(atPath: "\(root)/images/sub", toPath: "\(root)/images/moved")
             try files.createSymbolicLink(atPath: "\(root)/images/sub", withDestinationPath: "../elsewhere")
-            let base = try references.open(reference("base"), "backing file", of: middle, excludesWriters: true)
+            let base = try references.open(
+                try ReferenceName(FileReference(bytes: Array("base".utf8), shown: "")), "it", of: middle,
+                excludesWriters: true)
             #expect(base.file.size == 4)
         }
     }
@@ -88,9 +104,7 @@ import Testing
                 refuses(.unsupported, "--references deny") { () throws(FormatError) in try open(name, .deny, of: root) }
                 #expect(try open(name, .allow, of: root).size == 2)
             }
-            refuses(.unsupported, "absolute name") { () throws(FormatError) in
-                try open("\(root)/images/inside", of: root)
-            }
+            refuses(.unsupported, "absolute name") { () throws(FormatError) in try open("\(root)/outside", of: root) }
             for policy in FileReferences.Policy.allCases {
                 #expect(try open("../outside", policy, allowed: ["\(root)/sub/../outside"], of: root).size == 2)
                 #expect(try open("\(root)/outside", policy, allowed: ["\(root)/outside"], of: root).size == 2)
@@ -128,6 +142,64 @@ import Testing
         }
     }
 
+    @Test func `absolute names open beneath the directory, whatever it is called in them`() throws {
+        try withPlaces { (root) throws in
+            let files = FileManager.default
+            try files.createSymbolicLink(atPath: "\(root)/alias", withDestinationPath: "images")
+            try files.createSymbolicLink(atPath: "\(root)/images/sub/back", withDestinationPath: "../../alias")
+            for name in [
+                "\(root)/images/inside", "\(root)/images/../images/./inside", "\(root)//images/sub/../inside",
+                "\(root)/alias/inside", "\(root)/images/sub/../../alias/in", "\(root)/images/sub/back/inside",
+                "/proc/../\(root)/images/inside",
+            ] {
+                let found = try open(name, of: root)
+                #expect(found.size == 1 && found.path == FilePath(name), "\(name)")
+            }
+            for name in [
+                "\(root)/images/../outside", "\(root)/images/out", "\(root)/images/up/outside", "\(root)/alias/out",
+                "\(root)/images/sub/../../outside", "\(root)/imagesX/inside", "/", "\(root)/images",
+                "/proc/self/root\(root)/images/inside",
+            ] {
+                #expect {
+                    try open(name, of: root)
+                } throws: { error in
+                    let text = "\(error)"
+                    return text.contains("leads out of the directory") || text.contains("does not lead below")
+                }
+            }
+            refuses(.unreadable, "is not there") { () throws(FormatError) in try open("\(root)/images/none", of: root) }
+            refuses(.unsupported, "--references deny") { () throws(FormatError) in
+                try open("\(root)/images/inside", .deny, of: root)
+            }
+        }
+    }
+
+    @Test func `hidden files open only when they are allowed, whatever leads there`() throws {
+        try withPlaces { (root) throws in
+            let files = FileManager.default
+            try files.createDirectory(atPath: "\(root)/images/.ssh", withIntermediateDirectories: true)
+            for name in [".key", ".ssh/key"] {
+                try Data([7, 7, 7]).write(to: URL(fileURLWithPath: "\(root)/images/\(name)"))
+            }
+            try files.createSymbolicLink(atPath: "\(root)/images/plain", withDestinationPath: ".key")
+            try files.createSymbolicLink(atPath: "\(root)/images/way", withDestinationPath: ".ssh")
+            try files.createSymbolicLink(atPath: "\(root)/images/.link", withDestinationPath: "inside")
+            for name in [
+                ".key", "sub/../.key", ".ssh/key", ".ssh/../inside", "plain", "way/key", ".link", "\(root)/images/.key",
+                "\(root)/images/.ssh/key",
+            ] {
+                refuses(.unsupported, "is hidden, by the dot") { () throws(FormatError) in try open(name, of: root) }
+                _ = try open(name, .allow, of: root)
+                let listed = name.hasPrefix("/") ? name : "\(root)/images/\(name)"
+                _ = try open(name, .deny, allowed: [listed], of: root)
+            }
+            // The directory of the image may have such a name itself.
+            try files.moveItem(atPath: "\(root)/images", toPath: "\(root)/.images")
+            try files.createSymbolicLink(atPath: "\(root)/images", withDestinationPath: ".images")
+            #expect(try open("inside", of: root).size == 1)
+        }
+    }
+
     @Test(arguments: ["json:{}", "nbd://x", "http:x", ":x", "file://x", "fd:3"])
     func `names that are no files are refused under every policy`(name: String) throws {
         for policy in FileReferences.Policy.allCases {
@@ -144,10 +216,9 @@ import Testing
     }
 
     @Test func `a name that cannot be shown is refused, and one with quotes stays between them`() throws {
-        let hidden = FileReference(bytes: Array("a\u{1B}b".utf8), shown: "a?b")
-        #expect {
-            try FileReferences(.allow).open(hidden, "backing file", of: ImagePlace("/tmp/x"), excludesWriters: true)
-        } throws: { "\($0)".contains("cannot be shown") }
+        for name in ["a\u{1B}b", "a\u{202E}b", String(repeating: "x", count: 1024)] {
+            refuses(.unsupported, "cannot be shown") { () throws(FormatError) in try open(name, .allow, of: "/tmp") }
+        }
         refuses(.unsupported, #"--allow-reference '/tmp/a'\''; b'"#) { () throws(FormatError) in
             try open("a'; b", .deny, of: "/tmp")
         }

@@ -50,8 +50,16 @@ int linux_punch_hole(int fd, off_t offset, off_t length);
 int linux_zero_range(int fd, off_t offset, off_t length);
 
 /// openat2(2) with O_PATH and RESOLVE_NO_MAGICLINKS; `beneath` adds RESOLVE_BENEATH: nothing, no symbolic link either, may
-/// lead out of `directory`. The descriptor, or -1 with errno.
-int linux_find(int directory, const char *path, bool beneath);
+/// lead out of `directory`; `one_mount` adds RESOLVE_NO_XDEV: nothing may lead to what is mounted elsewhere. The descriptor, or
+/// -1 with errno.
+int linux_find(int directory, const char *path, bool beneath, bool one_mount);
+
+/// open(2) of a directory with O_PATH: to find files in it is enough, and takes no right to list it. The descriptor, or -1 with
+/// errno.
+int linux_open_directory(const char *path);
+
+/// Is this where a file system is mounted when somebody looks into it (autofs)? False when that cannot be told.
+bool linux_is_automount(int fd);
 
 /// Opens for reading, without waiting, what a descriptor of `linux_find` stands for; or -1 with errno.
 int linux_open_found(int found);

@@ -94,9 +94,11 @@ struct ConfigTests {
     func both() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
-        let first = try HostileImage(backing: directory.file("base")).write(to: directory.file("first"))
-        try directory.write("base", DiskContents(mark: 2).bytes(at: 0, count: 1 << 20, .plain))
-        let second = try HostileImage(backing: directory.file("base")).write(to: directory.file("second"))
+        let outside = try TemporaryDirectory()
+        defer { outside.remove() }
+        try outside.write("base", DiskContents(mark: 2).bytes(at: 0, count: 1 << 20, .plain))
+        let first = try HostileImage(backing: outside.file("base")).write(to: directory.file("first"))
+        let second = try HostileImage(backing: outside.file("base")).write(to: directory.file("second"))
         let config = try directory.write("c", text: #"{"images":[{"path":"\#(first)","name":"one"}]}"#)
         let arguments = ["serve", second, "--config", config, "--socket", directory.file("s")]
         try await ServerUnderTest.run(arguments + ["--references", "allow"], in: directory) { server in

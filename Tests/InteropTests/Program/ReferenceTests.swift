@@ -50,10 +50,13 @@ struct ReferenceTests {
             Name("/proc/self/root/etc/hostname", 65, absolute, allowed: (65, "link of the system")),
             Name("/proc/self/cwd", 65, absolute, allowed: (65, "link of the system")),
             Name("/proc/self", 65, absolute, allowed: (65, special)),
-            Name("json:{\"driver\":\"file\",\"filename\":\"/etc/hostname\"}", 65, "JSON"), Name("json:", 65, "JSON"),
+            Name(
+                "json:{\"driver\":\"file\",\"filename\":\"/etc/hostname\"}", 65, absolute, allowed: (0, "")),
+            Name("json:{\"driver\":\"raw\",\"file.filename\":\"../outside\"}", 65, out, allowed: (0, "")),
+            Name("json:", 65, "JSON"), Name("json:{\"driver\":\"nbd\",\"host\":\"x\"}", 65, "JSON"),
             Name("nbd:localhost:10809", 65, "protocol"), Name("nbd+unix:///?socket=/run/x", 65, "protocol"),
-            Name("http://127.0.0.1:9/x", 65, "protocol"), Name("file:///etc/hostname", 65, "protocol"),
-            Name("file:base", 65, "relative to the directory in which QEMU runs"),
+            Name("http://127.0.0.1:9/x", 65, "protocol"), Name("file://etc/hostname", 65, "protocol"),
+            Name("file:///etc/hostname", 65, absolute, allowed: (0, "")),
             Name("fat:rw:/tmp", 65, "protocol"), Name("fd:0", 65, "protocol"), Name("a:base", 65, "protocol"),
             Name(":base", 65, "protocol"), Name("file:", 65, "no usable name"),
             Name(Array("base\0.raw".utf8), 65, "NUL"), Name([0], 65, "NUL"),
@@ -79,6 +82,9 @@ struct ReferenceTests {
                 let path = try image.write(to: "\(place)/image")
                 let arguments = ["serve", path, "--socket", directory.file("s")]
                 let what = isData ? "external data file" : "backing file"
+                // QEMU is of two minds whether the name of a data file can be more than a path.
+                let isDoubtful = isData && (bytes.firstIndex(of: 0x3A) ?? .max) < (bytes.firstIndex(of: 0x2F) ?? .max)
+                let name = isDoubtful ? Name(bytes, 65, "some versions of QEMU") : name
                 try await Program.expectRefusal(arguments, status: name.status, saying: path, what, name.says)
                 try await Program.expectRefusal(
                     arguments + ["--references", "deny"], status: name.status == 66 ? 65 : name.status, saying: path)
@@ -107,7 +113,8 @@ struct ReferenceTests {
         "Names within the directory are opened, through links and detours too",
         arguments: [
             "base", "./base", "sub/base", "sub/../base", "link-inside", "link-sub/base", "sub/link-up-inside/base",
-            "./with:colon", "gr\u{F6}\u{DF}e \u{2603}", "-f", "quote'",
+            "./with:colon", "file:base", "json:{\"driver\":\"file\",\"filename\":\"base\"}", "gr\u{F6}\u{DF}e \u{2603}",
+            "-f", "quote'",
         ])
     func harmless(_ name: String) async throws {
         try await withPlaces { directory, place in

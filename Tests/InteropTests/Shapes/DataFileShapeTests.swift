@@ -55,17 +55,12 @@ struct DataFileShapeTests {
                 + maker.mixture(recipe.kind, size: size, clusterSize: 65536, granularity: 512, seed: 4))
         let oracle = try await chain.oracle(in: directory)
         let arguments = ["serve", chain.path, "--socket", directory.file("s")] + chain.ringArguments
-        let allowed = recipe.isAbsolute ? ["--allow-reference", data] : []
-        try await ServerUnderTest.run(arguments + allowed, in: directory) { server in
+        try await ServerUnderTest.run(arguments, in: directory) { server in
             try server.expect(oracle)
             try Comparison(server: server, oracle: oracle, recipe: ImageRecipe(size: size)).parallelConnections()
         }
         let report = try await InfoReport.of(chain.path)
         #expect(report.dataFile == data)
-        if recipe.isAbsolute {
-            try await Program.expectRefusal(
-                arguments, status: 65, saying: "absolute name", "--allow-reference '\(data)'")
-        }
     }
 
     @Test("A data file that is not there, or not complete, is told")
