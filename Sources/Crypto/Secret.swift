@@ -67,7 +67,7 @@ public final class Secret: @unchecked Sendable {
         guard count == other.count else { return false }
         return withBytes { bytes in
             other.withBytes { others in
-                (0..<count).reduce(0 as UInt8) { $0 | bytes.byte(at: $1) ^ others.byte(at: $1) } == 0
+                (0..<count).reduce(0 as UInt8) { $0 | (bytes.byte(at: $1) ^ others.byte(at: $1)) } == 0
             }
         }
     }

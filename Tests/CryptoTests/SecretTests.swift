@@ -23,6 +23,18 @@ import Testing
         #expect(text(secret(written).droppingTrailingNewline()) == meant)
     }
 
+    @Test(arguments: ["b", "ab", "layer-0 is secret", "\u{1}\u{2}\u{3}\u{4}"])
+    func `secrets are equal when all bytes are, and differ when a single bit does`(content: String) {
+        #expect(secret(content).equals(secret(content)))
+        #expect(!secret(content).equals(secret(content + "x")))
+        let bytes = Array(content.utf8)
+        for bit in 0..<bytes.count * 7 {
+            var other = bytes
+            other[bit / 7] ^= 1 << UInt8(bit % 7)
+            #expect(!secret(content).equals(secret(String(decoding: other, as: UTF8.self))), "bit \(bit)")
+        }
+    }
+
     @Test func `a description shows nothing of the bytes`() {
         let description = "\(secret("hunter2")) \(String(reflecting: secret("hunter2")))"
         #expect(!description.contains("hunter2"))
