@@ -96,6 +96,27 @@ struct SystemdTests {
         #expect(opened.code == 0, "\(opened.errors)")
     }
 
+    @Test("The service opens no file that an image names, unless its options say so")
+    func references() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        try directory.write("passphrase", text: "not used")
+        try directory.write("base", Data(count: 1 << 20))
+        let image = try HostileImage(backing: "base").write(to: directory.file("image"))
+        let service = try File.text("\(Program.root)/systemd/nbdecrypt@.service")
+        let line = try #require(service.split(separator: "\n").first { $0.hasPrefix("ExecStart=") })
+        let arguments = try #require(line.range(of: " serve ")).upperBound
+        for (options, status) in [
+            ("", 65), ("--references same-directory", 0), ("--allow-reference \(directory.file("base"))", 0),
+        ] as [(String, Int32)] {
+            let outcome = try await Tool.run(
+                "/bin/bash", ["-c", "\(try Program.path) serve --run true \(line[arguments...])"],
+                environment: ["CREDENTIALS_DIRECTORY": directory.path, "OPTIONS": options, "IMAGE": image])
+            #expect(outcome.code == status, "\(options): \(outcome.errors)")
+            #expect(outcome.errors.contains("--references deny") == (status == 65), "\(outcome.errors)")
+        }
+    }
+
     @Test("A place to listen and a service manager's socket contradict each other")
     func contradiction() async throws {
         let directory = try TemporaryDirectory()
