@@ -81,6 +81,7 @@ struct LUKSOpener {
     private func check(_ volume: LUKSVolume) throws(FormatError) -> LUKSSegments {
         for warning in volume.warnings { log.warning("\(name): \(warning)") }
         let segments = try LUKSSegments(volume, allowing: options.plaintext)
+        if volume.isOnlyInitialised { log.warning("\(name): \(LUKSVolume.initialisedSentence)") }
         for plaintext in LUKSPlaintext.all(in: volume) {
             log.warning("\(name): \(plaintext), and \(plaintext.option) allows it")
         }

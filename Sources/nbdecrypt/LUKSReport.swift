@@ -134,8 +134,9 @@ struct LUKSReport: Encodable {
         warnings = volume.warnings
         payloadOffset = guestSize == nil ? volume.segments.first?.offset : nil
         (virtualSize, virtualSizeReason) = Self.size(container)
-        differences = guestSize == nil && !volume.isInReencryption ? Self.differences(volume) : []
-        verdict = LUKSVerdict(volume, LUKSVerdict.Place(container, path: path))
+        differences =
+            guestSize == nil && (!volume.isInReencryption || volume.isOnlyInitialised) ? Self.differences(volume) : []
+        verdict = LUKSVerdict(volume, LUKSVerdict.Place(container, path: path), dataSize: container.dataSize)
         do throws(FormatError) {
             _ = try LUKSSegments(volume, allowing: permissions)
             refusal = container.refusal
@@ -150,7 +151,9 @@ struct LUKSReport: Encodable {
         if let guestSize = container.guestSize {
             return (guestSize, "the size in the qcow2 header; LUKS takes nothing from it")
         }
-        if volume.isInReencryption { return (nil, "unknown before the reencryption has ended") }
+        if volume.isInReencryption, !volume.isOnlyInitialised {
+            return (nil, "unknown before the reencryption has ended")
+        }
         for segment in volume.disk {
             switch segment.kind {
             case .linear, .crypt: break
@@ -158,7 +161,9 @@ struct LUKSReport: Encodable {
             case .other(let type): return (nil, "unknown: segment \(segment.number) is of type \(type)")
             }
         }
-        guard volume.requirements.isEmpty else { return (nil, "unknown: the volume has requirements") }
+        guard volume.requirements.isEmpty || volume.isOnlyInitialised else {
+            return (nil, "unknown: the volume has requirements")
+        }
         guard let dataSize = container.dataSize else {
             return (nil, "unknown: the file holds the header, not the data")
         }

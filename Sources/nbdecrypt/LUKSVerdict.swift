@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Crypto
+import FoundationEssentials
 
 /// What is strong and what is weak about a LUKS container, for its owner, with the commands that improve it.
 struct LUKSVerdict: Encodable {
@@ -14,7 +15,9 @@ struct LUKSVerdict: Encodable {
     private(set) var weak: [Weakness] = []
 
     /// Judges `volume`, whose commands are for `place`.
-    init(_ volume: LUKSVolume, _ place: Place) {
+    ///
+    /// - Parameter dataSize: of the device with the segments, in bytes, where it is known.
+    init(_ volume: LUKSVolume, _ place: Place, dataSize: UInt64?) {
         let plaintext = LUKSPlaintext.all(in: volume)
         let commands = Commands(place, plaintext, isInReencryption: volume.isInReencryption)
         weak = plaintext.map { Weakness(what: $0.description, command: commands.renew) }
@@ -23,7 +26,7 @@ struct LUKSVerdict: Encodable {
         if volume.keyslots.isEmpty {
             weak.append(Weakness(what: "no keyslot is left: only the volume key opens the data", command: nil))
         }
-        for segment in volume.disk { judge(segment, volume, commands) }
+        for segment in volume.disk { judge(segment, volume, commands, dataSize) }
     }
 
     private mutating func judgeHeader(_ volume: LUKSVolume, _ commands: Commands) {
@@ -32,7 +35,8 @@ struct LUKSVerdict: Encodable {
         } else {
             weak.append(
                 Weakness(
-                    what: "LUKS1: no argon2, and one copy of the header without a checksum", command: commands.toLUKS2))
+                    what: "LUKS1: no argon2, and one copy of the header without a checksum\(commands.noteOnLUKS2)",
+                    command: commands.toLUKS2))
         }
         if !volume.warnings.isEmpty {
             weak.append(Weakness(what: "one copy of the header is damaged", command: commands.repair))
@@ -40,7 +44,8 @@ struct LUKSVerdict: Encodable {
         if volume.isInReencryption {
             weak.append(
                 Weakness(
-                    what: "a reencryption has begun and not ended",
+                    what: "a reencryption has begun and not ended"
+                        + (volume.isOnlyInitialised ? "; it has changed no data yet" : ""),
                     command: volume.isInOnlineReencryption ? commands.resume : nil))
         }
     }
@@ -55,10 +60,22 @@ struct LUKSVerdict: Encodable {
         }
     }
 
+    /// Tokens of programs that make a key of 256 random bits, of which no guess gets anywhere.
+    private static let typesWithRandomKeys: Set = [
+        "systemd-recovery", "systemd-tpm2", "systemd-fido2", "systemd-pkcs11", "clevis",
+    ]
+
     private static func normal(_ hash: String) -> String { (try? HashAlgorithm(hash))?.description ?? hash }
 
     private mutating func judge(_ keyslot: LUKSKeyslot, _ volume: LUKSVolume, _ commands: Commands) {
         let name = "keyslot \(keyslot.number)"
+        let program = volume.tokens.first {
+            Self.typesWithRandomKeys.contains($0.type) && $0.keyslots.contains(keyslot.number)
+        }
+        if let program {
+            strong.append("\(name): a random key, which \(program.type) keeps, needs no costly derivation")
+            return
+        }
         switch keyslot.derivation.function {
         case .pbkdf2(let hash, let iterations):
             if iterations < Self.enoughIterations(hash) {
@@ -84,7 +101,9 @@ struct LUKSVerdict: Encodable {
         }
     }
 
-    private mutating func judge(_ segment: LUKSSegment, _ volume: LUKSVolume, _ commands: Commands) {
+    private mutating func judge(
+        _ segment: LUKSSegment, _ volume: LUKSVolume, _ commands: Commands, _ dataSize: UInt64?
+    ) {
         guard case .crypt(let encryption, let sectorSize, _) = segment.kind, LUKSPlaintext(segment) == nil else {
             return
         }
@@ -121,7 +140,9 @@ struct LUKSVerdict: Encodable {
         }
         let sound = "\(encryption): a sound choice for disks"
         if weak.count == before, !strong.contains(sound) { strong.append(sound) }
-        if sectorSize == 512, segment.offset % 4096 == 0, volume.version == 2 {
+        // cryptsetup wants whole sectors of the new size.
+        let length = segment.size ?? dataSize.map { $0 - min($0, segment.offset) } ?? 0
+        if sectorSize == 512, segment.offset % 4096 == 0, length % 4096 == 0, volume.version == 2 {
             weak.append(
                 Weakness(
                     what: "sectors of 512 bytes: slower than 4096 on disks and in images with larger sectors",
@@ -140,9 +161,9 @@ struct LUKSVerdict: Encodable {
 extension LUKSVerdict {
     /// Where a container is, for the commands that change it.
     enum Place {
-        /// In a file that cryptsetup takes.
+        /// In a file or device that cryptsetup takes.
         case file(String)
-        /// The header in a file of its own; the data is in the other, if that is known.
+        /// The header in a file of its own; the data is in the other file or device, if that is known.
         case detached(header: String, data: String?)
         /// In an image that cryptsetup does not see into.
         case image(String)
@@ -168,6 +189,8 @@ extension LUKSVerdict {
         private(set) var repair: String?
         private(set) var largerSectors: String?
         private(set) var resume: String?
+        /// What to say of ``toLUKS2``.
+        private(set) var noteOnLUKS2 = ""
         /// A new image in place of one that is not encrypted, or that cryptsetup does not see into.
         private(set) var renew: String?
 
@@ -175,11 +198,14 @@ extension LUKSVerdict {
             // What the header alone is changed by takes the file with the header; the rest needs the data, too.
             let header: String
             let volume: String
+            var offline = ""
             switch place {
             case .file(let path):
                 header = Instructions.fileArgument(path)
                 volume = header
+                offline = Self.offline(path)
             case .detached(let path, let data):
+                offline = data.map(Self.offline) ?? ""
                 header = Instructions.fileArgument(path)
                 volume = "--header \(header) \(data.map(Instructions.fileArgument) ?? "DEVICE")"
             case .image(let path):
@@ -202,14 +228,21 @@ extension LUKSVerdict {
             }
             repair = "cryptsetup repair \(header)"
             guard !isInReencryption else {
-                resume = "cryptsetup reencrypt --resume-only \(volume)"
+                resume = "cryptsetup reencrypt --resume-only \(offline)\(volume)"
                 return
             }
             // For LUKS1 it is the first of the list, and the others need it.
+            noteOnLUKS2 = "; QEMU opens LUKS1 alone, and will not open what cryptsetup convert makes of it"
             toLUKS2 = "cryptsetup convert --type luks2 \(header)"
             convertKey = "cryptsetup luksConvertKey --pbkdf argon2id \(header)"
-            reencrypt = "cryptsetup reencrypt --cipher aes-xts-plain64 --key-size 512 \(volume)"
-            largerSectors = "cryptsetup reencrypt --sector-size 4096 \(volume)"
+            reencrypt = "cryptsetup reencrypt \(offline)--cipher aes-xts-plain64 --key-size 512 \(volume)"
+            largerSectors = "cryptsetup reencrypt \(offline)--sector-size 4096 \(volume)"
+        }
+
+        /// What cryptsetup wants for a file, of which it cannot tell whether somebody uses it.
+        private static func offline(_ path: String) -> String {
+            let type = try? FileManager.default.attributesOfItem(atPath: path)[.type] as? FileAttributeType
+            return type == .typeBlockSpecial ? "" : "--force-offline-reencrypt "
         }
     }
 }

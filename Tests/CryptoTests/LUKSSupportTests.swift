@@ -24,15 +24,24 @@ import Testing
     }
 
     @Test func `a reencryption that cryptsetup has begun is refused, with what the metadata tells of it`() throws {
-        let volume = try #require(try LUKSHeaderTests.read(LUKSHeaderTests.real("luks2-reencrypt")))
+        let initialised = try #require(try LUKSHeaderTests.read(LUKSHeaderTests.real("luks2-reencrypt")))
+        #expect(initialised.isOnlyInitialised)
+        try LUKSSupport.check(initialised)
+        // The data is elsewhere, or one copy is of another time.
+        let device = try LUKSHeaderTests.real("luks2-reencrypt")
+        var bytes = try device.read(count: 32768, at: 0)
+        bytes[16384 + 4096 + 20] ^= 1
+        let volume = try #require(try LUKSHeaderTests.read(LUKSHeaderDevice(bytes, size: device.size)))
+        #expect(!volume.isOnlyInitialised)
         #expect(volume.requirements == ["online-reencrypt-v2"] && volume.otherKeyslots.map(\.type) == ["reencrypt"])
         let error = try #require(throws: FormatError.self) { try LUKSSupport.check(volume) }
         #expect(
             error.description
                 == "the LUKS2 volume is in the middle of a reencryption (mode reencrypt, direction forward, resilience "
                 + "checksum, state clean: it stopped between two steps, requirement online-reencrypt-v2), which nbdecrypt "
-                + "does not read; finish it with cryptsetup reencrypt --resume-only DEVICE (with --header FILE if the "
-                + "header is in another file; for a disk in an image, where cryptsetup sees the disk)")
+                + "does not read; finish it with cryptsetup reencrypt --resume-only DEVICE (with --force-offline-reencrypt if that "
+                + "is a file, and --header FILE if the header is in another file; for a disk in an image, where cryptsetup sees the disk)"
+        )
     }
 
     @Test(arguments: ["online-reencrypt", "online-reencrypt-v2", "online-reencrypt-v3", "online-reencrypt-v4"])

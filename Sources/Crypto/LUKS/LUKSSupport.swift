@@ -17,8 +17,8 @@ public enum LUKSSupport {
 
     /// What finishes a reencryption; the header may be anywhere.
     static let resume =
-        "cryptsetup reencrypt --resume-only DEVICE (with --header FILE if the header is in another file; for a disk in "
-        + "an image, where cryptsetup sees the disk)"
+        "cryptsetup reencrypt --resume-only DEVICE (with --force-offline-reencrypt if that is a file, and --header FILE if "
+        + "the header is in another file; for a disk in an image, where cryptsetup sees the disk)"
 
     private static let notRead = "which nbdecrypt does not read"
     private static let known = [
@@ -31,7 +31,7 @@ public enum LUKSSupport {
                 "the LUKS2 volume is in the middle of an offline reencryption (requirement offline-reencrypt), "
                     + "\(notRead); finish it with cryptsetup-reencrypt of a cryptsetup before 2.5, which began it")
         }
-        guard volume.isInOnlineReencryption else { return }
+        guard volume.isInOnlineReencryption, !volume.isOnlyInitialised else { return }
         let keyslot = volume.otherKeyslots.first { $0.type == "reencrypt" }
         let isCrashed = volume.segments.contains(where: \.isInReencryption)
         var details = [
@@ -96,6 +96,31 @@ extension LUKSVolume {
         requirements.contains(where: Self.isReencryption) || otherKeyslots.contains { $0.type == "reencrypt" }
             || segments.contains { $0.isBackup || $0.isInReencryption }
     }
+
+    /// A reencryption has been written down (`cryptsetup reencrypt --init-only`), and no data has been changed: the only
+    /// segment is the whole disk as it was, under the key that it had.
+    ///
+    /// cryptsetup changes both copies of the header before it touches data, so both must say so. Whoever forges a header to
+    /// say so gains nothing: the segment is an encrypted one, its digest proves the old key, and nothing is written.
+    public var isOnlyInitialised: Bool {
+        let known: Set = ["online-reencrypt", "online-reencrypt-v2", "online-reencrypt-v3"]
+        let backups = segments.filter(\.isBackup)
+        guard isInOnlineReencryption, !requirements.isEmpty, known.isSuperset(of: requirements), warnings.isEmpty,
+            otherKeyslots.count(where: \.isOfReencryption) == 1, disk.count == 1, let segment = disk.first,
+            case .crypt = segment.kind, segment.flags.isEmpty, backups.count == 2,
+            let previous = backups.first(where: { $0.flags == ["backup-previous"] }),
+            backups.contains(where: { $0.flags == ["backup-final"] })
+        else { return false }
+        let isAsBefore =
+            segment.kind == previous.kind && segment.offset == previous.offset && segment.size == previous.size
+        let provers = digests.filter { $0.segments.contains(segment.number) }
+        return isAsBefore && provers.count == 1 && provers[0].segments.contains(previous.number)
+    }
+
+    /// What is said of a volume that ``isOnlyInitialised``, and what ends it.
+    public static let initialisedSentence =
+        "a reencryption was initialised and has changed no data yet: the disk is still under the old key; "
+        + "to go on with it, type \(LUKSSupport.resume)"
 
     fileprivate static func isReencryption(_ requirement: String) -> Bool {
         requirement == "online-reencrypt" || requirement.hasPrefix("online-reencrypt-v")

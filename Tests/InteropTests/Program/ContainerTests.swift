@@ -170,24 +170,9 @@ struct ContainerTests {
             #expect(report.virtualSize == nil && report.luks?.cipher == "aes-xts-plain64")
             #expect(report.luks?.differences == [])
             #expect(
-                report.luks?.verdict.weak.compactMap(\.command) == ["cryptsetup reencrypt --resume-only \(path)"])
-        }
-    }
-
-    @Test("A reencryption that has begun is refused with the command that finishes it")
-    func reencryption() async throws {
-        try await withContainer { maker, path, secret in
-            let key = try maker.directory.write("k", text: "correct horse")
-            // Only the header changes: the data needs device-mapper.
-            _ = try await Tool.run(
-                "cryptsetup",
-                ["reencrypt", "--batch-mode", "--init-only", "--key-file", key] + LUKSMaker.cheap + [path])
-            try await Program.expectRefusal(
-                ["serve", path] + secret + socket(maker), status: 65, saying: "in the middle of a reencryption",
-                "cryptsetup reencrypt --resume-only")
-            let report = try await InfoReport.of(path)
-            #expect(report.luks?.requirements.contains { $0.hasPrefix("online-reencrypt") } == true)
-            #expect(report.refusal?.contains("--resume-only") == true)
+                report.luks?.verdict.weak.compactMap(\.command) == [
+                    "cryptsetup reencrypt --resume-only --force-offline-reencrypt \(path)"
+                ])
         }
     }
 
