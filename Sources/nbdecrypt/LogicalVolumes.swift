@@ -24,10 +24,13 @@ struct LogicalVolumes {
     ///
     /// - Throws: ``FormatError`` when a place cannot be read, or when a label is damaged.
     private func assembly(_ places: [Place]) throws(FormatError) -> LVMAssembly {
+        var texts = LVMTexts()
         var found: [LVMPhysicalVolume] = []
         for place in places {
             do throws(FormatError) {
-                if let physical = try LVMPhysicalVolume(place.device, name: place.name) { found.append(physical) }
+                if let physical = try LVMPhysicalVolume(place.device, name: place.name, &texts) {
+                    found.append(physical)
+                }
             } catch { throw error.naming(place.name) }
         }
         return LVMAssembly(found)
@@ -103,10 +106,13 @@ struct LogicalVolumes {
     ///   - limit: how many there may be.
     /// - Throws: ``Failure`` when there are more.
     func all(in places: [Place], limit: Int) throws -> [Disk] {
+        var texts = LVMTexts()
         var found: [LVMPhysicalVolume] = []
         for place in places {
             do throws(FormatError) {
-                if let physical = try LVMPhysicalVolume(place.device, name: place.name) { found.append(physical) }
+                if let physical = try LVMPhysicalVolume(place.device, name: place.name, &texts) {
+                    found.append(physical)
+                }
             } catch  where error.code != .unreadable {
                 log.warning("\(image): \(error.naming(place.name))")
             } catch {}
@@ -140,11 +146,14 @@ struct LogicalVolumes {
 
     /// Tells somebody who serves physical volumes as they are how to serve what they hold.
     func hint(at places: [Place]) {
+        var texts = LVMTexts()
         var found: [LVMPhysicalVolume] = []
         for place in places {
             guard (try? LVMPhysicalVolume.isLabelled(place.device)) == true else { continue }
             do throws(FormatError) {
-                if let physical = try LVMPhysicalVolume(place.device, name: place.name) { found.append(physical) }
+                if let physical = try LVMPhysicalVolume(place.device, name: place.name, &texts) {
+                    found.append(physical)
+                }
             } catch {
                 log.warning("\(image): \(place.name) is an LVM physical volume, but it is damaged: \(error)")
             }

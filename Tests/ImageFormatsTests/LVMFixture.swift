@@ -54,6 +54,14 @@ extension BlockDevice {
     }
 }
 
+extension LVMPhysicalVolume {
+    /// Alone on its disk.
+    static func find(_ device: any BlockDevice, name: String) throws -> LVMPhysicalVolume? {
+        var texts = LVMTexts()
+        return try LVMPhysicalVolume(device, name: name, &texts)
+    }
+}
+
 /// A sector of a physical volume of a test.
 struct LVMOrigin: Equatable {
     let volume: UInt64
@@ -158,7 +166,7 @@ struct LVMFixture {
 
     /// What is found on it.
     func volume(_ number: UInt64 = 1) throws -> LVMPhysicalVolume? {
-        try LVMPhysicalVolume(device(number), name: "partition \(number)")
+        try LVMPhysicalVolume.find(device(number), name: "partition \(number)")
     }
 
     private var label: [UInt8] {

@@ -3,6 +3,7 @@
 import BlockIO
 import ImageFormats
 import Testing
+import TestSupport
 
 /// Physical volumes that no LVM has made: what contradicts itself is refused, and what is newest counts.
 @Suite struct LVMMetadataTests {
@@ -46,8 +47,8 @@ import Testing
     }
 
     @Test func `a device without a label is none, and a label in any of the first four sectors counts`() throws {
-        #expect(try LVMPhysicalVolume(LVMTestDevice(1, size: 4096, sectors: [:]), name: "disk") == nil)
-        #expect(try LVMPhysicalVolume(LVMTestDevice(1, size: 100, sectors: [:]), name: "disk") == nil)
+        #expect(try LVMPhysicalVolume.find(LVMTestDevice(1, size: 4096, sectors: [:]), name: "disk") == nil)
+        #expect(try LVMPhysicalVolume.find(LVMTestDevice(1, size: 100, sectors: [:]), name: "disk") == nil)
         for sector in 0..<6 as Range<UInt64> {
             var moved = fixture(LVMFixture.text())
             moved.change = { sectors in
@@ -192,6 +193,31 @@ import Testing
             try only(fixture(LVMFixture.text()), fixture(LVMFixture.text())).disk()
         }
         #expect(error.description.contains("which is on this disk twice"), "\(error)")
+    }
+
+    @Test func `however many physical volumes a disk has, what is read of them is bounded`() throws {
+        let device = fixture(LVMFixture.text()).device()
+        var texts = LVMTexts()
+        for _ in 0..<LVMTexts.maximumVolumes { #expect(try LVMPhysicalVolume(device, name: "x", &texts) != nil) }
+        let error = try #require(throws: FormatError.self) { try LVMPhysicalVolume(device, name: "x", &texts) }
+        #expect(error.description.hasPrefix("the disk has more than 1024 LVM physical volumes"))
+        // A text of 16 MiB, which counts although it cannot be read.
+        var large = fixture(LVMFixture.text())
+        large.size = 32 << 20
+        large.change = { sectors in
+            sectors[8]?.replaceSubrange(32..<40, with: LVMFixture.little(31 << 20 as UInt64))
+            sectors[8]?.replaceSubrange(48..<56, with: LVMFixture.little(16 << 20 as UInt64))
+        }
+        let start = try large.device().read(count: 4608, at: 0)
+        let memory = MemoryDevice(start + [UInt8](repeating: 0, count: 32 << 20 - 4608))
+        memory.faults.unreadableByte = 5000
+        texts = LVMTexts()
+        for _ in 0..<16 {
+            let physical = try #require(try LVMPhysicalVolume(memory, name: "x", &texts))
+            #expect(physical.faults.first?.code == .unreadable)
+        }
+        let last = try #require(try LVMPhysicalVolume(memory, name: "x", &texts)).faults.first
+        #expect(last?.description.contains("the disk has more than 268435456 bytes of LVM metadata, or") == true)
     }
 
     // MARK: Volumes

@@ -9,7 +9,7 @@ import Testing
     private func two(_ numbers: [UInt64] = [1, 2]) throws -> LVMVolumeGroup {
         let found = try numbers.map { number in
             let device = try LVMTestDevice(number, fixture: "two-\(number)")
-            return try #require(try LVMPhysicalVolume(device, name: "partition \(number)"))
+            return try #require(try LVMPhysicalVolume.find(device, name: "partition \(number)"))
         }
         let assembly = LVMAssembly(found)
         #expect(assembly.faults == [])
@@ -92,7 +92,7 @@ import Testing
 
     @Test func `a text that goes on at the beginning of its area is read, from either area`() throws {
         let device = try LVMTestDevice(1, fixture: "whole")
-        let physical = try #require(try LVMPhysicalVolume(device, name: "disk"))
+        let physical = try #require(try LVMPhysicalVolume.find(device, name: "disk"))
         let group = try #require(LVMAssembly([physical]).groups.first)
         #expect(group.volumes.map(\.path) == ["whole/data", "whole/more"])
         #expect(try group.volumes[1].disk().size == 1028 << 10)
@@ -101,7 +101,7 @@ import Testing
             var sectors = fixture.sectors
             sectors[area / 512] = [UInt8](repeating: 0, count: 512)
             let damaged = LVMTestDevice(1, size: fixture.size, sectors: sectors)
-            let assembly = LVMAssembly([try #require(try LVMPhysicalVolume(damaged, name: "disk"))])
+            let assembly = LVMAssembly([try #require(try LVMPhysicalVolume.find(damaged, name: "disk"))])
             #expect(assembly.groups.first?.volumes.count == 2)
             let sentence =
                 "disk: LVM metadata area: signature at byte \(area + 4): found another, allowed that of LVM2"
@@ -111,7 +111,7 @@ import Testing
 
     @Test func `a disk that is cut short has the volumes that end before`() throws {
         let device = try LVMTestDevice(1, fixture: "two-1", size: 10 << 20)
-        let physical = try #require(try LVMPhysicalVolume(device, name: "partition 1"))
+        let physical = try #require(try LVMPhysicalVolume.find(device, name: "partition 1"))
         let group = try #require(LVMAssembly([physical]).groups.first)
         let error = try #require(throws: FormatError.self) { try volume("secret", in: group).disk() }
         #expect(error.description.contains("of partition 1, which is cut short: it has 10485760 bytes"), "\(error)")

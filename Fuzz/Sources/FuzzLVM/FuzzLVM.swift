@@ -15,6 +15,7 @@ public func fuzzLVM(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     guard let choice = input.first else { return 0 }
     let all = Array(input.dropFirst())
     let pieces = choice & 2 != 0 ? [Array(all.prefix(mostBytes / 2)), Array(all.dropFirst(mostBytes / 2))] : [all]
+    var texts = LVMTexts()
     var found: [LVMPhysicalVolume] = []
     for (number, piece) in pieces.enumerated() {
         var bytes = piece
@@ -22,7 +23,9 @@ public func fuzzLVM(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
         let device = LongDevice(
             bytes, size: choice & 4 != 0 ? UInt64(bytes.count / 512 * 512) : 1 << 40,
             alignment: choice & 8 != 0 ? 512 : 1)
-        if let physical = try? LVMPhysicalVolume(device, name: "partition \(number + 1)") { found.append(physical) }
+        if let physical = try? LVMPhysicalVolume(device, name: "partition \(number + 1)", &texts) {
+            found.append(physical)
+        }
     }
     check(LVMAssembly(found))
     return 0
@@ -85,10 +88,11 @@ private final class LongDevice: BlockDevice {
 
     func read(into buffer: inout MutableRawSpan, at offset: UInt64, _ mode: ReadMode) throws(BlockError) {
         try checkBounds(buffer.byteCount, at: offset, layer: "fuzz")
-        for index in 0..<buffer.byteCount {
-            let place = offset + UInt64(index)
-            buffer.storeBytes(
-                of: place < bytes.count ? bytes[Int(place)] : 0, toByteOffset: index, as: UInt8.self)
+        buffer.clear()
+        guard offset < bytes.count else { return }
+        let range = Int(offset)..<min(bytes.count, Int(offset) + buffer.byteCount)
+        buffer.withSlice(0..<range.count) { slice in
+            bytes.withBytes { slice.copy(from: $0.extracting(range)) }
         }
     }
 

@@ -27,8 +27,9 @@ struct LVMMetadataArea {
     /// - Parameters:
     ///   - place: of the area, as the label says.
     ///   - device: the physical volume; it takes any offset.
+    ///   - texts: bound how much is read.
     /// - Throws: ``FormatError``: `damaged`, `unsupported` for a later version, `unreadable`.
-    init(_ place: ByteRange, on device: any BlockDevice) throws(FormatError) {
+    init(_ place: ByteRange, on device: any BlockDevice, _ texts: inout LVMTexts) throws(FormatError) {
         guard place.offset < device.size, device.size - place.offset >= Self.headerSize else {
             throw .damaged(
                 "LVM metadata area", at: place.offset, found: "an area of \(place.length) bytes there",
@@ -54,6 +55,7 @@ struct LVMMetadataArea {
                 found: "\(length) bytes from \(offset)",
                 allowed: "at most \(Self.maximumTextSize) bytes within the \(size) bytes of the area")
         }
+        try texts.countRead(length)
         let beforeEnd = min(length, size - offset)
         let text =
             try Self.read(device, place.offset + offset, beforeEnd)

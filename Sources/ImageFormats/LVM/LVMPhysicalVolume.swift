@@ -29,27 +29,27 @@ public struct LVMPhysicalVolume: Sendable {
 
     /// Reads label and metadata; nil when there is no label.
     ///
-    /// - Throws: ``FormatError``: `damaged` when the label is, `unreadable`.
-    public init?(_ device: any BlockDevice, name: String) throws(FormatError) {
+    /// - Parameter texts: those that were found on this disk before.
+    /// - Throws: ``FormatError``: `damaged` when the label is, `unreadable`, and `unsupported` when a disk has too many.
+    public init?(_ device: any BlockDevice, name: String, _ texts: inout LVMTexts) throws(FormatError) {
         let start = try Self.start(of: device)
         guard let label = try LVMLabel(start, deviceSize: device.size) else { return nil }
+        try texts.countVolume()
         self.name = name
         self.device = AlignedDevice.lifting(device)
         self.label = label
         identifier = label.identifier
-        var texts: [[UInt8]] = []
         var descriptions: [LVMGroupDescription] = []
         var faults: [FormatError] = []
         var emptyCount = 0
         for place in label.metadataAreas.prefix(Self.maximumAreas) {
             do throws(FormatError) {
-                let area = try LVMMetadataArea(place, on: self.device)
+                let area = try LVMMetadataArea(place, on: self.device, &texts)
                 switch area.contents {
                 case .empty: emptyCount += 1
                 case .ignored: break
-                case .text(let text, let place) where !texts.contains(text):
-                    texts.append(text)
-                    descriptions.append(try LVMGroupDescription(text, at: place))
+                case .text(let text, let place) where !descriptions.contains { $0.text == text }:
+                    descriptions.append(try texts.description(of: text, at: place))
                 case .text: break
                 }
             } catch {
