@@ -16,6 +16,8 @@ public final class FileDevice: BlockDevice {
     public let identity: Identity
     /// Was it opened for writing?
     public let isWritable: Bool
+    /// Why nobody is kept from writing to it, though that was wanted: a sentence for a warning.
+    public let missingLocks: String?
     let descriptor: FileDescriptor
     /// Every flush passes it.
     let flushGate: FlushGate
@@ -31,11 +33,13 @@ public final class FileDevice: BlockDevice {
     /// - Parameters:
     ///   - excludesWriters: take QEMU's image locks, so that no QEMU process writes to the image while this device
     ///     exists; refuse an image that one writes to already.
-    ///   - isWritable: open it for writing as well, and with locks let nobody else use the image.
+    ///   - isWritable: open it for writing as well, and with locks let nobody else use the image; a block device is opened
+    ///     for this process alone.
+    ///   - allowsUnlocked: write to it even where the file system knows no locks.
     /// - Throws: ``FormatError`` with code `unreadable` when it cannot be opened or is not a file or a block device, or
     ///   `inUse`.
     public convenience init(
-        path: FilePath, excludesWriters: Bool, isWritable: Bool = false
+        path: FilePath, excludesWriters: Bool, isWritable: Bool = false, allowsUnlocked: Bool = false
     ) throws(FormatError) {
         let descriptor: FileDescriptor
         do {
@@ -45,37 +49,85 @@ public final class FileDevice: BlockDevice {
         } catch {
             throw Self.cannotOpen(error, isWritable)
         }
-        try self.init(descriptor, excludesWriters: excludesWriters, isWritable: isWritable)
+        try self.init(
+            descriptor, excludesWriters: excludesWriters, isWritable: isWritable, allowsUnlocked: allowsUnlocked)
     }
 
     /// Takes over an open file, which is closed when this fails.
-    init(_ descriptor: FileDescriptor, excludesWriters: Bool, isWritable: Bool = false) throws(FormatError) {
+    init(
+        _ found: FileDescriptor, excludesWriters: Bool, isWritable: Bool = false, allowsUnlocked: Bool = false
+    ) throws(FormatError) {
         self.isWritable = isWritable
+        var descriptor = found
         do throws(FormatError) {
-            if excludesWriters { try Self.lock(descriptor, isWritable: isWritable) }
             (size, identity) = try Self.examine(descriptor)
+            if isWritable { try Self.openExclusively(&descriptor) }
+            missingLocks =
+                excludesWriters
+                ? try Self.lock(descriptor, isWritable: isWritable, allowsUnlocked: allowsUnlocked) : nil
         } catch {
             try? descriptor.close()
             throw error
         }
         self.descriptor = descriptor
-        flushGate = FlushGate { Self.flush(descriptor) }
+        flushGate = FlushGate { [descriptor] in Self.flush(descriptor) }
     }
 
     deinit { try? descriptor.close() }
 
-    private static func lock(_ descriptor: FileDescriptor, isWritable: Bool) throws(FormatError) {
-        if isWritable {
-            guard ImageLock.admitWriter(descriptor) else {
-                throw .inUse(
-                    "another program uses the image, a running virtual machine perhaps, or it was named twice; stop that one first"
+    /// Takes the locks of a reader or a writer.
+    /// - Returns: why there are none.
+    private static func lock(
+        _ descriptor: FileDescriptor, isWritable: Bool, allowsUnlocked: Bool
+    ) throws(FormatError) -> String? {
+        let lock = ImageLock(descriptor)
+        switch isWritable ? lock.admitWriter() : lock.admitReader() {
+        case .admitted: return nil
+        case .inUse: throw inUse(LockHolder.find(descriptor), isWritable)
+        case .noLocks(let error):
+            let reason = "the file system knows no locks (\(error)): nothing keeps other programs from writing to it"
+            guard !isWritable || allowsUnlocked else {
+                throw .unreadable(
+                    "\(reason); see to it that nobody else opens it, and add --allow-unlocked, or serve it without --writable"
                 )
             }
-        } else if !ImageLock.admitReader(descriptor) {
-            throw .inUse(
-                "another program writes to the image, a running virtual machine perhaps; stop it, "
-                    + "or add --force-share to read an image that changes meanwhile")
+            return reason
+        case .failed(let error):
+            let advice = isWritable ? "serve it without --writable" : "add --force-share to read it without locks"
+            throw .unreadable("its locks cannot be taken, or looked at: \(error); \(advice)")
         }
+    }
+
+    private static func inUse(_ holder: LockHolder?, _ isWritable: Bool) -> FormatError {
+        if holder?.isSelf == true {
+            return .inUse("it was named twice, and one of the two is to be written to; name it once")
+        }
+        let who = holder.map { " (\($0.command), process \($0.process))" } ?? ""
+        return isWritable
+            ? .inUse(
+                "another program uses the image\(who), a running virtual machine perhaps, or it was named twice; stop that one "
+                    + "first")
+            : .inUse(
+                "another program writes to the image or has locked it\(who), a running virtual machine perhaps; stop it, "
+                    + "or add --force-share to read an image that changes meanwhile")
+    }
+
+    /// Opens a block device for this process alone, in place of `descriptor`: nobody mounts it meanwhile.
+    private static func openExclusively(_ descriptor: inout FileDescriptor) throws(FormatError) {
+        var status = stat()
+        guard unsafe fstat(descriptor.rawValue, &status) == 0, status.st_mode & S_IFMT == S_IFBLK else { return }
+        let exclusive = linux_open_exclusively(descriptor.rawValue)
+        guard exclusive >= 0 else { throw cannotOpenExclusively(Errno(rawValue: errno)) }
+        try? descriptor.close()
+        descriptor = FileDescriptor(rawValue: exclusive)
+    }
+
+    /// What to say of a block device that is not opened for writing.
+    static func cannotOpenExclusively(_ error: Errno) -> FormatError {
+        guard error == .resourceBusy else { return .unreadable("it cannot be opened for this program alone: \(error)") }
+        return .inUse(
+            "the block device is in use: mounted, a part of LVM, RAID or another device, or another program's; lsblk and "
+                + "findmnt show whose; unmount or close it first, or serve it without --writable")
     }
 
     private static func cannotOpen(_ error: any Error, _ isWritable: Bool) -> FormatError {

@@ -121,11 +121,15 @@ bool linux_is_automount(int fd) {
     return fstatfs(fd, &system) == 0 && system.f_type == AUTOFS_SUPER_MAGIC;
 }
 
-int linux_open_found(int found) {
+static int open_again(int fd, int flags) {
     char path[32];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", found);
-    return open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return open(path, flags | O_NONBLOCK | O_CLOEXEC);
 }
+
+int linux_open_found(int found) { return open_again(found, O_RDONLY); }
+
+int linux_open_exclusively(int fd) { return open_again(fd, O_RDWR | O_EXCL); }
 
 int linux_epoll_create(void) { return epoll_create1(EPOLL_CLOEXEC); }
 

@@ -45,6 +45,8 @@ struct DeviceStack {
         let sharesWithWriters: Bool
         /// Clients may change the image.
         let isWritable: Bool
+        /// Even where nothing keeps other programs from writing to it.
+        let allowsUnlocked: Bool
         let references: FileReferences
         /// Of backing files whose format no image says.
         let formats: BackingFormats

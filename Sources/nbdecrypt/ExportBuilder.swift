@@ -101,6 +101,7 @@ struct ExportBuilder {
             path: path, format: command.format, luksHeader: command.unlock.header, unlock: command.unlock.unlock,
             checksPassphrase: !command.noPassphraseCheck, allowsDamage: command.allowDamaged,
             sharesWithWriters: command.forceShare, isWritable: command.writable,
+            allowsUnlocked: command.allowUnlocked,
             references: command.references.policy, formats: try command.references.formats(),
             selection: command.exports.selection,
             bitmaps: command.exports.bitmap, sectorSize: command.exports.sectorSize.map { Int($0.bytes) })

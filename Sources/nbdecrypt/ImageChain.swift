@@ -82,6 +82,7 @@ struct ImageChain {
         mutating func link(_ file: FileDevice, _ place: ImagePlace, _ format: ImageFormat) throws(FormatError) -> Link {
             let number = files.count
             files.append(file.identity)
+            if let reason = file.missingLocks { log.warning("\(place.path): \(reason)") }
             do {
                 let kind = try Self.kind(file, format)
                 var dataFile: FileDevice?
@@ -129,6 +130,7 @@ struct ImageChain {
             guard !files.contains(data.identity) else {
                 throw .unsupported("\(called) is an image of the chain itself")
             }
+            if let reason = data.missingLocks { log.warning("\(found.path): \(reason)") }
             log.notice("layer \(number): external data file \(found.path)")
             return data
         }

@@ -31,7 +31,8 @@ struct OpenImage {
         }
         do {
             file = try FileDevice(
-                path: FilePath(path), excludesWriters: !options.sharesWithWriters, isWritable: options.isWritable)
+                path: FilePath(path), excludesWriters: !options.sharesWithWriters, isWritable: options.isWritable,
+                allowsUnlocked: options.allowsUnlocked)
             if options.sharesWithWriters {
                 log.warning("without locks: if another program writes to the image, what is read makes no sense")
             }
@@ -47,7 +48,9 @@ struct OpenImage {
         }
         try options.formats.check(chain)
         luksHeader = try options.luksHeader.map { path in
-            try DetachedHeader(path, excludesWriters: !options.sharesWithWriters)
+            let header = try DetachedHeader(path, excludesWriters: !options.sharesWithWriters)
+            if let reason = header.file.missingLocks { log.warning("\(path): \(reason)") }
+            return header
         }
     }
 }

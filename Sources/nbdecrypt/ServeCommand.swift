@@ -62,6 +62,11 @@ struct ServeCommand: AsyncParsableCommand {
 
     @Flag(
         name: .long,
+        help: "With --writable: even where the file system knows no locks, so that nothing keeps out a second writer.")
+    var allowUnlocked = false
+
+    @Flag(
+        name: .long,
         help: "Look for zeros in what is stored, so that copies stay small: block status then reads the disk.")
     var detectZeroes = false
 
@@ -125,6 +130,9 @@ struct ServeCommand: AsyncParsableCommand {
         }
         guard !writable || exports.logicalVolume == nil else {
             throw ValidationError("--writable is for the disk or a partition of it: logical volumes are only read.")
+        }
+        guard writable || !allowUnlocked else {
+            throw ValidationError("--allow-unlocked is for --writable; to read, --force-share takes no locks.")
         }
         guard (64 << 10...1 << 30).contains(maxRequest.bytes) else {
             throw ValidationError("--max-request takes a size from 64K to 1G.")

@@ -204,6 +204,7 @@ extension ServeConfiguration.Image {
             path: path, format: format.flatMap(ImageFormat.init(rawValue:)) ?? common.format, luksHeader: header,
             unlock: common.unlock, checksPassphrase: common.checksPassphrase, allowsDamage: common.allowsDamage,
             sharesWithWriters: common.sharesWithWriters, isWritable: common.isWritable,
+            allowsUnlocked: common.allowsUnlocked,
             references: policy != nil || allowReferences != nil
                 ? FileReferences(policy ?? .sameDirectory, allowed: (allowReferences ?? []).map { FilePath($0) })
                 : common.references,

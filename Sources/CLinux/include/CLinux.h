@@ -64,6 +64,10 @@ bool linux_is_automount(int fd);
 /// Opens for reading, without waiting, what a descriptor of `linux_find` stands for; or -1 with errno.
 int linux_open_found(int found);
 
+/// Opens for reading and writing what another descriptor has open, a block device, for this process alone (O_EXCL); or -1
+/// with errno.
+int linux_open_exclusively(int fd);
+
 /// Takes a shared open-file-description lock on one byte (F_OFD_SETLK, F_RDLCK); 0, or -1 with errno.
 int linux_lock_byte(int fd, off_t offset);
 

@@ -23,7 +23,10 @@ struct VirtualMachineBlockDeviceTests {
         let guest = try directory.write("guest.sh", text: Self.guestScript)
         let outcome = try await Tool.run(vm, ["run", "--share", share, guest], seconds: 300)
         #expect(outcome.code == 0, "\(outcome.errors)\(outcome.output)")
-        for line in ["luks1: the same", "luks2: the same", "detached: the same"] {
+        for line in [
+            "luks1: the same", "luks2: the same", "detached: the same", "in use: refused with 66", "kept out: yes",
+            "alone: yes",
+        ] {
             #expect(outcome.output.contains(line), "\(outcome.output)")
         }
     }
@@ -47,5 +50,14 @@ struct VirtualMachineBlockDeviceTests {
         cryptsetup luksHeaderBackup $device --header-backup-file /tmp/header
         cryptsetup open --readonly --header /tmp/header --key-file /in/passphrase $device plain
         nbdecrypt serve $device --header /tmp/header --passphrase-file /in/passphrase --run "$compare"
+        # The kernel has the device for dm-crypt, and then the server has it for itself.
+        status=0
+        nbdecrypt serve -f raw $device --writable --run true 2> /tmp/message || status=$?
+        grep -q 'the block device is in use' /tmp/message && echo "in use: refused with $status"
+        cryptsetup close plain
+        export device
+        nbdecrypt serve -f raw $device --writable --run '
+            cryptsetup open --key-file /in/passphrase $device plain 2>/dev/null || echo "kept out: yes"'
+        nbdecrypt serve -f raw $device --writable --run 'echo "alone: yes"'
         """
 }

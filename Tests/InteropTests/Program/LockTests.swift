@@ -76,6 +76,93 @@ struct LockTests {
         }
     }
 
+    @Test("It is said who uses an image: QEMU, a program with other locks, or this one twice")
+    func holders() async throws {
+        try await withImage("raw") { disk, image, arguments in
+            try await whileQEMUServes(["-f", "raw", image], disk) {
+                let pid = try File.text(disk.directory.file("qemu-nbd.pid")).trimmingCharacters(in: .newlines)
+                for options in [[], ["--writable"]] {
+                    try await Program.expectRefusal(
+                        ["serve"] + arguments + options + disk.socket, status: 66, saying: "(qemu-nbd, process \(pid))")
+                }
+            }
+            // Locks that exclude those of readers, too: the whole file, as many programs do.
+            let script = """
+                import fcntl, os, subprocess, sys
+                file = open(sys.argv[1], "r+")
+                fcntl.lockf(file, fcntl.LOCK_EX)
+                for option in [[], ["--writable"]]:
+                    end = subprocess.run(sys.argv[2:] + option, capture_output=True, text=True)
+                    who = f"(python3, process {os.getpid()})"
+                    assert end.returncode == 66 and who in end.stderr, (end.returncode, end.stderr)
+                subprocess.run(sys.argv[2:] + ["--force-share"], check=True)
+                """
+            try await Tool.succeed(
+                "python3", ["-c", script, image, Program.path, "serve"] + arguments + disk.socket + ["--run", "true"])
+            try await Program.expectRefusal(
+                ["serve"] + arguments + [image, "--writable"] + disk.socket, status: 66, saying: "named twice")
+        }
+    }
+
+    @Test(
+        "Without locks readers are warned, and writers refused until they ask for it; other failures are errors",
+        arguments: [("ENOLCK", true), ("ENOSYS", true), ("EOPNOTSUPP", true), ("EINVAL", true), ("EIO", false)])
+    func noLocks(_ error: String, isUnlocked: Bool) async throws {
+        try await withImage("raw") { disk, image, arguments in
+            // A file system that knows no locks needs a kernel: here the C library fails as that does.
+            let library = disk.directory.file("locks.so")
+            let source = try disk.directory.write("locks.c", text: Self.failingLocks)
+            try await Tool.succeed("clang", ["-shared", "-fPIC", "-DERROR=\(error)", source, "-o", library])
+            func serve(_ options: String...) async throws -> Tool.Outcome {
+                try await Program.run(
+                    ["serve"] + arguments + disk.socket + options + ["--run", "nbdinfo --size $uri"],
+                    environment: ["LD_PRELOAD": library])
+            }
+            let (reader, writer) = (try await serve(), try await serve("--writable"))
+            let unlocked = try await serve("--writable", "--allow-unlocked")
+            let sharing = try await serve("--force-share")
+            #expect(sharing.code == 0)
+            let runs: [(Tool.Outcome, Bool, String)] =
+                isUnlocked
+                ? [
+                    (reader, true, "warning: \(image): the file system knows no locks"),
+                    (writer, false, "add --allow-unlocked"),
+                    (unlocked, true, "warning: \(image): the file system knows no locks"),
+                ]
+                : [
+                    (reader, false, "add --force-share"), (writer, false, "its locks cannot be taken"),
+                    (unlocked, false, "Input/output error"),
+                ]
+            for (outcome, isServed, part) in runs {
+                #expect(outcome.code == (isServed ? 0 : 66), "\(outcome.errors)")
+                #expect(outcome.output == (isServed ? "\(disk.contents.count)\n" : ""))
+                #expect(outcome.errors.contains(part), "\(outcome.errors)")
+            }
+        }
+    }
+
+    private static let failingLocks = """
+        #define _GNU_SOURCE
+        #include <errno.h>
+        #include <fcntl.h>
+        #include <stdarg.h>
+        #include <sys/syscall.h>
+        #include <unistd.h>
+        int fcntl64(int file, int command, ...) {
+            va_list list;
+            va_start(list, command);
+            long argument = va_arg(list, long);
+            va_end(list);
+            if (command == F_OFD_SETLK || command == F_OFD_GETLK) {
+                errno = ERROR;
+                return -1;
+            }
+            return (int)syscall(SYS_fcntl, file, command, argument);
+        }
+        int fcntl(int, int, ...) __attribute__((alias("fcntl64")));
+
+        """
+
     /// Runs qemu-nbd beside `body`.
     private func whileQEMUServes(
         _ arguments: [String], _ disk: SmallDisk, _ body: () async throws -> Void
