@@ -72,7 +72,7 @@ struct PrintedRepairTests {
         let filled = command.replacing("IMAGE", with: image)
             .replacing("PASSPHRASE-FILE", with: directory.file("secret"))
         // QEMU 7.2 now and then cannot tell how fast the machine is when it makes a LUKS header; it changes nothing then.
-        try await Tool.shell("for i in 1 2 3 4 5 6; do \(filled) && exit 0; done; exit 1")
+        try await Tool.shell("for i in $(seq 50); do \(filled) && exit 0; done; exit 1")
     }
 
     /// Gives `body` an image with a few stored clusters.
@@ -91,7 +91,7 @@ struct PrintedRepairTests {
         try await Tool.shell(
             """
             object='--object secret,id=key,file=\(secret)'
-            for i in 1 2 3 4 5 6; do
+            for i in $(seq 50); do
                 qemu-img create -q $object -f qcow2 -o size=4M,compat=1.1\(encryption)\(cost)\(more) \(image) && break
             done
             qemu-io $object -c 'write -q -P 7 0 256k' --image-opts driver=qcow2,file.filename=\(image)\(open)

@@ -38,7 +38,9 @@ struct TLSCrowdTests {
                         try await group.waitForAll()
                     }
                 }
-                try await bed.expectLog(server, ["did not finish the negotiation in time"], count: 1000)
+                // The helper has seen all of them end; of so many the log does not tell one by one.
+                try await bed.expectLog(server, ["did not finish the negotiation in time"])
+                try await bed.expectLog(server, ["lines about clients were left out"])
                 try await bed.expectClients(server, 0)
                 #expect(try files(server) <= before)
                 let highest = try server.residentMemory(highest: true)
