@@ -20,25 +20,63 @@ struct AvailableMemory: Equatable {
             let page = UInt64(max(1, sysconf(Int32(_SC_PAGESIZE))))
             limits.append(.init(bytes: pages * page, reason: "the memory of the machine"))
         }
-        if let group = text("/proc/self/cgroup").split(separator: "\n").first(where: { $0.hasPrefix("0::/") }) {
-            limits += groups(String(group.dropFirst(3)), root: "/sys/fs/cgroup")
-        }
+        limits += groups(membership: text("/proc/self/cgroup"), mounts: "/sys/fs/cgroup")
         limits += addressSpace()
         return limits.min { $0.bytes < $1.bytes } ?? .init(bytes: .max, reason: "no limit is known")
     }
 
-    /// What the cgroups (version 2) leave, from `path` up to the root.
-    static func groups(_ path: String, root: String) -> [AvailableMemory] {
+    /// What the cgroups leave: those of version 2, those of version 1, or, where a machine has both, whichever rules
+    /// memory.
+    ///
+    /// - Parameters:
+    ///   - membership: /proc/self/cgroup: lines of `number:controllers:path`.
+    ///   - mounts: where version 2 is mounted, and version 1 with a directory for each controller.
+    static func groups(membership: String, mounts: String) -> [AvailableMemory] {
+        membership.split(separator: "\n").flatMap { line -> [AvailableMemory] in
+            let fields = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
+            guard fields.count == 3 else { return [] }
+            if fields[0] == "0", fields[1].isEmpty { return groups(fields[2], root: mounts, .second) }
+            guard fields[1].split(separator: ",").contains("memory") else { return [] }
+            return groups(fields[2], root: "\(mounts)/memory", .first)
+        }
+    }
+
+    /// How a version of cgroups names what it says of memory.
+    struct GroupFiles {
+        let limit: String
+        let used: String
+        /// Fields of memory.stat: pages of files, which count as used, but are given up before anything fails.
+        let filePages: [String]
+
+        /// Version 1. Its fields with "total_" count the groups below, too, as `used` does.
+        static let first = GroupFiles(
+            limit: "memory.limit_in_bytes", used: "memory.usage_in_bytes",
+            filePages: ["total_active_file", "total_inactive_file"])
+        /// Version 2.
+        static let second = GroupFiles(
+            limit: "memory.max", used: "memory.current", filePages: ["active_file", "inactive_file"])
+    }
+
+    /// What the groups leave, from `path` up to the root.
+    ///
+    /// In a container the path is often that of the host, of which the mount shows the end alone, as its root: groups that
+    /// are not there are passed over, and the root always counts.
+    private static func groups(_ path: String, root: String, _ files: GroupFiles) -> [AvailableMemory] {
         var limits: [AvailableMemory] = []
+        // A path that leads out of a namespace begins with "..", and names nothing below the root.
         var names = path.split(separator: "/").map(String.init)
+        if names.contains("..") { names = [] }
         while true {
             let group = ([root] + names).joined(separator: "/")
-            if let maximum = number(text("\(group)/memory.max")), let used = number(text("\(group)/memory.current")) {
-                // Pages of files count as used, but are given up before anything fails.
+            if let maximum = number(text("\(group)/\(files.limit)")), let used = number(text("\(group)/\(files.used)"))
+            {
                 let statistics = text("\(group)/memory.stat")
-                let files = (field("active_file", of: statistics) ?? 0) + (field("inactive_file", of: statistics) ?? 0)
-                let needed = used - min(used, files)
-                limits.append(.init(bytes: maximum - min(maximum, needed), reason: "memory.max of \(group)"))
+                let pages = files.filePages.reduce(0) { $0 + min(field($1, of: statistics) ?? 0, used) }
+                // Version 1 says there what groups above leave, which a container does not see.
+                let above = field("hierarchical_memory_limit", of: statistics) ?? .max
+                let (smallest, needed) = (min(maximum, above), used - min(used, pages))
+                limits.append(
+                    .init(bytes: smallest - min(smallest, needed), reason: "\(files.limit) of \(group)"))
             }
             guard names.popLast() != nil else { return limits }
         }
