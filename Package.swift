@@ -39,6 +39,7 @@ let package = Package(
         .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CTLS", pkgConfig: "libssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CGcrypt", pkgConfig: "libgcrypt", providers: [.apt(["libgcrypt20-dev"])]),
+        .systemLibrary(name: "CNettle", pkgConfig: "nettle", providers: [.apt(["nettle-dev"])]),
         .systemLibrary(name: "CArgon2", pkgConfig: "libargon2", providers: [.apt(["libargon2-dev"])]),
         .systemLibrary(name: "CDeflate", pkgConfig: "libdeflate", providers: [.apt(["libdeflate-dev"])]),
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
@@ -51,10 +52,11 @@ let package = Package(
             cSettings: [.treatAllWarnings(as: .error)]),
         .target(
             name: "Crypto",
-            dependencies: ["BlockIO", "CLinux", "COpenSSL", "CGcrypt", "CArgon2", "CSecureHeap", system],
+            dependencies: ["BlockIO", "CLinux", "COpenSSL", "CGcrypt", "CNettle", "CArgon2", "CSecureHeap", system],
             swiftSettings: strict),
         .target(
-            name: "NBDServer", dependencies: ["BlockIO", "CLinux", "CTLS", logging, system], swiftSettings: strict),
+            name: "NBDServer", dependencies: ["BlockIO", "CLinux", "CSecureHeap", "CTLS", logging, system],
+            swiftSettings: strict),
         .executableTarget(
             name: "nbdecrypt",
             dependencies: [
@@ -75,7 +77,7 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "CryptoTests",
-            dependencies: ["BlockIO", "Crypto", "COpenSSL", "CGcrypt", "CSecureHeap", "TestSupport"],
+            dependencies: ["BlockIO", "Crypto", "COpenSSL", "CGcrypt", "CNettle", "CSecureHeap", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
             name: "NBDServerTests", dependencies: ["BlockIO", "NBDServer", "CTLS", "TestSupport", logging, system],

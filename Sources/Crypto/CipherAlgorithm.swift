@@ -15,16 +15,20 @@ struct CipherAlgorithm: Sendable, Equatable {
 
     private struct Names: Equatable {
         /// Without the mode, which is appended; nil when OpenSSL does not have the cipher without its old providers.
-        let openSSL: String?
-        let gcrypt: String
+        var openSSL: String?
+        var gcrypt: String?
+        /// What neither of the others has.
+        var nettle: String?
     }
 
     private init(
-        _ name: String, blockSize: Int, _ keys: [Int: (String?, String)], fasterInOpenSSL: Set<CipherMode> = []
+        _ name: String, blockSize: Int, _ keys: [Int: (String?, String)], nettle: [Int: String] = [:],
+        fasterInOpenSSL: Set<CipherMode> = []
     ) {
         self.name = name
         self.blockSize = blockSize
         self.keys = keys.mapValues { Names(openSSL: $0, gcrypt: $1) }
+            .merging(nettle.mapValues { Names(nettle: $0) }) { first, _ in first }
         self.fasterInOpenSSL = fasterInOpenSSL
     }
 
@@ -34,7 +38,7 @@ struct CipherAlgorithm: Sendable, Equatable {
             "aes", blockSize: 16, [16: ("AES-128", "AES"), 24: ("AES-192", "AES192"), 32: ("AES-256", "AES256")],
             fasterInOpenSSL: [.ecb]),
         .init("serpent", blockSize: 16, [16: (nil, "SERPENT128"), 24: (nil, "SERPENT192"), 32: (nil, "SERPENT256")]),
-        .init("twofish", blockSize: 16, [16: (nil, "TWOFISH128"), 32: (nil, "TWOFISH")]),
+        .init("twofish", blockSize: 16, [16: (nil, "TWOFISH128"), 32: (nil, "TWOFISH")], nettle: [24: "twofish192"]),
         .init(
             "camellia", blockSize: 16,
             [
@@ -52,9 +56,13 @@ struct CipherAlgorithm: Sendable, Equatable {
         .init("des3_ede", blockSize: 8, [24: ("DES-EDE3", "3DES")]),
     ]
 
-    /// The sizes in bytes of the keys for which a library has the cipher in `mode`; of XTS, of both keys together.
+    /// The sizes in bytes of the keys for which a library has the cipher in `mode`; of XTS, of both keys together; of
+    /// LRW, with that of the tweaks.
     func keySizes(in mode: CipherMode) -> [Int] {
-        keys.keys.sorted().map { mode == .xts ? 2 * $0 : $0 }.filter { library(mode, keySize: $0) != nil }
+        let sizes = keys.keys.sorted()
+        // The field in which LRW multiplies has 128 bits.
+        guard mode != .lrw else { return blockSize == 16 ? keySizes(in: .ecb).map { $0 + blockSize } : [] }
+        return sizes.map { mode == .xts ? 2 * $0 : $0 }.filter { library(mode, keySize: $0) != nil }
     }
 
     /// Whether any key makes the cipher usable in `mode` here.
@@ -62,16 +70,28 @@ struct CipherAlgorithm: Sendable, Equatable {
 
     /// The cipher with its key, by the fastest library that has it; nil when none does.
     func cipher(_ mode: CipherMode, _ direction: CipherDirection, key: Secret) -> (any LibraryCipher)? {
-        switch library(mode, keySize: key.count) {
+        guard mode != .lrw else { return lrwCipher(direction, key: key) }
+        return switch library(mode, keySize: key.count) {
         case .openSSL(let name): OpenSSLCipher(name, direction, key: key)
         case .gcrypt(let name): GcryptCipher(name, mode, direction, key: key)
+        case .nettle(let name): NettleCipher(name, mode, direction, key: key)
         case nil: nil
+        }
+    }
+
+    /// The last block of the key is that of the tweaks.
+    private func lrwCipher(_ direction: CipherDirection, key: Secret) -> LRWCipher? {
+        guard blockSize == 16, key.count > blockSize else { return nil }
+        let count = key.count - blockSize
+        return cipher(.ecb, direction, key: key.prefix(count)).map {
+            LRWCipher($0, tweakKey: key.part(count..<key.count))
         }
     }
 
     private enum Library {
         case openSSL(String)
         case gcrypt(String)
+        case nettle(String)
     }
 
     private func library(_ mode: CipherMode, keySize: Int) -> Library? {
@@ -82,7 +102,9 @@ struct CipherAlgorithm: Sendable, Equatable {
             .flatMap { OpenSSLCipher.offers($0, keySize: keySize) ? Library.openSSL($0) : nil }
         let isFasterInOpenSSL = fasterInOpenSSL.contains(mode)
         if isFasterInOpenSSL, let openSSL { return openSSL }
-        return GcryptCipher.offers(names.gcrypt, mode, keySize: keySize) ? .gcrypt(names.gcrypt) : openSSL
+        if let gcrypt = names.gcrypt, GcryptCipher.offers(gcrypt, mode, keySize: keySize) { return .gcrypt(gcrypt) }
+        if let nettle = names.nettle, NettleCipher.offers(nettle, mode, keySize: keySize) { return .nettle(nettle) }
+        return openSSL
     }
 }
 
@@ -92,4 +114,6 @@ enum CipherMode: String, Sendable, CaseIterable {
     case cbc
     case ecb
     case ctr
+    /// Made here of ``ecb``: see ``LRWCipher``.
+    case lrw
 }

@@ -23,7 +23,8 @@ public struct CipherSpec: Sendable, Equatable, CustomStringConvertible {
         case plain64be
         case null
         case benbi
-        case essiv(HashAlgorithm)
+        /// `keySize`: how many bytes of the digest are the key of the vectors' cipher.
+        case essiv(HashAlgorithm, keySize: Int)
         case eboiv
     }
 
@@ -51,7 +52,7 @@ public struct CipherSpec: Sendable, Equatable, CustomStringConvertible {
 
     /// Checks that the cipher takes keys of this size.
     ///
-    /// - Parameter keySize: in bytes; of XTS, of both keys together.
+    /// - Parameter keySize: in bytes; of XTS, of both keys together; of LRW, with that of the tweaks.
     /// - Throws: ``FormatError`` (unsupported), with the sizes that it takes.
     public func check(keySize: Int) throws(FormatError) {
         guard case .cipher(let algorithm, let mode, let rule) = transformation else { return }
@@ -60,12 +61,12 @@ public struct CipherSpec: Sendable, Equatable, CustomStringConvertible {
             let allowed = sizes.map(String.init).joined(separator: ", ")
             throw .unsupported("cipher \(self): found a key of \(keySize) bytes, allowed here are \(allowed)")
         }
-        guard case .essiv(let hash) = rule else { return }
+        guard case .essiv(let hash, let digestSize) = rule else { return }
         let essivSizes = algorithm.keySizes(in: .ecb)
-        guard essivSizes.contains(hash.digestSize) else {
+        guard essivSizes.contains(digestSize) else {
             let allowed = essivSizes.map(String.init).joined(separator: ", ")
             throw .unsupported(
-                "cipher \(self): the digest of \(hash), \(hash.digestSize) bytes, is no key of \(algorithm.name), "
+                "cipher \(self): the digest of \(hash), \(digestSize) bytes, is no key of \(algorithm.name), "
                     + "whose keys have \(allowed) bytes here")
         }
     }
@@ -110,9 +111,9 @@ public struct CipherSpec: Sendable, Equatable, CustomStringConvertible {
             // The unit that is counted: a block, which the kernel takes to be a byte in CTR mode.
             let unit = mode == .ctr && !isKeyslotArea ? 1 : algorithm.blockSize
             return .benbi(shift: (512 / unit).trailingZeroBitCount)
-        case .essiv(let hash):
-            let vectorKey = key.withBytes { key in Secret(count: hash.digestSize) { hash.hash(key, into: &$0) } }
-            return .essiv(try libraryCipher(algorithm, .ecb, .encrypt, vectorKey))
+        case .essiv(let hash, let keySize):
+            let digest = key.withBytes { key in Secret(count: hash.digestSize) { hash.hash(key, into: &$0) } }
+            return .essiv(try libraryCipher(algorithm, .ecb, .encrypt, digest.prefix(keySize)))
         case .eboiv: return .eboiv(try libraryCipher(algorithm, mode, .encrypt, key))
         }
     }

@@ -64,7 +64,9 @@ final class GcryptCipher: LibraryCipher {
                 case .cbc: GCRY_CIPHER_MODE_CBC
                 case .ctr: GCRY_CIPHER_MODE_CTR
                 case .xts: GCRY_CIPHER_MODE_XTS
+                case .lrw: GCRY_CIPHER_MODE_NONE
                 }
+            guard number != GCRY_CIPHER_MODE_NONE else { return nil }
             let made: gcry_cipher_hd_t? = unsafe SecureHeap.use {
                 var handle: gcry_cipher_hd_t?
                 let algorithm = unsafe gcry_cipher_map_name(name)
@@ -116,7 +118,7 @@ final class GcryptCipher: LibraryCipher {
                 let error =
                     switch mode {
                     case .ctr: unsafe gcry_cipher_setctr(handle, vector, vectorSize)
-                    case .ecb, .cbc, .xts: unsafe gcry_cipher_setiv(handle, vector, vectorSize)
+                    case .ecb, .cbc, .xts, .lrw: unsafe gcry_cipher_setiv(handle, vector, vectorSize)
                     }
                 guard error == 0 else { return error }
             }

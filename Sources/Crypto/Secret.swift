@@ -50,7 +50,10 @@ public final class Secret: @unchecked Sendable {
 
     /// Some of the bytes as a secret of their own.
     public func part(_ range: Range<Int>) -> Secret {
-        withBytes { bytes in Secret(count: range.count) { $0.copy(from: bytes.extracting(range)) } }
+        // A copy passes through registers, which the dynamic linker may put on the stack: both are wiped.
+        SecureHeap.use {
+            withBytes { bytes in Secret(count: range.count) { $0.copy(from: bytes.extracting(range)) } }
+        }
     }
 
     /// The secret without one trailing newline, LF or CR LF, as an editor or `echo` leaves it.

@@ -50,6 +50,13 @@ struct VectorBatch: ~Copyable {
         }
     }
 
+    /// The vector at `index`, of 16 bytes, as a big-endian number.
+    func bigEndianNumber(at index: Int) -> UInt128 {
+        precondition(size == 16 && (0..<count).contains(index))
+        let words = words.span
+        return UInt128(UInt64(bigEndian: words[2 * index])) << 64 | UInt128(UInt64(bigEndian: words[2 * index + 1]))
+    }
+
     /// Gives `body` all vectors, `size` bytes each, to change.
     mutating func withMutableBytes<Result, Failure: Error>(
         _ body: (inout MutableRawSpan) throws(Failure) -> Result

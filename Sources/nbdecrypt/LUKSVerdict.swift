@@ -130,7 +130,14 @@ struct LUKSVerdict: Encodable {
                     what: "\(encryption): with CBC an attacker can change chosen bits of a sector",
                     command: commands.reencrypt))
         }
-        if parts.last == "plain" {
+        if parts.contains("lrw") {
+            weak.append(
+                Weakness(
+                    what: "\(encryption): a disk that holds its own key gives it away; XTS came in its place",
+                    command: commands.reencrypt))
+        }
+        // What follows a colon is an option, which this vector does not use.
+        if parts.last?.prefix(while: { $0 != ":" }) == "plain" {
             weak.append(
                 Weakness(what: "\(encryption): vectors repeat every 2 TiB", command: commands.reencrypt))
         }

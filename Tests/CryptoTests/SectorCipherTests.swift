@@ -20,9 +20,11 @@ import Testing
     /// Every cipher in every mode with every vector and key size.
     static let cases: [Case] = {
         let ciphers: [(String, [Int], [PlainCipher.Mode])] = [
-            ("aes", [16, 24, 32], [.xts, .cbc, .ecb, .ctr]), ("serpent", [16, 24, 32], [.xts, .cbc, .ecb, .ctr]),
-            ("twofish", [16, 32], [.xts, .cbc, .ecb, .ctr]), ("camellia", [16, 24, 32], [.xts, .cbc, .ecb, .ctr]),
-            ("sm4", [16], [.xts, .cbc, .ecb, .ctr]), ("cast5", [16], [.cbc, .ecb, .ctr]),
+            ("aes", [16, 24, 32], [.xts, .cbc, .ecb, .ctr, .lrw]),
+            ("serpent", [16, 24, 32], [.xts, .cbc, .ecb, .ctr, .lrw]),
+            ("twofish", [16, 24, 32], [.xts, .cbc, .ecb, .ctr, .lrw]),
+            ("camellia", [16, 24, 32], [.xts, .cbc, .ecb, .ctr, .lrw]),
+            ("sm4", [16], [.xts, .cbc, .ecb, .ctr, .lrw]), ("cast5", [16], [.cbc, .ecb, .ctr]),
             ("blowfish", [16, 32], [.cbc, .ecb, .ctr]), ("des3_ede", [24], [.cbc, .ecb, .ctr]),
         ]
         return ciphers.flatMap { algorithm, sizes, modes in
@@ -32,12 +34,14 @@ import Testing
                 switch algorithm {
                 case "sm4", "cast5": rules.append("essiv:md5")
                 case "des3_ede": break
-                default: rules += ["essiv:sha256", "essiv:md5"]
+                case "blowfish": rules += ["essiv:sha256", "essiv:md5", "essiv:wp384"]
+                default: rules += ["essiv:sha256", "essiv:md5", "essiv:wp256"]
                 }
                 if mode == .ecb { rules = ["null"] }
                 return rules.flatMap { rule in
-                    sizes.map {
-                        Case(algorithm: algorithm, mode: mode, rule: rule, keySize: mode == .xts ? 2 * $0 : $0)
+                    sizes.map { size in
+                        let keySize = mode == .xts ? 2 * size : mode == .lrw ? size + 16 : size
+                        return Case(algorithm: algorithm, mode: mode, rule: rule, keySize: keySize)
                     }
                 }
             }
@@ -65,8 +69,10 @@ import Testing
     }
 
     @Test func `many threads can use one cipher`() async throws {
-        for specification in ["aes-xts-plain64", "serpent-cbc-essiv:sha256", "aes-cbc-eboiv"] {
-            let key = noise(32)
+        for specification in [
+            "aes-xts-plain64", "serpent-cbc-essiv:sha256", "aes-cbc-eboiv", "aes-lrw-benbi", "twofish-cbc-plain64",
+        ] {
+            let key = noise(specification.hasPrefix("twofish") ? 24 : 32)
             let cipher = try CipherSpec(specification).makeCipher(key: secret(key), sectorSize: 512)
             let data = noise(512 * 100)
             let expected = try (0..<16).map { try cipher.decrypted(data, firstSector: UInt64($0)) }

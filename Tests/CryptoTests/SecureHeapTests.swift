@@ -79,6 +79,8 @@ import Testing
         ("aes-cbc-essiv:sha256", 32), ("aes-cbc-eboiv", 32), ("aes-ecb", 32), ("aes-ctr-plain64", 32),
         ("serpent-xts-plain64", 64), ("twofish-cbc-plain", 32), ("camellia-cbc-essiv:sha256", 32),
         ("camellia-ctr-plain64", 32), ("aria-cbc-plain64", 32), ("cast5-cbc-plain64", 16), ("des3_ede-cbc-plain64", 24),
+        ("aes-lrw-benbi", 48), ("aes-lrw-plain64be", 48), ("twofish-xts-plain64", 48), ("twofish-cbc-eboiv", 24),
+        ("aes-cbc-essiv:wp256", 32),
     ])
     func `keys and round keys are in protected memory alone`(specification: String, keySize: Int) async throws {
         let key = random(keySize)

@@ -23,8 +23,8 @@ BLOCK_SIZE = {"cast5": 8, "blowfish": 8, "des3_ede": 8}
 
 
 def has_cipher(spec):
-    """Is there a block cipher for a specification like `aes-xts-plain64`?"""
-    return spec.split("-")[0] in ALGORITHMS
+    """Is there all that a specification like `aes-xts-plain64` needs? Whirlpool is not, nor eboiv but for one block of CBC."""
+    return spec.split("-")[0] in ALGORITHMS and ":wp" not in spec and not spec.endswith("lrw-eboiv")
 
 
 def encrypt_blocks(name, key, blocks):
@@ -73,7 +73,7 @@ class SectorCipher:
         ivs = b"".join(self._iv(first + index * (self.sector_size // 512)) for index in range(count))
         if self.iv.startswith("essiv:"):
             return encrypt_blocks(self.name, hashlib.new(self.iv.split(":")[1].replace("-", "_"), self.key).digest(), ivs)
-        if self.iv == "eboiv":
+        if self.iv.split(":")[0] == "eboiv" and self.mode != "ecb":
             return encrypt_blocks(self.name, self.key, ivs)
         return ivs
 
@@ -100,6 +100,21 @@ class SectorCipher:
                 mask += tweak.to_bytes(16, "little")
                 tweak = (tweak << 1) ^ (tweak >> 127) * ((1 << 128) | 0x87)
         return exclusive_or(encrypt_blocks(self.name, self.key[:half], exclusive_or(data, mask)), mask)
+
+    def _lrw(self, data, ivs, count):
+        """Draft 4 of IEEE P1619: the tweak of a block is its number times the last block of the key, in GF(2^128)."""
+        powers = [int.from_bytes(self.key[-16:], "big")]
+        for _ in range(127):
+            powers.append((powers[-1] << 1) ^ (powers[-1] >> 127) * ((1 << 128) | 0x87))
+        mask = bytearray()
+        for sector in range(count):
+            start = int.from_bytes(ivs[16 * sector:16 * sector + 16], "big")
+            for index in range(self.sector_size // 16):
+                tweak = 0
+                for bit, power in enumerate(powers):
+                    tweak ^= power * ((start + index) >> bit & 1)
+                mask += tweak.to_bytes(16, "big")
+        return exclusive_or(encrypt_blocks(self.name, self.key[:-16], exclusive_or(data, mask)), mask)
 
     def _ctr(self, data, ivs, count):
         block, counters = self.block, bytearray()

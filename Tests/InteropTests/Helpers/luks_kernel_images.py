@@ -74,3 +74,6 @@ def kernel_segments(maker):
         make(f"tweak-{cipher}", lambda o, cipher=cipher: [crypt_segment(o, cipher, far)],
              cipher="aes-xts-plain64", bits=bits)
     make("tweak-sector-4096", lambda o: [crypt_segment(o, xts, (1 << 32) - 8, None, 4096)])
+    # What dm-crypt opens and `cryptsetup open` does not.
+    for cipher in ("aes-lrw-eboiv", "aes-ecb-eboiv"):
+        make(f"vector-{cipher}", lambda o, cipher=cipher: [crypt_segment(o, cipher, 5)], bits=256)

@@ -240,16 +240,16 @@ def known_containers(maker):
 
 def refused_ciphers(maker):
     """Ciphers that dm-crypt has and the program has not: it says so before it asks for anything."""
-    for name, cipher, bits in [("aria-xts", "aria-xts-plain64", 512), ("twofish-192", "twofish-xts-plain64", 384),
-                               ("serpent-160", "serpent-cbc-essiv:sha1", 256), ("lrw", "aes-lrw-benbi", 256),
+    for name, cipher, bits in [("aria-xts", "aria-xts-plain64", 512), ("twofish-200", "twofish-xts-plain64", 400),
+                               ("serpent-160", "serpent-cbc-essiv:sha1", 256), ("cast5-lrw", "cast5-lrw-benbi", 256),
                                ("adiantum", "xchacha12,aes-adiantum-plain64", 256), ("cast6", "cast6-xts-plain64", 512),
                                ("random-iv", "aes-cbc-random", 256)]:
-        image = maker.luks(f"refused-{name}", 2, XTS, 512 if bits == 384 else bits)
+        image = maker.luks(f"refused-{name}", 2, XTS, 512 if bits == 400 else bits)
         image.encrypt(sectors=8)
         header = LUKS2(image.path)
         header.segments["0"]["encryption"] = cipher
-        if bits == 384:
-            header.metadata["keyslots"]["0"]["key_size"] = 48
+        if bits == 400:
+            header.metadata["keyslots"]["0"]["key_size"] = 50
         header.write()
 
 

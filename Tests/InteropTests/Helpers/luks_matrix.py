@@ -10,7 +10,7 @@ from luks_qemu_images import nested_images, qemu_qcow2, qemu_raw
 
 
 def kernel_ciphers(maker):
-    """Every cipher of the Debian kernel but AES, in every mode; cryptsetup in the virtual machine formats them."""
+    """Every cipher of the Debian kernel in every mode; cryptsetup in the virtual machine formats them. AES is below."""
     for version, cipher, bits in [
         (1, "serpent-xts-plain64", 256), (2, "serpent-xts-plain64", 512), (2, "serpent-xts-plain", 384),
         (1, "serpent-cbc-essiv:sha256", 256), (2, "serpent-cbc-plain64", 128), (2, "serpent-cbc-plain64be", 192),
@@ -30,8 +30,22 @@ def kernel_ciphers(maker):
         (1, "des3_ede-cbc-plain64", 192), (2, "des3_ede-cbc-benbi", 192), (2, "des3_ede-ecb", 192),
         (2, "des3_ede-ctr-plain64", 192),
         (2, "aes-xts-plain64", 384), (1, "aes-xts-plain64", 384), (1, "aes-cbc-essiv:sha256", 192),
+        (1, "aes-lrw-benbi", 256), (2, "aes-lrw-benbi", 384), (1, "aes-lrw-plain64", 384),
+        (2, "aes-lrw-plain64be", 320), (2, "aes-lrw-essiv:sha256", 384),
+        (1, "serpent-lrw-benbi", 384), (2, "twofish-lrw-benbi", 320), (2, "twofish-lrw-plain64", 384),
+        (1, "camellia-lrw-plain64", 384),
+        (1, "aes-cbc-essiv:wp256", 256), (2, "aes-xts-essiv:wp256", 512), (2, "blowfish-cbc-essiv:wp384", 256),
+        (1, "twofish-xts-plain64", 384), (2, "twofish-cbc-essiv:sha256", 192), (1, "twofish-ecb", 192),
+        (2, "twofish-ctr-plain64", 192), (2, "twofish-cbc-eboiv", 192),
+        # Options that a vector does not use.
+        (1, "aes-xts-plain64:sha256", 512), (2, "aes-cbc-plain:x", 256), (2, "aes-cbc-null:x", 128),
+        (1, "aes-cbc-benbi:x", 256), (2, "aes-xts-plain64be:x", 512),
+        (2, "aes-cbc-eboiv:x", 256),
     ]:
-        maker.formatted_by_kernel(f"luks{version}-{cipher}-{bits}", version, cipher, bits)
+        # cryptsetup takes for keyslots of LUKS2 what it knows itself; for those of LUKS1, whatever dm-crypt takes.
+        odd = version == 2 and (":wp" in cipher or cipher.endswith(":x"))
+        options = ["--keyslot-cipher", "aes-xts-plain64", "--keyslot-key-size", "512"] if odd else []
+        maker.formatted_by_kernel(f"luks{version}-{cipher}-{bits}", version, cipher, bits, *options)
 
 
 def kernel_aes(maker):
@@ -64,6 +78,7 @@ def kernel_sector_sizes(maker):
         maker.opened_by_kernel(image)
     maker.formatted_by_kernel("luks2-serpent-xts-plain64-512-sector-4096", 2, "serpent-xts-plain64", 512, sector_size=4096)
     maker.formatted_by_kernel("luks2-twofish-cbc-essiv-256-sector-2048", 2, "twofish-cbc-essiv:sha256", 256, sector_size=2048)
+    maker.formatted_by_kernel("luks2-aes-lrw-benbi-384-sector-4096", 2, "aes-lrw-benbi", 384, sector_size=4096)
 
 
 GROUPS = {

@@ -61,10 +61,31 @@ def qemu_raw(maker):
         ("cast5-128", "ecb", "plain64", None, "sha256"),
         # Not in cbc, ctr or ecb: with 24-byte keys, QEMU fails.
         ("aes-192", "xts", "plain64", None, "sha256"), ("serpent-192", "xts", "plain64", None, "sha256"),
+        ("twofish-192", "xts", "plain64", None, "sha256"),
     ]:
         name = f"qemu-{algorithm}-{mode}-{ivgen}{'-' + iv_hash if iv_hash else ''}-{hash_name}"
         options = luks_options("", algorithm, mode, ivgen, iv_hash, hash_name)
         maker.later(make_raw, maker.image(name, "qemu-img"), 509 * 1024, options)
+
+
+    for mode, ivgen, specification in [
+        ("xts", "plain64", "xts-plain64:sha256"), ("xts", "plain", "xts-plain:sha1"), ("cbc", "plain", "cbc-plain:sha256")]:
+        maker.later(make_option, maker.image(f"qemu-option-{specification}", "qemu-img"), "luks", f"{mode}-{ivgen}",
+                    specification)
+
+
+def make_option(image, driver, mode, specification):
+    """An image whose vector has an option that it does not use, which QEMU reads as one without."""
+    if driver == "luks":
+        make_raw(image, 509 * 1024, luks_options("", "aes-256", *mode.split("-"), None, "sha256"))
+    else:
+        make_qcow2(image, luks_options("encrypt.", "aes-256", *mode.split("-"), None, "sha256"), False)
+    with open(image.path, "r+b") as file:
+        # The header of LUKS1 has 32 bytes for it.
+        place = file.read(1 << 20).index(mode.encode().ljust(32, b"\0"))
+        file.seek(place)
+        file.write(specification.encode())
+    read_oracle(image, driver)
 
 
 def make_raw(image, size, options):
@@ -128,6 +149,8 @@ def qemu_qcow2(maker):
     ]:
         make(f"{algorithm}-{mode}-{ivgen}-{hash_name}", luks_options("encrypt.", algorithm, mode, ivgen, iv_hash, hash_name))
     make("second-keyslot", default, function=make_second_keyslot)
+    maker.later(make_option, maker.image("qcow2-option-xts-plain64:sha256", "qemu-img"), "qcow2", "xts-plain64",
+                "xts-plain64:sha256")
 
 
 def nested_images(maker):
