@@ -45,6 +45,36 @@ static inline void tls_build_chain(SSL_CTX *context) {
                                           SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR | SSL_BUILD_CHAIN_FLAG_CLEAR_ERROR);
 }
 
+/// Has OpenSSL fetch what it reads private keys with, which stays with it and is not secret, by a key that is none.
+static inline void tls_prepare_reading_keys(void) {
+    static const char none[] = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
+    BIO *bio = BIO_new_mem_buf(none, sizeof none - 1);
+    EVP_PKEY_free(PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL));
+    BIO_free(bio);
+    ERR_clear_error();
+}
+
+/// Signs with a private key what nobody looks at: OpenSSL computes from the key, once, what it uses for all signatures.
+static inline void tls_use_key(EVP_PKEY *key) {
+    unsigned char signature[2048];
+    size_t count = sizeof signature;
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    // Ed25519 and its like have no digest.
+    if (context && (EVP_DigestSignInit(context, NULL, EVP_sha256(), NULL, key) == 1 ||
+                    EVP_DigestSignInit(context, NULL, NULL, NULL, key) == 1))
+        EVP_DigestSign(context, signature, &count, signature, 0);
+    EVP_MD_CTX_free(context);
+    ERR_clear_error();
+}
+
+/// Overwrites the key from which those of a connection were made, when its handshake is over: with a pre-shared key in
+/// TLS 1.3, that is this key itself. Nothing needs it any more, for no session is resumed and none renegotiated.
+static inline void tls_forget_session_key(SSL *connection) {
+    static const unsigned char zeros[SSL_MAX_MASTER_KEY_LENGTH];
+    SSL_SESSION *session = SSL_get_session(connection);
+    if (session) SSL_SESSION_set1_master_key(session, zeros, sizeof zeros);
+}
+
 /// Tells OpenSSL why a BIO did nothing: it would have had to wait.
 static inline void tls_bio_would_read(BIO *bio) { BIO_set_retry_read(bio); }
 static inline void tls_bio_would_write(BIO *bio) { BIO_set_retry_write(bio); }

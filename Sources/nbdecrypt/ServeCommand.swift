@@ -150,7 +150,7 @@ struct ServeCommand: AsyncParsableCommand {
         let oneTimeKey = try encryption.makeOneTimeKey()
         let keyCleanUp = oneTimeKey.map { key in termination.begin { key.remove() } }
         defer { keyCleanUp.map(termination.end) }
-        let tls = try encryption.policy(oneTimeKey) { log.warning("\($0)") }
+        let tls = try encryption.policy(oneTimeKey, log)
         let exports = try ExportBuilder(command: self, termination: termination, log: log).exports()
         SecretRing.warnUnlessLocked(log)
         let place = try ListeningPlace(plan, privateDirectory: oneTimeKey?.directory)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
+import Logging
 import NBDServer
 
 /// The options for TLS.
@@ -81,11 +82,13 @@ struct TLSOptions: ParsableArguments {
     /// - Throws: ``Failure``.
     func makeOneTimeKey() throws -> OneTimeKey? { mode != .off && tlsPsk == "auto" ? try OneTimeKey() : nil }
 
-    /// Reads keys and certificates, and calls `warn` with what is doubtful about them.
+    /// Reads keys and certificates, and says what is doubtful about them, and who can get in.
     /// - Throws: ``Failure``.
-    func policy(_ oneTimeKey: OneTimeKey?, warn: (String) -> Void) throws -> TLSPolicy {
+    func policy(_ oneTimeKey: OneTimeKey?, _ log: Logger) throws -> TLSPolicy {
         if mode == .off {
-            if hasCredentials { warn("--tls=off: keys and certificates are not used, clients connect in the clear") }
+            if hasCredentials {
+                log.warning("--tls=off: keys and certificates are not used, clients connect in the clear")
+            }
             return .off
         }
         do {
@@ -96,7 +99,8 @@ struct TLSOptions: ParsableArguments {
                     allowedNames: tlsAllowDn.isEmpty ? nil : tlsAllowDn)
             }
             let context = try TLSContext(certificates: certificates, preSharedKeys: keys)
-            for warning in context.warnings { warn(warning) }
+            for warning in context.warnings { log.warning("\(warning)") }
+            for notice in context.notices { log.notice("\(notice)") }
             return mode == .require ? .require(context) : .allow(context)
         } catch let error as TLSError {
             throw Failure(.cannotOpen, error.description)

@@ -49,6 +49,31 @@ import Testing
         #expect(try context(directory, verifiesPeer: false).warnings.isEmpty)
     }
 
+    @Test func `whether revoked certificates are known is told where clients show theirs`() throws {
+        let (with, without) = (TLSCredentials.directory("server-crl"), TLSCredentials.directory("server"))
+        #expect(try context(with).notices == ["certificates that \(with)/ca-crl.pem revokes (1 list) are refused"])
+        #expect(
+            try context(without).notices
+                == ["there is no \(without)/ca-crl.pem, so that no client's certificate is taken for revoked"])
+        #expect(try context(without, verifiesPeer: false).notices.isEmpty)
+    }
+
+    @Test(arguments: [(nil, ""), (["CN=laptop"], ", and for no name")] as [([String]?, String)])
+    func `that a key of the file replaces a certificate is told`(names: [String]?, end: String) throws {
+        let path = FileManager.default.temporaryDirectory.appending(path: "psk-\(UUID().uuidString)").path
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try PreSharedKeys.makeFile(path, user: "alice")
+        let keys = try PreSharedKeys(path: path)
+        let certificates = try TLSCredentials.server(verifiesPeer: true, allowedNames: names)
+        #expect(
+            try TLSContext(certificates: certificates, preSharedKeys: keys).notices.last
+                == "a client gets in with a certificate or with a key of \(path): who has such a key is asked for no "
+                + "certificate\(end)")
+        #expect(try TLSContext(certificates: nil, preSharedKeys: keys).notices.isEmpty)
+        let own = try TLSCredentials.server()
+        #expect(try TLSContext(certificates: own, preSharedKeys: keys).notices.isEmpty)
+    }
+
     @Test func `a key of another certificate is refused`() throws {
         let directory = try TLSCredentials.copy("server")
         try replace("\(directory)/server-key.pem", with: TLSCredentials.directory("laptop") + "/client-key.pem")

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import BlockIO
+import CSecureHeap
 import CTLS
 import Glibc
 
@@ -9,6 +10,8 @@ import Glibc
 struct TLSCertificateLoader {
     /// What is doubtful about them.
     private(set) var warnings: [String] = []
+    /// What was found out about them that is in order, but that somebody may want to know.
+    private(set) var notices: [String] = []
     private let context: OpaquePointer
     private let certificates: TLSCertificates
 
@@ -67,7 +70,22 @@ struct TLSCertificateLoader {
         if file.isReadableByAll {
             warnings.append("every user of this machine can read the key in \(path); chmod 600 it")
         }
-        let bio = try unsafe memory(file.bytes)
+        // Before what follows, which is to hold the key alone.
+        tls_prepare_reading_keys()
+        // The key, and what OpenSSL makes of it for later, come to lie in locked memory, which is wiped.
+        secure_heap_begin()
+        defer { secure_heap_end() }
+        let key = try unsafe readKey(file.bytes, path)
+        defer { unsafe EVP_PKEY_free(key) }
+        guard unsafe SSL_CTX_use_PrivateKey(context, key) == 1, unsafe SSL_CTX_check_private_key(context) == 1 else {
+            throw refused(path, "it must be the key of the certificate in server-cert.pem beside it")
+        }
+        unsafe tls_use_key(key)
+    }
+
+    /// The caller frees it.
+    private func readKey(_ bytes: WipedBytes, _ path: String) throws(TLSError) -> OpaquePointer {
+        let bio = try unsafe memory(bytes)
         defer { unsafe BIO_free(bio) }
         // The callback: OpenSSL would ask for a passphrase on the terminal.
         var isLocked = false
@@ -79,17 +97,12 @@ struct TLSCertificateLoader {
                     return -1
                 }, isLocked)
         }
-        guard let key = unsafe key else {
-            guard isLocked else { throw refused(path, "it must hold a private key in PEM form") }
-            ERR_clear_error()
-            throw TLSError(
-                "\(path) is protected by a passphrase, which nobody can give to a server that starts by itself; "
-                    + "put a key without one there, as openssl pkey writes it")
-        }
-        defer { unsafe EVP_PKEY_free(key) }
-        guard unsafe SSL_CTX_use_PrivateKey(context, key) == 1, unsafe SSL_CTX_check_private_key(context) == 1 else {
-            throw refused(path, "it must be the key of the certificate in server-cert.pem beside it")
-        }
+        if let key = unsafe key { return unsafe key }
+        guard isLocked else { throw refused(path, "it must hold a private key in PEM form") }
+        ERR_clear_error()
+        throw TLSError(
+            "\(path) is protected by a passphrase, which nobody can give to a server that starts by itself; "
+                + "put a key without one there, as openssl pkey writes it")
     }
 
     // MARK: - What clients are checked against
@@ -110,11 +123,16 @@ struct TLSCertificateLoader {
 
     private mutating func loadRevocations() throws(TLSError) {
         let path = certificates.path("ca-crl.pem")
-        guard unsafe access(path, F_OK) == 0 || errno != ENOENT else { return }
+        guard unsafe access(path, F_OK) == 0 || errno != ENOENT else {
+            notices.append("there is no \(path), so that no client's certificate is taken for revoked")
+            return
+        }
         let store = unsafe SSL_CTX_get_cert_store(context)
         var hasExpired = false
+        var count = 0
         try unsafe forEachItem(path, "list of revoked certificates", PEM_read_bio_X509_CRL) { (list) throws(TLSError) in
             defer { unsafe X509_CRL_free(list) }
+            count += 1
             guard unsafe X509_STORE_add_crl(store, list) == 1 else { throw refused(path, "make the list again") }
             if let end = unsafe X509_CRL_get0_nextUpdate(list), unsafe X509_cmp_current_time(end) < 0 {
                 hasExpired = true
@@ -123,6 +141,7 @@ struct TLSCertificateLoader {
         if hasExpired {
             warnings.append("the list in \(path) has expired, so clients that it covers are refused; renew it")
         }
+        notices.append("certificates that \(path) revokes (\(count) \(count == 1 ? "list" : "lists")) are refused")
         // Of all certificates of a chain: an authority that has been revoked vouches for nobody.
         unsafe X509_STORE_set_flags(store, UInt(X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL))
     }

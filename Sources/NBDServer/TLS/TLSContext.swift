@@ -15,6 +15,8 @@ public final class TLSContext: @unchecked Sendable {
 
     /// What is doubtful about the credentials, each a sentence without a full stop.
     public let warnings: [String]
+    /// What else the start of the server should tell about them, in the same form.
+    public let notices: [String]
     /// Who may connect; nil: whoever has a certificate.
     let allowedNames: [DistinguishedName]?
     let preSharedKeys: PreSharedKeys?
@@ -37,13 +39,21 @@ public final class TLSContext: @unchecked Sendable {
         do {
             try unsafe Self.restrict(context)
             var warnings = preSharedKeys?.warnings ?? []
+            var notices: [String] = []
             if preSharedKeys != nil { unsafe SSL_CTX_set_psk_server_callback(context, providePreSharedKey) }
             if let certificates {
                 var loader = unsafe TLSCertificateLoader(context: context, certificates: certificates)
                 try loader.load()
                 warnings += loader.warnings
+                notices += loader.notices
+                if certificates.verifiesPeer, let preSharedKeys {
+                    notices.append(
+                        "a client gets in with a certificate or with a key of \(preSharedKeys.path): who has such a key "
+                            + "is asked for no certificate" + (allowedNames == nil ? "" : ", and for no name"))
+                }
             }
             self.warnings = warnings
+            self.notices = notices
         } catch {
             // The deinitializer does not run for an object that has not got all of its fields.
             unsafe SSL_CTX_free(context)

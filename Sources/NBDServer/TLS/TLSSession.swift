@@ -68,6 +68,7 @@ final class TLSSession: @unchecked Sendable {
         ERR_clear_error()
         let result = unsafe SSL_accept(connection)
         if result == 1 {
+            unsafe tls_forget_session_key(connection)
             isEstablished = true
             return .done
         }

@@ -77,6 +77,12 @@ def mappings(pid):
     return [m for m in found if m[3].startswith("r") and m[2] not in ("[vvar]", "[vsyscall]", "[vvar_vclock]")]
 
 
+def where(name, flags):
+    """How a mapping is told in a report."""
+    return f"{name or 'anonymous'} {'locked' if 'lo' in flags else 'not locked'} " \
+        f"{'not dumped' if 'dd' in flags else 'dumped'}"
+
+
 def main():
     pid, container, passphrase_file = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     with open(passphrase_file, "rb") as file:
@@ -92,8 +98,7 @@ def main():
     searched = 0
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
         for start, end, name, _, flags in mappings(pid):
-            place = f"{name or 'anonymous'} {'locked' if 'lo' in flags else 'not locked'} " \
-                f"{'not dumped' if 'dd' in flags else 'dumped'}"
+            place = where(name, flags)
             position = start
             while position < end:
                 count = min(end - position, 16 << 20)
@@ -116,4 +121,5 @@ def main():
     print(json.dumps({"searched": searched, "found": {name: sorted(places) for name, places in found.items()}}))
 
 
-main()
+if __name__ == "__main__":
+    main()
