@@ -9,21 +9,23 @@ private let mostBytes = 8192
 
 /// A disk, behind a byte that says what to make of it: bits 0 and 1 the sector size (to be found out, 512, 4096), bit 2
 /// to make the checksums of GPT headers right, bit 3 to read in whole sectors only, bit 4 to take every 512 bytes for the
-/// beginning of a sector of 4096 bytes.
+/// beginning of a sector of 4096 bytes, bits 5 and 6 other sector sizes (1024, 2048), which also stretch what bit 4 does.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzPartitions(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     let input = unsafe Array(UnsafeBufferPointer(start: start, count: min(count, 1 + mostBytes)))
     guard let choice = input.first else { return 0 }
-    let sectorSize: Int? = [nil, 512, 4096, nil][Int(choice & 3)]
+    let other: Int? = [nil, 1024, 2048, nil][Int(choice >> 5 & 3)]
+    let sectorSize: Int? = [nil, 512, other ?? 4096, nil][Int(choice & 3)]
+    let unit = other ?? 4096
     var bytes = Array(input.dropFirst())
     if choice & 16 != 0 {
         bytes = stride(from: 0, to: bytes.count, by: 512).flatMap { start in
             let sector = bytes[start..<min(bytes.count, start + 512)]
-            return sector + [UInt8](repeating: 0, count: 4096 - sector.count)
+            return sector + [UInt8](repeating: 0, count: unit - sector.count)
         }
     }
     if choice & 4 != 0 {
-        for size in [512, 4096] where bytes.count >= 2 * size {
+        for size in PartitionTable.sectorSizes where bytes.count >= 2 * size {
             seal(&bytes, header: size, size)
             seal(&bytes, header: bytes.count / size * size - size, size)
         }
@@ -31,13 +33,18 @@ public func fuzzPartitions(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt 
     let alignment = choice & 8 != 0 ? 512 : 1
     if alignment > 1 { bytes.removeLast(bytes.count % alignment) }
     let device = MemoryDevice(bytes, alignment: alignment)
-    if let table = try? PartitionTable(device, sectorSize: sectorSize) { check(table, device) }
+    if let table = try? PartitionTable(device, sectorSize: sectorSize) {
+        precondition(sectorSize == nil || table.sectorSize == sectorSize)
+        check(table, device)
+        // What was found out is what comes of saying it.
+        precondition((try? PartitionTable(device, sectorSize: table.sectorSize))?.partitions == table.partitions)
+    }
     precondition(device.readCount < 30_000)
     return 0
 }
 
 private func check(_ table: PartitionTable, _ device: MemoryDevice) {
-    precondition(table.sectorSize == 512 || table.sectorSize == 4096)
+    precondition(PartitionTable.sectorSizes.contains(table.sectorSize))
     precondition(table.warnings.count <= 21 && table.warnings.allSatisfy { isPrintable($0) && $0.utf8.count < 512 })
     var number = 0
     for partition in table.partitions {

@@ -22,7 +22,9 @@ struct LUKS1Header {
     /// Reads the header of a device that starts with its magic.
     init(_ device: any BlockDevice, _ surroundings: LUKSSurroundings) throws(LUKSFault) {
         guard device.size >= UInt64(Self.length) else {
-            throw LUKSFault("LUKS1 header", at: 0, found: "\(device.size) bytes", allowed: "at least \(Self.length)")
+            throw LUKSFault(
+                "LUKS1 header", at: 0, found: "\(device.size) bytes", allowed: "at least \(Self.length)",
+                advice: Self.headerCutAdvice)
         }
         var reader = ByteReader(try readLUKS(device, at: 0, count: Self.length, "LUKS1 header"))
         _ = reader.take(8)
@@ -124,7 +126,8 @@ struct LUKS1Header {
             guard !slot.isActive || slot.area.fits(headerDeviceSize) else {
                 throw LUKSFault(
                     field, at: slot.place + 40, found: found,
-                    allowed: "an area within the \(headerDeviceSize) bytes that hold the header")
+                    allowed: "an area within the \(headerDeviceSize) bytes that hold the header",
+                    advice: payload == 0 || slot.area.end <= payload ? Self.headerCutAdvice : nil)
             }
             guard surroundings.isDetached || payload == 0 || slot.area.end <= payload else {
                 throw LUKSFault(
@@ -163,6 +166,10 @@ struct LUKS1Header {
     /// For a file that ends before its data starts.
     static let cutAdvice =
         "the image is cut short; if this is the backup of a header, name the file with the data, and this with --header"
+
+    /// For a file that ends within the header and its keyslots, whether the data is behind them or elsewhere.
+    static let headerCutAdvice =
+        "the file is cut short, before its header and keyslots end: compare it with the original or a backup"
 
     /// For data that is too small for a header in another file.
     static let otherDataAdvice = "is IMAGE the file that belongs to this header? if it is, it is cut short"

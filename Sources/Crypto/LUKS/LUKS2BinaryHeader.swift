@@ -29,7 +29,9 @@ struct LUKS2BinaryHeader {
     init(_ device: any BlockDevice, at offset: UInt64) throws(LUKSFault) {
         let name = Self.name(at: offset)
         guard let fixed = ByteRange(offset: offset, length: UInt64(Self.length)), fixed.fits(device.size) else {
-            throw LUKSFault(name, at: offset, found: "the end of the file at \(device.size)", allowed: "4096 bytes")
+            throw LUKSFault(
+                name, at: offset, found: "the end of the file at \(device.size)", allowed: "4096 bytes",
+                advice: LUKS1Header.headerCutAdvice)
         }
         var binary = try readLUKS(device, at: offset, count: Self.length, name)
         var reader = ByteReader(Array(binary[..<Self.fieldsEnd]))
@@ -65,7 +67,8 @@ struct LUKS2BinaryHeader {
         guard ByteRange(offset: offset, length: size)?.fits(device.size) == true else {
             throw LUKSFault(
                 "\(name): hdr_size", at: offset + 8, found: size,
-                allowed: "a header within the file's \(device.size) bytes")
+                allowed: "a header within the file's \(device.size) bytes",
+                advice: device.size < 2 * Self.sizes[0] ? LUKS1Header.headerCutAdvice : nil)
         }
         json = try readLUKS(
             device, at: offset + UInt64(Self.length), count: Int(size) - Self.length, "\(name): JSON area")

@@ -126,10 +126,13 @@ struct LUKS2Header {
 
     private static func both(_ first: LUKSFault, _ second: LUKSFault, _ backup: String) -> FormatError {
         if first.unreadable != nil, let unreadable = second.unreadable { return .unreadable(unreadable) }
+        let isCut = first.advice == LUKS1Header.headerCutAdvice
         let advice =
-            first.isTheSame(as: second)
-            ? "both copies of the header say so; \(first.advice ?? backup)"
-            : "the other copy is damaged too (\(second.sentence)); \(backup)"
+            isCut
+            ? LUKS1Header.headerCutAdvice
+            : first.isTheSame(as: second)
+                ? "both copies of the header say so; \(first.advice ?? backup)"
+                : "the other copy is damaged too (\(second.sentence)); \(backup)"
         return .damaged(first.field, at: first.offset, found: first.found, allowed: first.allowed, advice: advice)
     }
 
@@ -137,7 +140,9 @@ struct LUKS2Header {
         if let unreadable = fault.unreadable { return .unreadable(unreadable) }
         return .damaged(
             fault.field, at: fault.offset, found: fault.found, allowed: fault.allowed,
-            advice: "there is no second copy of the header at any of its places; \(backup)")
+            advice: fault.advice == LUKS1Header.headerCutAdvice
+                ? LUKS1Header.headerCutAdvice
+                : "there is no second copy of the header at any of its places; \(backup)")
     }
 }
 

@@ -105,7 +105,8 @@ struct LUKS2Keyslots {
         guard range.fits(surroundings.headerDeviceSize) else {
             throw size.fault(
                 found: "\(range.length) bytes at \(start)",
-                allowed: "an area within the \(surroundings.headerDeviceSize) bytes that hold the header")
+                allowed: "an area within the \(surroundings.headerDeviceSize) bytes that hold the header",
+                advice: LUKS1Header.headerCutAdvice)
         }
         return range
     }

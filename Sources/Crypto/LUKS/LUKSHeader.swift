@@ -18,6 +18,13 @@ extension LUKSVolume {
         let device = header.alignment == 1 ? header : AlignedDevice(header)
         let surroundings = LUKSSurroundings(headerDeviceSize: device.size, dataSize: dataSize, isDetached: isDetached)
         do throws(LUKSFault) {
+            if device.size < 8,
+                (try? device.read(count: Int(device.size), at: 0))?.starts(with: LUKSMagic.primary) == true
+            {
+                throw LUKSFault(
+                    "LUKS header", at: 0, found: "\(device.size) bytes", allowed: "at least 592",
+                    advice: LUKS1Header.headerCutAdvice)
+            }
             switch LUKSMagic(device) {
             case .version(1): return try LUKS1Header(device, surroundings).volume
             case .unfinishedReencryption: throw reencryptionOfLUKS1

@@ -83,6 +83,33 @@ struct ContainerTests {
         }
     }
 
+    @Test("A container that ends within its header, its keyslots or its first sector is cut short", arguments: [1, 2])
+    func cutShort(version: Int) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        var maker = LUKSMaker(directory: directory)
+        maker.size = 4 << 20
+        let small = version == 2 ? ["--luks2-metadata-size", "16k", "--luks2-keyslots-size", "512k"] : []
+        let path = try await maker.format(type: "luks\(version)", options: LUKSMaker.cheap + small)
+        let contents = try File.contents(path)
+        let start = try #require(try await InfoReport.of(path).luks?.segments.first.map { Int($0.offset) })
+        let secret = ["--passphrase-file", try directory.write("p", text: "correct horse")]
+        for size in [6, 300, 600, 16384, 32768, 100_000, start - 1, start, start + 511] {
+            let cut = try directory.write("cut", contents[..<size])
+            try await Program.expectRefusal(
+                ["serve", cut] + secret + socket(maker), status: 65, saying: "is cut short")
+            let info = try await Program.run(["info", cut])
+            let words = info.code == 0 ? info.output : info.errors
+            #expect(words.contains("is cut short"), "\(size): \(words)")
+            // All of the header, and nothing of the data: that is what a backup of a header is.
+            #expect((info.code == 0) == (start - 1...start).contains(size), "\(size)")
+            let header = try await Program.run(
+                ["serve", path, "--header", cut] + secret + socket(maker) + ["--run", "true"])
+            #expect(header.code == (size >= start - 1 ? 0 : 65), "\(size): \(header.errors)")
+            #expect(header.code == 0 || header.errors.contains("cut short") || header.errors.contains("no LUKS header"))
+        }
+    }
+
     @Test("A damaged copy of the header is told, and the other one opens", arguments: [0, 16384])
     func damagedCopy(_ offset: Int) async throws {
         try await withContainer { maker, path, secret in
