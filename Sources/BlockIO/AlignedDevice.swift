@@ -55,9 +55,9 @@ public final class AlignedDevice: BlockDevice {
     }
 
     /// Of the device below, in whole units.
-    public func prefetch(_ range: ByteRange) {
+    public func prefetch(_ range: ByteRange, _ budget: Budget) {
         let start = range.offset / unit * unit
         let end = min(size, range.end + (unit - range.end % unit) % unit)
-        if let whole = ByteRange(offset: start, length: end - start) { below.prefetch(whole) }
+        if let whole = ByteRange(offset: start, length: end - start) { below.prefetch(whole, budget) }
     }
 }

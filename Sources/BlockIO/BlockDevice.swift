@@ -34,8 +34,11 @@ public protocol BlockDevice: AnyObject, Sendable {
 
     /// Starts to bring bytes into memory that will be read soon; a hint, which may do nothing.
     ///
-    /// - Parameter range: within `size`.
-    func prefetch(_ range: ByteRange)
+    /// - Parameters:
+    ///   - range: within `size`.
+    ///   - budget: asked before each look-up of where bytes are, and each call of the system; what is left when it is
+    ///     spent is left out.
+    func prefetch(_ range: ByteRange, _ budget: Budget)
 
     /// Replaces the bytes at `offset`. After an error, any part of them may have been written.
     ///
@@ -68,14 +71,6 @@ public struct ZeroOptions: OptionSet, Sendable {
     public static let fastOnly = ZeroOptions(rawValue: 2)
 }
 
-/// May a read wait?
-public enum ReadMode: Sendable {
-    /// Wait for the disk, decompress, whatever it takes.
-    case mayBlock
-    /// Throw ``BlockError/wouldBlock`` instead of waiting or of working for long; nothing has changed then.
-    case cachedOnly
-}
-
 extension BlockDevice {
     /// What a layer is that does not write.
     public var isWritable: Bool { false }
@@ -93,9 +88,9 @@ extension BlockDevice {
     public func flush() throws(BlockError) {}
 
     /// Prefetches what of `length` bytes at `offset` the device has.
-    public func prefetch(_ offset: UInt64, _ length: UInt64) {
+    public func prefetch(_ offset: UInt64, _ length: UInt64, _ budget: Budget) {
         guard offset < size, let range = ByteRange(offset: offset, length: min(length, size - offset)) else { return }
-        prefetch(range)
+        prefetch(range, budget)
     }
 
     /// Throws unless a range lies within the device and is aligned as it wants it.

@@ -64,11 +64,11 @@ public final class ConcatDevice: BlockDevice {
     }
 
     /// Of each part that the range touches.
-    public func prefetch(_ range: ByteRange) {
+    public func prefetch(_ range: ByteRange, _ budget: Budget) {
         for part in parts[index(of: range.offset)...].prefix(while: { $0.start < range.end }) {
             let first = max(range.offset, part.start)
             let inside = ByteRange(offset: first - part.start, length: min(range.end, part.end) - first)
-            if let inside { part.device.prefetch(inside) }
+            if let inside { part.device.prefetch(inside, budget) }
         }
     }
 }

@@ -184,7 +184,7 @@ public final class FileDevice: BlockDevice {
                 case .interrupted: continue
                 case .wouldBlock: return .wouldBlock
                 // Not every file system can say whether a read would wait: ask a thread that may.
-                case .notSupported where mode == .cachedOnly: return .wouldBlock
+                case .notSupported where !mode.mayWait: return .wouldBlock
                 case let error: return .inputOutput("\(place): \(error)")
                 }
             }
@@ -194,18 +194,23 @@ public final class FileDevice: BlockDevice {
     }
 
     private func readOnce(_ bytes: UnsafeMutableRawBufferPointer, at offset: UInt64, _ mode: ReadMode) -> Int {
-        switch mode {
-        case .mayBlock:
-            unsafe pread(descriptor.rawValue, bytes.baseAddress, bytes.count, off_t(offset))
-        case .cachedOnly:
-            unsafe linux_pread_nowait(descriptor.rawValue, bytes.baseAddress, bytes.count, off_t(offset))
-        }
+        mode.mayWait
+            ? unsafe pread(descriptor.rawValue, bytes.baseAddress, bytes.count, off_t(offset))
+            : unsafe linux_pread_nowait(descriptor.rawValue, bytes.baseAddress, bytes.count, off_t(offset))
     }
 
+    /// What one call has the system read ahead, in bytes.
+    private static let prefetchStep: UInt64 = 16 << 20
+
     /// Has the system read ahead: posix_fadvise(2) with POSIX_FADV_WILLNEED.
-    public func prefetch(_ range: ByteRange) {
+    public func prefetch(_ range: ByteRange, _ budget: Budget) {
         guard range.fits(size) else { return }
-        _ = posix_fadvise(descriptor.rawValue, off_t(range.offset), off_t(range.length), POSIX_FADV_WILLNEED)
+        var position = range.offset
+        while position < range.end, budget.look() {
+            let length = min(Self.prefetchStep, range.end - position)
+            _ = posix_fadvise(descriptor.rawValue, off_t(position), off_t(length), POSIX_FADV_WILLNEED)
+            position += length
+        }
     }
 
     /// Holes of the file are unallocated, though this layer says so; a file system that knows none has only data.

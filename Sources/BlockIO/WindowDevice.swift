@@ -34,8 +34,8 @@ public final class WindowDevice: BlockDevice {
     public var isWritable: Bool { below.isWritable }
 
     /// Of the device below.
-    public func prefetch(_ range: ByteRange) {
-        if let inside = try? place(range) { below.prefetch(inside) }
+    public func prefetch(_ range: ByteRange, _ budget: Budget) {
+        if let inside = try? place(range) { below.prefetch(inside, budget) }
     }
 
     /// One write to the device below.

@@ -83,7 +83,7 @@ public final class ZeroDetectingDevice: BlockDevice {
     }
 
     /// Of the device below.
-    public func prefetch(_ range: ByteRange) { below.prefetch(range) }
+    public func prefetch(_ range: ByteRange, _ budget: Budget) { below.prefetch(range, budget) }
 
     /// One write to the device below.
     public func write(_ bytes: RawSpan, at offset: UInt64) throws(BlockError) { try below.write(bytes, at: offset) }

@@ -34,7 +34,7 @@ public final class CryptDevice: BlockDevice {
     }
 
     /// Of the ciphertext.
-    public func prefetch(_ range: ByteRange) { below.prefetch(range) }
+    public func prefetch(_ range: ByteRange, _ budget: Budget) { below.prefetch(range, budget) }
 
     /// All of it is data: a hole in the ciphertext is not a hole in the disk.
     public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {

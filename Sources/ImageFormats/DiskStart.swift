@@ -52,5 +52,5 @@ private final class StoredDevice: BlockDevice {
         return Extent(offset: offset, length: min(limit, size - offset), kind: .data)
     }
 
-    func prefetch(_ range: ByteRange) { below.prefetch(range) }
+    func prefetch(_ range: ByteRange, _ budget: Budget) { below.prefetch(range, budget) }
 }

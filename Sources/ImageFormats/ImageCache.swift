@@ -53,7 +53,7 @@ public final class ImageCache: Sendable {
             return
         }
         // Unpacking takes long enough to be worth another core.
-        guard mode == .mayBlock else { throw .wouldBlock }
+        guard mode.mayWait else { throw .wouldBlock }
         if part.byteCount == size { return try unpack(&part) }
         var bytes = [UInt8](repeating: 0, count: size)
         try bytes.withMutableBytes { (bytes) throws(BlockError) in try unpack(&bytes) }

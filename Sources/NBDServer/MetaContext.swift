@@ -57,24 +57,19 @@ enum MetaContext: Sendable {
         }
     }
 
-    /// How long a client waits for an answer that can be shorter, and others for the worker.
-    private static let patience = Duration.milliseconds(100)
-
     /// The status of a range, from its start on; neighbours differ.
     ///
     /// - Parameters:
     ///   - range: within the device; not empty.
     ///   - maximumCount: of extents.
-    ///   - looks: how often the layers are asked at most. The answer may end before the range does; so it may when the
-    ///     layers are slow, as those that have to read.
+    ///   - budget: when it is spent the answer ends before the range does. One look is allowed always.
     /// - Returns: at least one extent.
     func status(
-        of device: any BlockDevice, _ range: ByteRange, maximumCount: Int, looks: Int
+        of device: any BlockDevice, _ range: ByteRange, maximumCount: Int, _ budget: Budget
     ) throws(BlockError) -> [StatusExtent] {
         var extents: [StatusExtent] = []
         var position = range.offset
-        let deadline = ContinuousClock.now + Self.patience
-        for _ in 0..<looks where position < range.end && (extents.isEmpty || ContinuousClock.now < deadline) {
+        while position < range.end, budget.look() || extents.isEmpty {
             let extent: StatusExtent
             do { extent = try look(device, at: position, limit: range.end - position) } catch {
                 // What is known so far is an answer; the client asks on from there and gets the error.

@@ -14,8 +14,10 @@ struct RequestHandler: Sendable {
     private static let longestPrefetch: UInt64 = 256 << 20
     /// How many zeros a worker writes before others have their turn, in bytes.
     private static let zeroSlice: UInt64 = 32 << 20
-    /// How often the layers are asked for the status of a range, for all contexts together.
-    private static let statusLooks = 4096
+    /// How often a worker looks up where bytes are for one request whose answer can be shorter, or for a hint.
+    private static let looks = 4096
+    /// How long that may take: so long a client waits, and others for the worker.
+    private static let patience = Duration.milliseconds(100)
 
     /// Puts a part of the data into `buffer`, and the head of the reply where one belongs.
     ///
@@ -49,9 +51,10 @@ struct RequestHandler: Sendable {
     /// - Parameters:
     ///   - filter: of a block status that is asked for in some contexts only.
     ///   - done: as the last call said; nil at first.
+    ///   - isAbandoned: true when nobody waits for the reply any more; what takes long asks now and then.
     func perform(
         _ operation: RequestRules.Operation, filter: BlockStatusFilter? = nil, from done: UInt64? = nil,
-        into buffer: ReplyBuffer
+        into buffer: ReplyBuffer, isAbandoned: @escaping @Sendable () -> Bool = { false }
     ) -> Progress {
         do throws(BlockError) {
             switch operation {
@@ -63,9 +66,9 @@ struct RequestHandler: Sendable {
             case .zero(let options, let isDurable):
                 if let next = try zero(options, from: done) { return .unfinished(done: next) }
                 if isDurable { try device.flush() }
-            case .cache: try prefetch()
+            case .cache: try prefetch(isAbandoned)
             case .blockStatus(let isOne), .filteredBlockStatus(let isOne):
-                try blockStatus(filter, isOne: isOne, into: buffer)
+                try blockStatus(filter, isOne: isOne, into: buffer, isAbandoned)
                 return .finished(nil)
             }
         } catch {
@@ -115,22 +118,25 @@ struct RequestHandler: Sendable {
         return range
     }
 
-    private func prefetch() throws(BlockError) {
-        device.prefetch(try range(min(request.length, Self.longestPrefetch)))
+    private func prefetch(_ isAbandoned: @escaping @Sendable () -> Bool) throws(BlockError) {
+        let budget = Budget(looks: Self.looks, until: .now + Self.patience, isAbandoned: isAbandoned)
+        device.prefetch(try range(min(request.length, Self.longestPrefetch)), budget)
     }
 
     /// A chunk for each context.
     private func blockStatus(
-        _ filter: BlockStatusFilter?, isOne: Bool, into buffer: ReplyBuffer
+        _ filter: BlockStatusFilter?, isOne: Bool, into buffer: ReplyBuffer,
+        _ isAbandoned: @escaping @Sendable () -> Bool
     ) throws(BlockError) {
         let range = try range(filter?.length ?? request.length)
         let contexts = session.contexts.filter { filter?.ids.contains($0.id) ?? true }
         // All of them share the buffer.
         let share = (ReplyBufferPool.smallestPayload - Reply.longestWithoutData) / contexts.count
         let maximumCount = isOne ? 1 : (share - session.mode.headLength - 8) / (session.mode == .extended ? 16 : 8)
+        let deadline = ContinuousClock.now + Self.patience
         for (index, selected) in contexts.enumerated() {
-            let extents = try selected.context.status(
-                of: device, range, maximumCount: maximumCount, looks: max(1, Self.statusLooks / contexts.count))
+            let budget = Budget(looks: Self.looks / contexts.count, until: deadline, isAbandoned: isAbandoned)
+            let extents = try selected.context.status(of: device, range, maximumCount: maximumCount, budget)
             reply.blockStatus(selected.id, extents, isDone: index == contexts.count - 1, in: buffer)
         }
     }

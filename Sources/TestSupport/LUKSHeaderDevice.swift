@@ -33,5 +33,5 @@ public final class LUKSHeaderDevice: BlockDevice {
     }
 
     /// Nothing: all of it is in memory.
-    public func prefetch(_ range: ByteRange) {}
+    public func prefetch(_ range: ByteRange, _ budget: Budget) {}
 }

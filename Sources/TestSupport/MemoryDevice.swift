@@ -80,8 +80,8 @@ public final class MemoryDevice: BlockDevice {
             return state.faults
         }
         try checkBounds(buffer.byteCount, at: offset, layer: "memory")
-        if faults.nothingIsCached, mode == .cachedOnly { throw .wouldBlock }
-        if mode == .mayBlock { faults.gate?() }
+        if faults.nothingIsCached, !mode.mayWait { throw .wouldBlock }
+        if mode.mayWait { faults.gate?() }
         let range = Int(offset)..<(Int(offset) + buffer.byteCount)
         if let byte = faults.unreadableByte, range.contains(Int(byte)) {
             throw .inputOutput("memory: byte \(byte) cannot be read")
@@ -107,7 +107,7 @@ public final class MemoryDevice: BlockDevice {
     }
 
     /// Only recorded.
-    public func prefetch(_ range: ByteRange) { record(.prefetch(range)) }
+    public func prefetch(_ range: ByteRange, _ budget: Budget) { record(.prefetch(range)) }
 
     /// Replaces bytes.
     public func write(_ bytes: RawSpan, at offset: UInt64) throws(BlockError) {

@@ -105,7 +105,7 @@ import TestSupport
         try device.zero(range, .mayDiscard)
         try device.discard(range)
         try device.flush()
-        device.prefetch(range)
+        device.prefetch(range, Budget(looks: 1))
         #expect(
             below.calls == [
                 .write(offset: 0, count: 2), .zero(range, .mayDiscard), .discard(range), .flush, .prefetch(range),

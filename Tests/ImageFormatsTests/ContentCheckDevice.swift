@@ -66,7 +66,7 @@ final class ContentCheckDevice: BlockDevice {
         return Extent(offset: offset, length: min(end - offset, limit), kind: kind(start / 512))
     }
 
-    func prefetch(_ range: ByteRange) {}
+    func prefetch(_ range: ByteRange, _ budget: Budget) {}
 
     private func fill(_ target: inout MutableRawSpan, _ sector: UInt64) {
         if let bytes = sectors[sector] {

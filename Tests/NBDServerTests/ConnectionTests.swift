@@ -488,5 +488,5 @@ private final class CrowdedDevice: BlockDevice {
         Extent(offset: offset, length: min(limit, size - offset), kind: .data)
     }
 
-    func prefetch(_ range: ByteRange) {}
+    func prefetch(_ range: ByteRange, _ budget: Budget) {}
 }

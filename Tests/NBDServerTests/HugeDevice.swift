@@ -44,7 +44,7 @@ final class HugeDevice: BlockDevice {
         return Extent(offset: offset, length: length, kind: index.isMultiple(of: 2) ? .unallocated : .data)
     }
 
-    func prefetch(_ range: ByteRange) { log.withLock { $0.append(.prefetch(range)) } }
+    func prefetch(_ range: ByteRange, _ budget: Budget) { log.withLock { $0.append(.prefetch(range)) } }
 
     func write(_ bytes: RawSpan, at offset: UInt64) throws(BlockError) {
         guard let range = ByteRange(offset: offset, length: UInt64(bytes.byteCount)) else { throw .readOnly }

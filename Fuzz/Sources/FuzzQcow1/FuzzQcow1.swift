@@ -62,7 +62,7 @@ private func read(_ disk: AlignedDevice, _ offset: UInt64, _ count: Int, _ mode:
         try bytes.withMutableBytes { (span) throws(BlockError) in try disk.read(into: &span, at: offset, mode) }
         return bytes
     } catch {
-        precondition(mode == .cachedOnly || error != .wouldBlock)
+        precondition(!mode.mayWait || error != .wouldBlock)
         return nil
     }
 }

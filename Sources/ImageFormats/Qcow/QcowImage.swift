@@ -61,6 +61,7 @@ public final class QcowImage: BlockDevice {
             let known = min(end, position - position % clusterSize + UInt64(entries.count) * clusterSize)
             let first = position
             while position < known {
+                try mode.look()
                 let run = run(in: entries, first, at: GuestOffset(position), limit: known - position)
                 let start = Int(position - offset)
                 try buffer.withSlice(start..<(start + Int(run.length))) { (part) throws(BlockError) in
@@ -72,18 +73,21 @@ public final class QcowImage: BlockDevice {
     }
 
     /// Of the file, or of the backing file, where that is what will be read.
-    public func prefetch(_ range: ByteRange) {
+    public func prefetch(_ range: ByteRange, _ budget: Budget) {
         guard range.fits(size) else { return }
         var position = range.offset
-        while position < range.end, let entries = try? tables.entries(at: GuestOffset(position), .mayBlock) {
+        while position < range.end, budget.look(),
+            let entries = try? tables.entries(at: GuestOffset(position), .mayBlock)
+        {
             let known = min(range.end, position - position % clusterSize + UInt64(entries.count) * clusterSize)
             let first = position
             while position < known {
+                guard budget.look() else { return }
                 let run = run(in: entries, first, at: GuestOffset(position), limit: known - position)
                 switch run.entry {
-                case .unallocated: backing?.prefetch(position, run.length)
-                case .data(let cluster): file.prefetch(cluster.bytes + position % clusterSize, run.length)
-                case .compressed(let cluster): file.prefetch(cluster.offset.bytes, UInt64(cluster.length))
+                case .unallocated: backing?.prefetch(position, run.length, budget)
+                case .data(let cluster): file.prefetch(cluster.bytes + position % clusterSize, run.length, budget)
+                case .compressed(let cluster): file.prefetch(cluster.offset.bytes, UInt64(cluster.length), budget)
                 case .invalid: break
                 }
                 position += run.length

@@ -62,6 +62,7 @@ public final class Qcow2Image: BlockDevice {
         try checkBounds(buffer.byteCount, at: offset, layer: "qcow2")
         var done = 0
         while done < buffer.byteCount {
+            try mode.look()
             let guest = GuestOffset(offset + UInt64(done))
             let run = try run(at: guest, limit: UInt64(buffer.byteCount - done), mode)
             let length = Int(run.length)
@@ -79,16 +80,16 @@ public final class Qcow2Image: BlockDevice {
     }
 
     /// Of the file, or of the backing device, where that is what will be read.
-    public func prefetch(_ range: ByteRange) {
+    public func prefetch(_ range: ByteRange, _ budget: Budget) {
         guard range.fits(size) else { return }
         var position = range.offset
-        while position < range.end,
+        while position < range.end, budget.look(),
             let run = try? run(at: GuestOffset(position), limit: range.end - position, .mayBlock)
         {
             switch run.entry {
-            case .unallocated: backing?.prefetch(position, run.length)
-            case .data(let host): dataFile.prefetch(host.bytes, run.length)
-            case .compressed(let cluster): file.prefetch(cluster.offset.bytes, UInt64(cluster.length))
+            case .unallocated: backing?.prefetch(position, run.length, budget)
+            case .data(let host): dataFile.prefetch(host.bytes, run.length, budget)
+            case .compressed(let cluster): file.prefetch(cluster.offset.bytes, UInt64(cluster.length), budget)
             case .zero, .invalid: break
             }
             position += run.length

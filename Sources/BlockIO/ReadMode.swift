@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// May a read wait, and what may it cost?
+public struct ReadMode: Sendable {
+    /// May the read wait for the disk, decompress, whatever it takes? Otherwise it throws ``BlockError/wouldBlock``
+    /// instead of waiting or of working for long; nothing has changed then.
+    public let mayWait: Bool
+    private let budget: Budget?
+
+    /// Wait for the disk, decompress, whatever it takes.
+    public static var mayBlock: ReadMode { ReadMode(mayWait: true, budget: nil) }
+    /// Only what is in memory.
+    public static var cachedOnly: ReadMode { ReadMode(mayWait: false, budget: nil) }
+
+    /// As ``mayBlock``, until the budget is spent: then ``BlockError/wouldBlock`` is thrown.
+    public static func mayBlock(_ budget: Budget) -> ReadMode { ReadMode(mayWait: true, budget: budget) }
+    /// As ``cachedOnly``, until the budget is spent: then ``BlockError/wouldBlock`` is thrown.
+    public static func cachedOnly(_ budget: Budget) -> ReadMode { ReadMode(mayWait: false, budget: budget) }
+
+    /// Called by a layer before each look-up of where bytes are.
+    /// - Throws: ``BlockError/wouldBlock`` when the budget is spent.
+    public func look() throws(BlockError) {
+        if let budget, !budget.look() { throw .wouldBlock }
+    }
+}
