@@ -49,6 +49,22 @@ int linux_vsock_name(int fd, uint32_t *cid, uint32_t *port) {
     return 0;
 }
 
+int linux_peer_process(int fd, int32_t *process, uint32_t *user) {
+    struct ucred credentials = {0};
+    socklen_t length = sizeof credentials;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) return -1;
+    *process = credentials.pid;
+    *user = credentials.uid;
+    return 0;
+}
+
+uint32_t linux_vsock_peer(int fd) {
+    struct sockaddr_vm address = {0};
+    socklen_t length = sizeof address;
+    if (getpeername(fd, (struct sockaddr *)&address, &length) != 0) return VMADDR_CID_ANY;
+    return length < sizeof address || address.svm_family != AF_VSOCK ? VMADDR_CID_ANY : address.svm_cid;
+}
+
 int linux_vsock_local_cid(uint32_t *cid) {
     int device = open("/dev/vsock", O_RDONLY | O_CLOEXEC);
     if (device < 0) return -1;

@@ -87,7 +87,9 @@ extension Connection {
         securing.step = .working
         phase = .securing(securing)
         updateInterest()
-        context.handshakes.run(for: id) { [self] in
+        context.handshakes.run(for: owner) { [self] in
+            loop.run { [self] in end() }
+        } _: { [self] in
             let isNeeded = !isClosed && !socket.hasHungUp
             let result = isNeeded ? session.handshake() : .failed(reason: "the client hung up")
             loop.run { [self] in secured(session, result) }

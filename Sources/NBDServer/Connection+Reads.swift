@@ -36,17 +36,15 @@ extension Connection {
         if length >= Self.worthSharing, hasMore, workersBusy < context.limits.requestsInFlight,
             context.processors.take()
         {
-            if let buffer = context.buffers.take(payload: length) {
-                offloadRead(handler, into: buffer, isShared: true)
-                return .handled()
-            }
-            context.processors.leave()
+            workersBusy += 1
+            readOnWorker(handler, isShared: true)
+            return .handled()
         }
         let total = max(handler.reply.length(ofData: length), Reply.longestWithoutData)
         guard let buffer = outbox.room(for: total, payload: max(length, Self.batchPayload)) else {
             return startPieces(handler)
         }
-        guard let error = handler.read(0..<length, into: buffer, .cachedOnly) else { return .handled() }
+        guard let error = handler.read(0..<length, into: buffer, loop.readMode) else { return .handled() }
         if error.code == .wouldBlock { return offloadRead(handler) }
         report(error)
         handler.reply.fail(error, at: handler.request.offset, in: buffer)
@@ -55,24 +53,38 @@ extension Connection {
 
     private func offloadRead(_ handler: RequestHandler) -> Step {
         guard workersBusy < context.limits.requestsInFlight else { return .waitForWorkers }
-        let length = Int(handler.request.length)
-        guard let buffer = context.buffers.take(payload: length) else { return startPieces(handler) }
-        offloadRead(handler, into: buffer, isShared: false)
+        workersBusy += 1
+        readOnWorker(handler)
         return .handled()
     }
 
-    /// - Parameter isShared: the worker has a processor of its own, to give back.
-    private func offloadRead(_ handler: RequestHandler, into buffer: ReplyBuffer, isShared: Bool) {
-        let length = Int(handler.request.length)
-        workersBusy += 1
-        context.workers.run(for: id) { [self, stream] in
-            let error = handler.read(0..<length, into: buffer, .mayBlock)
-            if let error { handler.reply.fail(error, at: handler.request.offset, in: buffer) }
-            let sent = sendFromWorker(buffer, to: stream)
-            if isShared { context.processors.leave() }
-            loop.run { [self] in
-                if let error { report(error) }
-                workerFinished(buffer, sent)
+    /// Has a worker serve a read; it counts as busy already.
+    ///
+    /// - Parameters:
+    ///   - done: how many bytes of it are in the buffer; others have had their turn since.
+    ///   - buffer: nil: the worker takes one when it begins.
+    ///   - isShared: the worker has a processor of its own, to give back.
+    private func readOnWorker(
+        _ handler: RequestHandler, from done: UInt64 = 0, into buffer: ReplyBuffer? = nil, isShared: Bool = false
+    ) {
+        onWorker { [memory, processors = context.processors] in
+            if let buffer { memory.put(buffer) }
+            if isShared { processors.leave() }
+        } _: { [self, stream] in
+            defer { if isShared { context.processors.leave() } }
+            guard let buffer = buffer ?? memory.take(payload: Int(handler.request.length)) else {
+                return starve(.read(handler))
+            }
+            switch handler.readAll(into: buffer, from: done, isAbandoned: { [self] in isClosed }) {
+            case .unfinished(let done):
+                readOnWorker(handler, from: done, into: buffer)
+            case .finished(let error):
+                if let error { handler.reply.fail(error, at: handler.request.offset, in: buffer) }
+                let sent = sendFromWorker(buffer, to: stream)
+                loop.run { [self] in
+                    if let error { report(error) }
+                    workerFinished(buffer, sent)
+                }
             }
         }
     }
@@ -90,17 +102,17 @@ extension Connection {
     /// Has a worker read the next piece.
     func readPiece(_ pieces: PiecewiseRead) {
         let rest = pieces.length - pieces.done
-        guard
-            let buffer = context.buffers.take(payload: min(rest, Self.largestPiece)) ?? context.buffers.takeSmallest()
-        else { return close("there is no memory for it") }
         self.pieces?.isWaiting = true
-        let length = min(rest, buffer.capacity - ReplyBufferPool.headRoom)
-        let part = pieces.done..<(pieces.done + length)
         workersBusy += 1
-        context.workers.run(for: id) { [self] in
+        onWorker { [self] in
+            guard let buffer = memory.take(payload: min(rest, Self.largestPiece)) ?? memory.takeSmallest() else {
+                return loop.run { [self] in close("there is no memory for it") }
+            }
+            let length = min(rest, buffer.capacity - ReplyBufferPool.headRoom)
+            let part = pieces.done..<(pieces.done + length)
             var error: BlockError?
             if pieces.failure == nil {
-                error = pieces.handler.read(part, into: buffer, .mayBlock)
+                error = pieces.handler.read(part, into: buffer, .mayBlock(Budget(looks: .max) { [self] in isClosed }))
             } else {
                 pieces.handler.pad(part, into: buffer)
             }
@@ -125,7 +137,7 @@ extension Connection {
             } else {
                 // The head of the reply, which says success, has left: only the end of the connection can say otherwise.
                 workersBusy -= 1
-                context.buffers.put(buffer)
+                memory.put(buffer)
                 return close("has got half a reply that cannot be completed")
             }
         }

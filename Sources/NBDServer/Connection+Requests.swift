@@ -36,8 +36,10 @@ extension Connection {
     private func reply(_ handler: RequestHandler, payload: Int = 0, _ body: (ReplyBuffer) -> Void) -> Step {
         let length = Reply.longestWithoutData
         guard let buffer = outbox.room(for: length, payload: ReplyBufferPool.smallestPayload) else {
-            if !outbox.isFilling { close("there is no memory for a reply") }
-            return .flushFirst
+            if outbox.isFilling { return .flushFirst }
+            // Workers have the memory of this client.
+            if workersBusy == 0 { close("there is no memory for a reply") }
+            return .waitForWorkers
         }
         body(buffer)
         return .handled(payload: payload)
@@ -49,21 +51,25 @@ extension Connection {
         payload: Int = 0
     ) -> Step {
         guard workersBusy < context.limits.requestsInFlight else { return .waitForWorkers }
-        guard let buffer = takeBuffer(ReplyBufferPool.smallestPayload) else {
-            return outbox.isFilling ? .flushFirst : .waitForWorkers
-        }
         workersBusy += 1
-        perform(handler, operation, filter: filter, into: buffer)
+        perform(handler, operation, filter: filter)
         return .handled(payload: payload)
     }
 
-    /// Has a worker do it, with a buffer for the reply; the worker counts as busy already.
+    /// Has a worker do it; it counts as busy already.
+    ///
+    /// - Parameter buffer: for the reply; nil: the worker takes one when it begins.
     func perform(
         _ handler: RequestHandler, _ operation: RequestRules.Operation, filter: BlockStatusFilter? = nil,
-        from done: UInt64? = nil, into buffer: ReplyBuffer
+        from done: UInt64? = nil, into buffer: ReplyBuffer? = nil
     ) {
-        context.workers.run(for: id) { [self] in
-            let progress = handler.perform(operation, filter: filter, from: done, into: buffer)
+        onWorker { [memory] in
+            if let buffer { memory.put(buffer) }
+        } _: { [self] in
+            guard let buffer = buffer ?? memory.takeSmallest() else {
+                return starve(.operation(handler, operation, filter))
+            }
+            let progress = handler.perform(operation, filter: filter, from: done, into: buffer) { [self] in isClosed }
             loop.run { [self] in
                 switch progress {
                 case .finished(let error):
@@ -90,11 +96,11 @@ extension Connection {
         return offload(handler, .filteredBlockStatus(isOne: isOne), filter: filter, payload: length)
     }
 
-    /// A buffer for a worker; nil when others must be given back first. A client always gets one.
+    /// A buffer for a payload; nil when others must be given back first. A client always gets one.
     func takeBuffer(_ payload: Int) -> ReplyBuffer? {
-        if let buffer = context.buffers.take(payload: payload) { return buffer }
+        if let buffer = memory.take(payload: payload) { return buffer }
         guard workersBusy == 0, !outbox.isFilling else { return nil }
         outbox.release()
-        return context.buffers.takeSmallest()
+        return memory.takeSmallest()
     }
 }

@@ -15,6 +15,12 @@ extension Connection {
         case closed
     }
 
+    /// Has a worker do something, if the connection is still open when its turn comes.
+    /// - Parameter dropped: called when it is not, on any thread.
+    func onWorker(dropped: @escaping @Sendable () -> Void = {}, _ work: @escaping @Sendable () -> Void) {
+        context.workers.run(for: owner, dropped: dropped) { [self] in isClosed ? dropped() : work() }
+    }
+
     /// Sends a reply that a worker has filled a buffer with, if nobody else is sending: it is in the cache of this
     /// processor. Called on a worker.
     func sendFromWorker(_ buffer: ReplyBuffer, to stream: any ByteStream) -> Sent {
@@ -33,7 +39,7 @@ extension Connection {
     func workerFinished(_ buffer: ReplyBuffer, _ sent: Sent = .nothing) {
         workersBusy -= 1
         guard !isClosed else {
-            context.buffers.put(buffer)
+            memory.put(buffer)
             return sent == .closed ? end() : ()
         }
         countSentByWorkers()
@@ -41,10 +47,10 @@ extension Connection {
         case .nothing: outbox.enqueue(buffer)
         case .part:
             outbox.resume(buffer)
-            isBlocked = true
-        case .all: context.buffers.put(buffer)
+            waitForClient()
+        case .all: memory.put(buffer)
         case .failed, .closed:
-            context.buffers.put(buffer)
+            memory.put(buffer)
             return close("hung up before it had all replies")
         }
         pump()

@@ -29,8 +29,8 @@ final class Upload: @unchecked Sendable {
     var isReceived: Bool { received == length }
 
     /// Gives the memory back.
-    func abandon(_ pool: ReplyBufferPool) {
-        if let piece { pool.put(piece) }
+    func abandon(_ memory: ReplyShare) {
+        if let piece { memory.put(piece) }
         piece = nil
     }
 }
@@ -47,7 +47,10 @@ extension Connection {
 
     /// Takes what is there of the payload, and has a worker write each piece that is complete.
     func receive(_ upload: Upload) -> Step {
-        guard input.count > 0 else { return .incomplete }
+        guard input.count > 0 else {
+            watchForStall()
+            return .incomplete
+        }
         guard let piece = upload.piece ?? nextPiece(upload) else {
             return outbox.isFilling ? .flushFirst : .waitForWorkers
         }
@@ -55,7 +58,10 @@ extension Connection {
         let room = min(piece.capacity - ReplyBufferPool.headRoom - piece.count, upload.length - upload.received)
         let moved = input.move(room, to: piece)
         upload.received += moved
-        guard moved == room else { return .incomplete }
+        guard moved == room else {
+            watchForStall()
+            return .incomplete
+        }
         upload.piece = nil
         if upload.isReceived { self.upload = nil }
         write(piece, of: upload)
@@ -71,7 +77,9 @@ extension Connection {
         let offset = upload.received - piece.count
         upload.pending += 1
         workersBusy += 1
-        context.workers.run(for: id) { [self] in
+        onWorker { [memory] in
+            memory.put(piece)
+        } _: { [self] in
             let error = piece.withFilled { upload.handler.write($0, part: offset) }
             loop.run { [self] in written(piece, of: upload, offset, error) }
         }
@@ -87,7 +95,7 @@ extension Connection {
         piece.reset()
         guard !isClosed, upload.isReceived, upload.pending == 0 else {
             workersBusy -= 1
-            context.buffers.put(piece)
+            memory.put(piece)
             return isClosed ? () : pump()
         }
         let handler = upload.handler

@@ -56,6 +56,8 @@ final class Connection: @unchecked Sendable {
     }
 
     let id: UInt64
+    /// To whose turns its work counts.
+    let owner: WorkOwner
     let socket: Socket
     let loop: EventLoop
     let context: ServerContext
@@ -67,6 +69,8 @@ final class Connection: @unchecked Sendable {
     var input = ReceivedBytes()
     /// Payload bytes of a refused request that are still to come.
     private var payloadToSkip = 0
+    /// For replies and payloads.
+    let memory: ReplyShare
     var outbox: Outbox
     /// Shared by the outbox and the workers.
     let right = SendingRight()
@@ -74,7 +78,11 @@ final class Connection: @unchecked Sendable {
     var pieces: PiecewiseRead?
     /// A write whose payload is being received.
     var upload: Upload?
+    /// Requests for whose replies workers have found no memory; they come before others.
+    var starved: [Starved] = []
     var workersBusy = 0
+    /// While the client has to do something; see ``watchForStall()``.
+    var stall: Stall?
     private var bytesRead: UInt64 = 0
     /// Bytes of data that workers have sent and that are not in the accounts yet.
     let sentByWorkers = Atomic(0)
@@ -103,14 +111,18 @@ final class Connection: @unchecked Sendable {
 
     init(id: UInt64, socket: Socket, loop: EventLoop, context: ServerContext) {
         self.id = id
+        self.owner = WorkOwner(peer: socket.peer, connection: id)
+        self.memory = ReplyShare(of: context.buffers)
         self.socket = socket
         self.stream = socket
         self.loop = loop
         self.context = context
         self.log = context.log.logger(client: id, isStranger: true)
         self.phase = .handshake(
-            Handshake(exports: context.exports, tls: context.tls.demand, maximumLength: context.limits.requestBytes))
-        self.outbox = Outbox(pool: context.buffers, right: right)
+            Handshake(
+                exports: context.exports, tls: context.tls.demand, maximumLength: context.limits.requestBytes
+            ) { context.offersMore(id) })
+        self.outbox = Outbox(memory: memory, right: right)
     }
 
     /// Greets the client. Called once, on any queue.
@@ -167,7 +179,9 @@ final class Connection: @unchecked Sendable {
                 return
             // A client that shuts down its sending side has gone: nobody waits for replies.
             case .closed: close(nil)
-            case .bytes: pump()
+            case .bytes:
+                stall?.hasMoved = true
+                pump()
             }
             guard stream.hasPending else { return }
         }
@@ -178,6 +192,7 @@ final class Connection: @unchecked Sendable {
     private func writable() {
         if isBlocked, !isClosed {
             isBlocked = false
+            stall?.hasMoved = true
             if case .leaving = phase { waitForProgress() }
             pump()
         } else if case .securing(let securing) = phase {
@@ -247,6 +262,7 @@ final class Connection: @unchecked Sendable {
     }
 
     private func nextMessage() -> Step {
+        if !starved.isEmpty { return serveStarved() }
         if payloadToSkip > 0 {
             payloadToSkip -= input.drop(payloadToSkip)
             return payloadToSkip == 0 ? .handled() : .incomplete
@@ -300,6 +316,8 @@ final class Connection: @unchecked Sendable {
 
     /// Logs a failed request; a client that goes on over a damaged image does not fill the disk with the log.
     func report(_ error: BlockError) {
+        // Work that nobody waits for ends in an error that says nothing.
+        guard !isClosed else { return }
         failuresLogged += 1
         if failuresLogged <= 16 { log.error("\(error.description)") }
         if failuresLogged == 16 { log.error("further failures of this connection are not logged") }
@@ -323,7 +341,7 @@ final class Connection: @unchecked Sendable {
             isWaitingForRight = true
             return false
         case .blocked:
-            isBlocked = true
+            waitForClient()
             return false
         case .closed:
             close("hung up before it had all replies")
@@ -381,9 +399,13 @@ final class Connection: @unchecked Sendable {
         phase = .drained
         input = ReceivedBytes()
         pieces = nil
-        upload?.abandon(context.buffers)
+        starved = []
+        upload?.abandon(memory)
         upload = nil
         outbox.releaseAll()
+        // What has not begun is nobody's any more; what has looks at `isClosed` now and then.
+        context.workers.drop(owner)
+        context.handshakes.drop(owner)
         guard isInUse else { return end() }
         // A hang-up would be told again and again.
         _ = watch?.watch(reading: false, writing: false)

@@ -17,6 +17,10 @@ final class EventLoop: @unchecked Sendable {
     let queue: DispatchQueue
     private let source: any DispatchSourceRead
     private let processors: SpareProcessors
+    /// What a read may look up here and now; for one read at a time.
+    private let budget = Budget(looks: 0)
+    /// Reads that touch more places than this are left to workers.
+    private static let looksPerRead = 256
     private var scratch = [UInt8](repeating: 0, count: 64 << 10)
 
     /// Confined to the queue, as what follows, up to the mailbox.
@@ -125,6 +129,12 @@ final class EventLoop: @unchecked Sendable {
         let progress = scratch.withMutableBytes { stream.receive(into: &$0) }
         if case .bytes(let count) = progress { input.append(scratch[..<count]) }
         return progress
+    }
+
+    /// For a read that is served at once. Called on the queue.
+    var readMode: ReadMode {
+        budget.refill(Self.looksPerRead)
+        return .cachedOnly(budget)
     }
 
     // MARK: Turns

@@ -26,9 +26,13 @@ public struct Export: Sendable {
         self.contexts = [.allocation, .depth] + bitmaps.map(MetaContext.dirtyBitmap)
     }
 
-    /// Transmission flags. Many connections are safe: nobody can change anything, or all see what one has changed.
-    func flags(_ mode: ReplyMode) -> NBDProtocol.TransmissionFlags {
-        var flags: NBDProtocol.TransmissionFlags = [.hasFlags, .sendFlush, .canMultiConn, .sendCache]
+    /// Transmission flags.
+    ///
+    /// - Parameter offersMore: there is room for more connections of the client. They are safe: nobody can change anything, or
+    ///   all see what one has changed.
+    func flags(_ mode: ReplyMode, offersMore: Bool = true) -> NBDProtocol.TransmissionFlags {
+        var flags: NBDProtocol.TransmissionFlags = [.hasFlags, .sendFlush, .sendCache]
+        if offersMore { flags.insert(.canMultiConn) }
         if device.isWritable {
             flags.formUnion([.sendFUA, .sendTrim, .sendWriteZeroes, .sendFastZero])
         } else {

@@ -47,6 +47,7 @@ struct Handshake {
     private let exports: ExportTable
     private let tls: TLSDemand
     private let maximumLength: UInt32
+    private let offersMore: @Sendable () -> Bool
     private var isSecure = false
     private var clientFlags: NBDProtocol.ClientFlags?
     private var optionCount = 0
@@ -60,8 +61,14 @@ struct Handshake {
     /// The server stops: every option is refused.
     var isStopping = false
 
-    /// - Parameter maximumLength: see ``Session/maximumLength``.
-    init(exports: ExportTable, tls: TLSDemand, maximumLength: UInt32) {
+    /// - Parameters:
+    ///   - maximumLength: see ``Session/maximumLength``.
+    ///   - offersMore: is there room for more connections of this client? Asked when it chooses an export.
+    init(
+        exports: ExportTable, tls: TLSDemand, maximumLength: UInt32,
+        offersMore: @escaping @Sendable () -> Bool = { true }
+    ) {
+        self.offersMore = offersMore
         self.exports = exports
         self.tls = tls
         self.maximumLength = maximumLength
@@ -292,7 +299,7 @@ struct Handshake {
             return .close(reason: "asked for an export that does not exist")
         }
         output.append(bigEndian: export.device.size)
-        output.append(bigEndian: export.flags(mode).rawValue)
+        output.append(bigEndian: export.flags(mode, offersMore: offersMore()).rawValue)
         if !flags.contains(.noZeroes) { output += [UInt8](repeating: 0, count: 124) }
         return .transmission(session(export))
     }
@@ -325,7 +332,7 @@ struct Handshake {
         }
         send(.export) { data in
             data.append(bigEndian: export.device.size)
-            data.append(bigEndian: export.flags(mode).rawValue)
+            data.append(bigEndian: export.flags(mode, offersMore: offersMore()).rawValue)
         }
         if request.infos.contains(.name) { send(.name) { $0 += export.name.utf8 } }
         if request.infos.contains(.description) { send(.description) { $0 += export.description.utf8 } }

@@ -163,12 +163,10 @@ public struct ListeningSocket: Sendable {
         }
     }
 
-    /// The next waiting client.
-    /// - Throws: `Errno`; `wouldBlock` when there is none.
-    func accept() throws(Errno) -> FileDescriptor {
+    /// The next waiting client; `wouldBlock` when there is none.
+    func accept() -> Result<FileDescriptor, Errno> {
         let client = linux_accept(descriptor.rawValue)
-        guard client >= 0 else { throw Errno(rawValue: errno) }
-        return FileDescriptor(rawValue: client)
+        return client >= 0 ? .success(FileDescriptor(rawValue: client)) : .failure(Errno(rawValue: errno))
     }
 
     /// Stops listening. The path of a Unix socket stays: see ``unlink()``.

@@ -20,7 +20,7 @@ struct Outbox {
         case closed
     }
 
-    private let pool: ReplyBufferPool
+    private let memory: ReplyShare
     private let right: SendingRight
     private(set) var buffer: ReplyBuffer?
     /// Whole replies.
@@ -30,8 +30,8 @@ struct Outbox {
     /// Pieces of the reply in the current buffer, or of the last one that has left, are still to come.
     private var isInReply = false
 
-    init(pool: ReplyBufferPool, right: SendingRight) {
-        self.pool = pool
+    init(memory: ReplyShare, right: SendingRight) {
+        self.memory = memory
         self.right = right
     }
 
@@ -50,9 +50,9 @@ struct Outbox {
         guard !isInReply else { return nil }
         if let buffer, buffer.isEmpty, buffer.room < count { release() }
         if buffer == nil {
-            buffer = pool.take(payload: payload)
+            buffer = memory.take(payload: payload)
             if buffer == nil, count <= ReplyBufferPool.smallestPayload + ReplyBufferPool.headRoom {
-                buffer = pool.takeSmallest()
+                buffer = memory.takeSmallest()
             }
         }
         return buffer.flatMap { $0.room >= count ? $0 : nil }
@@ -110,16 +110,16 @@ struct Outbox {
 
     /// Gives the memory of the current buffer back.
     mutating func release() {
-        if let buffer { pool.put(buffer) }
+        if let buffer { memory.put(buffer) }
         buffer = nil
     }
 
     /// Gives all memory back.
     mutating func releaseAll() {
         release()
-        if let piece { pool.put(piece.buffer) }
+        if let piece { memory.put(piece.buffer) }
         piece = nil
-        for buffer in finished { pool.put(buffer) }
+        for buffer in finished { memory.put(buffer) }
         finished = []
     }
 }

@@ -2,6 +2,7 @@
 
 internal import BlockIO
 import Glibc
+import Synchronization
 
 /// Replies on their way to one client: filled from the front, sent from the front.
 ///
@@ -56,6 +57,16 @@ final class ReplyBuffer: @unchecked Sendable {
         self.dataCount += dataCount
     }
 
+    /// Fills a range of what is still free, counted from there, in advance: it becomes part of the contents by an `append`
+    /// that leaves it as it is.
+    func prepare<Failure: Error>(
+        _ range: Range<Int>, _ fill: (inout MutableRawSpan) throws(Failure) -> Void
+    ) throws(Failure) {
+        precondition(range.lowerBound >= 0 && range.upperBound <= room)
+        var span = unsafe MutableRawSpan(_unsafeStart: memory + count + range.lowerBound, byteCount: range.count)
+        try fill(&span)
+    }
+
     /// Gives `body` what has been filled.
     func withFilled<Result>(_ body: (RawSpan) -> Result) -> Result {
         body(unsafe RawSpan(_unsafeStart: UnsafeRawPointer(memory), byteCount: count))
@@ -100,50 +111,74 @@ final class ReplyBufferPool: Sendable {
     private struct State {
         /// Buffers that nobody uses, by capacity.
         var free: [Int: [ReplyBuffer]] = [:]
-        /// Of all buffers that exist, but for the smallest ones in use.
+        /// Of all buffers that exist.
         var mappedBytes = 0
+        /// Of those that somebody uses.
+        var usedBytes = 0
     }
 
     private let maximumBytes: Int
     private let state = Locked(State())
+    /// How often a buffer was refused for want of memory.
+    private let refusals = Atomic(0)
 
     /// - Parameter maximumBytes: of all buffers together, except that each client can always have one of the smallest.
     init(maximumBytes: Int) { self.maximumBytes = maximumBytes }
 
-    private static func capacity(for payload: Int) -> Int {
+    /// Grows whenever somebody does not get the memory that he wants.
+    var refusalCount: Int { refusals.load(ordering: .relaxed) }
+
+    fileprivate static func capacity(for payload: Int) -> Int {
         var size = smallestPayload
         while size < payload { size *= 2 }
         return size + headRoom
     }
 
-    /// A buffer for a payload of this many bytes and some heads; nil when the limit is reached.
-    func take(payload: Int) -> ReplyBuffer? {
+    /// A buffer for a payload of this many bytes and some heads; nil when the limit is reached, or the client's share is.
+    ///
+    /// A client that has some memory already gets more as long as that leaves half as much to others: the less there is, the
+    /// less more one of them gets.
+    fileprivate func take(payload: Int, for share: ReplyShare) -> ReplyBuffer? {
         let capacity = Self.capacity(for: payload)
-        guard capacity <= maximumBytes else { return nil }
+        let buffer: ReplyBuffer? = state.withLock { state in
+            let unused = maximumBytes - state.usedBytes
+            guard capacity <= unused, share.heldBytes == 0 || share.heldBytes + capacity <= 2 * unused,
+                let buffer = state.free[capacity]?.popLast() ?? map(capacity, &state)
+            else { return nil }
+            state.usedBytes += capacity
+            share.heldBytes += capacity
+            return buffer
+        }
+        if buffer == nil { refusals.add(1, ordering: .relaxed) }
+        return buffer
+    }
+
+    private func map(_ capacity: Int, _ state: inout State) -> ReplyBuffer? {
+        if state.mappedBytes + capacity > maximumBytes { dropFree(&state, until: maximumBytes - capacity) }
+        guard let buffer = ReplyBuffer(capacity: capacity) else { return nil }
+        state.mappedBytes += capacity
+        return buffer
+    }
+
+    /// A buffer of the smallest size for a client that has none, limit or not.
+    fileprivate func takeSmallest(for share: ReplyShare) -> ReplyBuffer? {
+        let capacity = Self.capacity(for: Self.smallestPayload)
         return state.withLock { state in
-            if let buffer = state.free[capacity]?.popLast() { return buffer }
-            if state.mappedBytes + capacity > maximumBytes { dropFree(&state, until: maximumBytes - capacity) }
-            guard state.mappedBytes + capacity <= maximumBytes, let buffer = ReplyBuffer(capacity: capacity) else {
+            guard share.heldBytes == 0, let buffer = state.free[capacity]?.popLast() ?? map(capacity, &state) else {
                 return nil
             }
-            state.mappedBytes += capacity
+            state.usedBytes += capacity
+            share.heldBytes += capacity
             return buffer
         }
     }
 
-    /// A buffer of the smallest size, limit or not.
-    func takeSmallest() -> ReplyBuffer? {
-        if let buffer = take(payload: Self.smallestPayload) { return buffer }
-        let capacity = Self.capacity(for: Self.smallestPayload)
-        guard let buffer = ReplyBuffer(capacity: capacity) else { return nil }
-        state.withLock { $0.mappedBytes += capacity }
-        return buffer
-    }
-
     /// Takes a buffer back.
-    func put(_ buffer: ReplyBuffer) {
+    fileprivate func put(_ buffer: ReplyBuffer, of share: ReplyShare) {
         buffer.reset()
         state.withLock { state in
+            state.usedBytes -= buffer.capacity
+            share.heldBytes -= buffer.capacity
             // Of the smallest ones some are kept all the same: to map one costs more than to fill it.
             let isKept =
                 buffer.capacity == Self.capacity(for: Self.smallestPayload)
@@ -163,6 +198,27 @@ final class ReplyBufferPool: Sendable {
             }
         }
     }
+}
+
+/// What one client has of the memory for replies. Any thread may use it.
+final class ReplyShare: @unchecked Sendable {
+    private let pool: ReplyBufferPool
+    /// Behind the lock of the pool, in bytes.
+    fileprivate var heldBytes = 0
+
+    init(of pool: ReplyBufferPool) { self.pool = pool }
+
+    /// A buffer for a payload of this many bytes and some heads; nil when the limit of all clients is reached, or the share of
+    /// this one.
+    func take(payload: Int) -> ReplyBuffer? { pool.take(payload: payload, for: self) }
+
+    /// A buffer of the smallest size. A client that has none gets it, limit or not.
+    func takeSmallest() -> ReplyBuffer? {
+        take(payload: ReplyBufferPool.smallestPayload) ?? pool.takeSmallest(for: self)
+    }
+
+    /// Gives a buffer back.
+    func put(_ buffer: ReplyBuffer) { pool.put(buffer, of: self) }
 }
 
 extension MutableRawSpan {

@@ -32,6 +32,39 @@ struct RequestHandler: Sendable {
         } catch { return error }
     }
 
+    /// What one step of a long read reads, in bytes: then it is looked whether others wait, and for how long.
+    private static let readStep = 1 << 20
+
+    /// Puts all of the data and the head of the reply into `buffer`, in steps. May block.
+    ///
+    /// - Parameters:
+    ///   - done: as the last call said, with the same buffer; 0 at first.
+    ///   - isAbandoned: true when nobody waits for the reply any more; the read ends then, in an error.
+    func readAll(
+        into buffer: ReplyBuffer, from done: UInt64, isAbandoned: @escaping @Sendable () -> Bool
+    ) -> Progress {
+        let length = Int(request.length)
+        let mode = ReadMode.mayBlock(Budget(looks: .max, isAbandoned: isAbandoned))
+        guard length > Self.readStep else { return .finished(read(0..<length, into: buffer, mode)) }
+        let deadline = ContinuousClock.now + Self.patience
+        let head = reply.length(ofData: 0)
+        var done = Int(done)
+        do throws(BlockError) {
+            while done < length {
+                guard !isAbandoned() else { throw .wouldBlock }
+                let step = min(Self.readStep, length - done)
+                try buffer.prepare((head + done)..<(head + done + step)) { (data) throws(BlockError) in
+                    try device.read(into: &data, at: request.offset + UInt64(done), mode)
+                }
+                done += step
+                if done < length, ContinuousClock.now > deadline { return .unfinished(done: UInt64(done)) }
+            }
+        } catch { return .finished(error) }
+        // All of it is there.
+        reply.data(0..<length, in: buffer) { _ in }
+        return .finished(nil)
+    }
+
     /// Puts zeros into `buffer` in the place of data that cannot be read, where the head of the reply has promised some.
     func pad(_ part: Range<Int>, into buffer: ReplyBuffer) {
         reply.data(part, in: buffer) { $0.clear() }
@@ -39,7 +72,7 @@ struct RequestHandler: Sendable {
 
     /// What has become of an operation.
     enum Progress {
-        /// The reply is in the buffer; why it failed, for the log.
+        /// The reply is in the buffer; why it failed, for the log. (That of a read that has failed is not.)
         case finished(BlockError?)
         /// It is to be called again, with this many bytes done: others have their turn first.
         case unfinished(done: UInt64)

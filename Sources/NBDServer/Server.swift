@@ -15,6 +15,15 @@ public final class Server: Sendable {
         var hasTransferred = false
         var bytesRead: UInt64 = 0
         var stopped: CheckedContinuation<Void, Never>?
+
+        /// Chooses who makes room for a new client: the oldest that has not chosen an export. Those that have one keep their
+        /// place, however idle they are: behind such a connection there may be somebody's disk.
+        mutating func evictOldest() -> Connection? {
+            let candidates = connections.filter { !$0.value.isNegotiated && !$0.value.isEvicted }
+            guard let oldest = candidates.keys.min() else { return nil }
+            connections[oldest]?.isEvicted = true
+            return connections[oldest]?.connection
+        }
     }
 
     private struct Client {
@@ -23,6 +32,8 @@ public final class Server: Sendable {
         var hasRead = false
         /// It has to go, but its socket is still open.
         var isEvicted = false
+        /// It has been told that it may open more connections.
+        var isOfferedMore = false
     }
 
     /// A client that has read no more than this many bytes has only looked.
@@ -76,7 +87,9 @@ public final class Server: Sendable {
 
     /// Accepts clients from now on. The server owns the socket.
     public func listen(on socket: ListeningSocket) {
-        let listener = Listener(socket) { [weak self] descriptor in
+        let listener = Listener(socket) { [weak self] in
+            self?.makeRoomForDescriptor() ?? false
+        } accepted: { [weak self] descriptor in
             if let self { self.admit(descriptor) } else { try? descriptor.close() }
         }
         state.withLock { $0.listeners.append(listener) }
@@ -89,14 +102,11 @@ public final class Server: Sendable {
             guard !state.isStopping else { return (false, nil) }
             var evicted: Connection?
             if state.connections.count >= limits.connections {
-                // Clients that have chosen an export come first: the oldest that has not makes room for the new one. Until
-                // its socket is closed both count; that takes long only when workers are busy with TLS handshakes.
-                let candidates = state.connections.filter { !$0.value.isNegotiated && !$0.value.isEvicted }
-                guard state.connections.count < 2 * limits.connections, let oldest = candidates.keys.min() else {
-                    return (false, nil)
-                }
-                state.connections[oldest]?.isEvicted = true
-                evicted = state.connections[oldest]?.connection
+                // Until the socket of the one that goes is closed both count; that takes long only when workers are busy with
+                // TLS handshakes.
+                guard state.connections.count < 2 * limits.connections else { return (false, nil) }
+                evicted = state.evictOldest()
+                guard evicted != nil else { return (false, nil) }
             }
             let id = state.nextID
             state.nextID += 1
@@ -115,11 +125,39 @@ public final class Server: Sendable {
         }
     }
 
+    /// Called when the process has no descriptor left for a client that waits.
+    /// - Returns: true when another one gives up its own.
+    private func makeRoomForDescriptor() -> Bool {
+        let evicted: Connection? = state.withLock { $0.isStopping ? nil : $0.evictOldest() }
+        evicted?.abort()
+        if evicted == nil {
+            log.info("a client was turned away: there is no file descriptor for it; raise `ulimit -n`")
+        }
+        return evicted != nil
+    }
+
+    /// Says whether a client that chooses an export is offered more connections. Those that it opens then are offered the
+    /// same: what programs are told has to be the same for all.
+    private func offersMore(_ id: UInt64) -> Bool {
+        state.withLock { state in
+            guard let client = state.connections[id] else { return false }
+            let others = state.connections.filter { $0.key != id && $0.value.isNegotiated }
+            let isOffered =
+                limits.connections - others.count >= limits.multiConnections
+                || limits.connections >= limits.multiConnections && client.connection.owner.peer != .other
+                    && others.values.contains {
+                        $0.isOfferedMore && $0.connection.owner.peer == client.connection.owner.peer
+                    }
+            state.connections[id]?.isOfferedMore = isOffered
+            return isOffered
+        }
+    }
+
     private var context: ServerContext {
         ServerContext(
             exports: exports, limits: limits, buffers: buffers, workers: workers, processors: processors, tls: tls,
             handshakes: handshakes,
-            log: log
+            log: log, offersMore: { [weak self] id in self?.offersMore(id) ?? false }
         ) { [weak self] event in self?.observe(event) }
     }
 

@@ -13,6 +13,8 @@ struct ServerContext: Sendable {
     /// For TLS handshakes, which take long enough to hold up the clients of a loop.
     let handshakes: any Workers
     let log: ClientLog
+    /// May the client with this number be told that it can have more connections?
+    let offersMore: @Sendable (UInt64) -> Bool
     /// Told of what a connection does; called on the connection's loop.
     let observe: @Sendable (Connection.Event) -> Void
 }

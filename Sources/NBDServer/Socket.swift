@@ -28,8 +28,21 @@ struct Socket: Sendable {
         } else {
             setOption(Int32(IPPROTO_TCP), TCP_NODELAY, 1)
             setOption(SOL_SOCKET, SO_KEEPALIVE, 1)
+            setOption(Int32(IPPROTO_TCP), TCP_KEEPIDLE, Self.keepaliveIdle)
+            setOption(Int32(IPPROTO_TCP), TCP_KEEPINTVL, Self.keepaliveInterval)
+            setOption(Int32(IPPROTO_TCP), TCP_KEEPCNT, Self.keepaliveCount)
+            setOption(Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, Self.answerTimeout)
         }
     }
+
+    /// A peer at the other end of TCP that is not heard of is asked whether it is there, first after so many seconds, then so
+    /// often in a row, so many seconds apart: one whose machine has gone is known to have gone after minutes.
+    static let keepaliveIdle: Int32 = 60
+    static let keepaliveInterval: Int32 = 15
+    static let keepaliveCount: Int32 = 4
+    /// What was sent must be acknowledged within so many milliseconds. A little more than what a client has that takes nothing
+    /// (``ServerLimits/stall``), so that the reason for its end is told.
+    static let answerTimeout: Int32 = 200_000
 
     private func setOption(_ level: Int32, _ name: Int32, _ value: Int32) {
         var value = value
@@ -58,6 +71,15 @@ struct Socket: Sendable {
 
     /// Tells the other side that nothing more will come; it can still be heard.
     func endSending() { _ = shutdown(descriptor.rawValue, Int32(SHUT_WR)) }
+
+    /// How many bytes of what was sent the other side has not taken yet, as far as the system knows.
+    var unsentCount: Int {
+        var count: Int32 = 0
+        return unsafe ioctl(descriptor.rawValue, UInt(TIOCOUTQ), &count) == 0 ? Int(count) : 0
+    }
+
+    /// Who is at the other end.
+    var peer: Peer { Peer(of: descriptor) }
 
     /// Has the other side said that nothing more will come, whatever is left to be received?
     var hasHungUp: Bool {

@@ -3,10 +3,27 @@
 internal import BlockIO
 import Dispatch
 
+/// Whose work it is.
+struct WorkOwner: Hashable, Sendable {
+    let peer: Peer
+    /// The number of the connection.
+    let connection: UInt64
+}
+
 /// Where connections have work done that their loop does not wait for.
 protocol Workers: Sendable {
-    /// Runs `work` soon, on another thread: that of a client in the order of the calls, and clients in turn.
-    func run(for client: UInt64, _ work: @escaping @Sendable () -> Void)
+    /// Runs `work` soon, on another thread: that of a connection in the order of the calls, peers in turn, and the connections
+    /// of a peer in turn.
+    /// - Parameter dropped: called in place of `work` when ``drop(_:)`` comes first.
+    func run(for owner: WorkOwner, dropped: @escaping @Sendable () -> Void, _ work: @escaping @Sendable () -> Void)
+
+    /// Forgets the work of a connection that has not begun.
+    func drop(_ owner: WorkOwner)
+}
+
+extension Workers {
+    /// Runs work that has nothing to give back when it is dropped.
+    func run(for owner: WorkOwner, _ work: @escaping @Sendable () -> Void) { run(for: owner, dropped: {}, work) }
 }
 
 /// Threads for reads that wait or take long; whichever is free takes the next piece of work.
@@ -14,32 +31,11 @@ protocol Workers: Sendable {
 /// Each worker holds a serial queue, and so a thread, from its first piece of work on: a concurrent queue would not
 /// start a thread for work that arrives while all of its threads wait.
 final class WorkerPool: Workers {
-    private typealias Work = @Sendable () -> Void
-
     private struct State {
-        /// By client.
-        var waiting: [UInt64: [Work]] = [:]
-        /// Clients that have work waiting, in the order in which they get their next turn.
-        var turns: [UInt64] = []
-        var waitingCount = 0
+        var waiting = WorkQueue()
         var idleCount = 0
         var workerCount = 0
         var isStopping = false
-
-        mutating func add(_ work: @escaping Work, of client: UInt64) {
-            waitingCount += 1
-            if waiting[client] == nil { turns.append(client) }
-            waiting[client, default: []].append(work)
-        }
-
-        mutating func next() -> Work? {
-            guard !turns.isEmpty else { return nil }
-            let client = turns.removeFirst()
-            guard let work = waiting[client]?.removeFirst() else { return nil }
-            waitingCount -= 1
-            if waiting[client]?.isEmpty == true { waiting[client] = nil } else { turns.append(client) }
-            return work
-        }
     }
 
     /// What the workers hold on to; the pool itself can go while they wait.
@@ -62,10 +58,10 @@ final class WorkerPool: Workers {
         for _ in 0..<count { shared.signal.signal() }
     }
 
-    func run(for client: UInt64, _ work: @escaping @Sendable () -> Void) {
+    func run(for owner: WorkOwner, dropped: @escaping @Sendable () -> Void, _ work: @escaping @Sendable () -> Void) {
         let newWorker: Int? = shared.state.withLock { state in
-            state.add(work, of: client)
-            guard state.idleCount < state.waitingCount, state.workerCount < maximumCount else { return nil }
+            state.waiting.add(WorkQueue.Job(run: work, dropped: dropped), of: owner)
+            guard state.idleCount < state.waiting.count, state.workerCount < maximumCount else { return nil }
             state.workerCount += 1
             return state.workerCount
         }
@@ -73,17 +69,23 @@ final class WorkerPool: Workers {
         shared.signal.signal()
     }
 
+    func drop(_ owner: WorkOwner) {
+        let dropped = shared.state.withLock { $0.waiting.drop(owner) }
+        for job in dropped { job.dropped() }
+    }
+
     private static func start(_ number: Int, _ shared: Shared) {
         DispatchQueue(label: "nbdecrypt.worker.\(number)").async {
             while true {
                 shared.state.withLock { $0.idleCount += 1 }
                 shared.signal.wait()
-                let work: Work? = shared.state.withLock { state in
+                let (job, isStopping): (WorkQueue.Job?, Bool) = shared.state.withLock { state in
                     state.idleCount -= 1
-                    return state.next()
+                    return (state.waiting.next(), state.isStopping)
                 }
-                guard let work else { return }
-                work()
+                // There is none for a signal whose work was dropped.
+                guard job != nil || !isStopping else { return }
+                job?.run()
             }
         }
     }

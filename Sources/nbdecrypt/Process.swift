@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import CLinux
+import FoundationEssentials
 import Glibc
 import SystemPackage
 
@@ -49,6 +50,15 @@ enum Process {
         guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
         limit.rlim_cur = limit.rlim_max
         unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    }
+
+    /// How many descriptors this process may have, and how many it has; nil when the system does not say.
+    static var descriptors: (limit: Int, used: Int)? {
+        var limit = rlimit()
+        guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return nil }
+        // What lists them is one of them.
+        let used = try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count - 1
+        return used.map { (Int(clamping: limit.rlim_cur), $0) }
     }
 
     static var identifier: Int32 { getpid() }

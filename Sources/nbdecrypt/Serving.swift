@@ -35,7 +35,7 @@ struct Serving {
         let wereSecretsLocked = SecretRing.areSecretsLocked
         let (ends, continuation) = AsyncStream.makeStream(of: End.self)
         var limits = ServerLimits()
-        limits.connections = command.maxConnections
+        limits.connections = try connectionLimit()
         limits.requestBytes = UInt32(command.maxRequest.bytes)
         let server = try server(limits) { [command] in
             if command.once { continuation.yield(.transfersEnded) }
@@ -75,6 +75,25 @@ struct Serving {
         if wereSecretsLocked { SecretRing.warnUnlessLocked(log) }
         log.info("clients have read \(server.bytesRead) bytes")
         return status
+    }
+
+    /// As many clients as wanted, if there are descriptors for them.
+    private func connectionLimit() throws(Failure) -> Int {
+        let wanted = command.maxConnections
+        guard let (limit, used) = Process.descriptors else { return wanted }
+        // Each event loop and each listener have one, and some files are opened later.
+        let reserved = max(2, Process.processorCount) + place.sockets.count + 4
+        let possible = limit - used - reserved
+        guard possible > 0 else {
+            throw Failure(
+                .cannotOpen,
+                "\(limit) open files (`ulimit -n`) leave none for clients: \(used) are in use; raise the limit")
+        }
+        guard possible < wanted else { return wanted }
+        log.warning(
+            "\(possible) clients are let in at the same time, not \(wanted) (--max-connections): only \(limit) files may be open; raise that with `ulimit -n` or LimitNOFILE="
+        )
+        return possible
     }
 
     /// Prints the instructions where somebody may read them; nobody waits for that.

@@ -54,12 +54,12 @@ import Testing
     }
 
     @Test func `a reply in pieces keeps the right from its first byte to its last`() throws {
-        let pool = ReplyBufferPool(maximumBytes: 0)
+        let memory = ReplyShare(of: ReplyBufferPool(maximumBytes: 1 << 20))
         let right = SendingRight()
-        var outbox = Outbox(pool: pool, right: right)
+        var outbox = Outbox(memory: memory, right: right)
         let stream = RecordingStream()
         func buffer(_ bytes: [UInt8]) throws -> ReplyBuffer {
-            let buffer = try #require(pool.takeSmallest())
+            let buffer = try #require(memory.takeSmallest())
             buffer.append(bytes[...])
             return buffer
         }

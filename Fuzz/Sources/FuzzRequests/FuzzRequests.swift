@@ -16,7 +16,7 @@ private let extents = [
     Extent(offset: 4096, length: 8192, kind: .unallocated), Extent(offset: 16_384, length: 4096, kind: .storedZeros),
     Extent(offset: 32_768, length: 4096, kind: .zero, depth: 2),
 ]
-private let pool = ReplyBufferPool(maximumBytes: 1 << 20)
+private let memory = ReplyShare(of: ReplyBufferPool(maximumBytes: 1 << 20))
 
 /// Requests in each reply mode, whose replies are checked field by field, and against what a disk must do.
 ///
@@ -119,8 +119,8 @@ private struct Client {
     /// Serves a request as a connection does.
     /// - Returns: false when the connection has ended.
     private mutating func serve(_ request: WireRequest, _ decoded: NBDRequest) -> Bool {
-        guard let buffer = pool.take(payload: 128 << 10) else { fatalError("no buffer") }
-        defer { pool.put(buffer) }
+        guard let buffer = memory.take(payload: 128 << 10) else { fatalError("no buffer") }
+        defer { memory.put(buffer) }
         let handler = RequestHandler(session: session, request: decoded)
         switch RequestRules.judge(decoded, session) {
         case .disconnect: return false

@@ -24,6 +24,12 @@ int linux_vsock_bind(int fd, uint32_t cid, uint32_t port);
 /// getsockname(2) of a vsock socket; 0, or -1 with errno.
 int linux_vsock_name(int fd, uint32_t *cid, uint32_t *port);
 
+/// The process that has connected to a Unix socket, and its user (SO_PEERCRED); 0, or -1 with errno.
+int linux_peer_process(int fd, int32_t *process, uint32_t *user);
+
+/// The number of the machine at the other end of a connected vsock socket, or VMADDR_CID_ANY when that is not known.
+uint32_t linux_vsock_peer(int fd);
+
 /// The number of this machine among those of its host (IOCTL_VM_SOCKETS_GET_LOCAL_CID); 0, or -1 with errno. A machine that
 /// is no guest has no number of its own, but may say 1, 2 or VMADDR_CID_ANY.
 int linux_vsock_local_cid(uint32_t *cid);

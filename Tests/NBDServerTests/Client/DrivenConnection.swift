@@ -19,7 +19,7 @@ final class DrivenConnection: @unchecked Sendable {
     private let loop: EventLoop
     private let connection: Connection
     fileprivate let peer: DrivenPeer
-    private var works: [@Sendable () -> Void] = []
+    private var works: [WorkQueue.Job] = []
     private var isLoopBusy = false
     /// Steps within steps; deep ones take no further.
     private var depth = 0
@@ -51,13 +51,19 @@ final class DrivenConnection: @unchecked Sendable {
         let context = ServerContext(
             exports: ExportTable(exports), limits: limits, buffers: buffers, workers: workers,
             processors: SpareProcessors(total: processors), tls: .off, handshakes: workers,
-            log: ClientLog(Logger(label: "driven") { _ in SwiftLogNoOpLogHandler() }), observe: { _ in })
+            log: ClientLog(Logger(label: "driven") { _ in SwiftLogNoOpLogHandler() }),
+            offersMore: { _ in true }, observe: { _ in })
         connection = Connection(
             id: 1, socket: Socket(accepted: FileDescriptor(rawValue: pair[1])), loop: loop, context: context)
         connection.stream = peer
         workers.take = { [unowned self] work in
             works.append(work)
             others()
+        }
+        workers.drop = { [unowned self] in
+            let dropped = works
+            works = []
+            for job in dropped { job.dropped() }
         }
         peer.others = { [unowned self] in others() }
         peer.decide = decide
@@ -106,7 +112,7 @@ final class DrivenConnection: @unchecked Sendable {
         depth += 1
         defer { depth -= 1 }
         switch steps[decide(steps.count)] {
-        case .work(let index): works.remove(at: index)()
+        case .work(let index): works.remove(at: index).run()
         case .mail: onLoop { _ = loop.step() }
         case .readable: onLoop { connection.watch?.isReady(reading: true, writing: false) }
         case .writable:
@@ -124,9 +130,14 @@ final class DrivenConnection: @unchecked Sendable {
 }
 
 private final class DrivenWorkers: Workers, @unchecked Sendable {
-    var take: (@escaping @Sendable () -> Void) -> Void = { _ in }
+    var take: (WorkQueue.Job) -> Void = { _ in }
+    var drop: () -> Void = {}
 
-    func run(for client: UInt64, _ work: @escaping @Sendable () -> Void) { take(work) }
+    func run(for owner: WorkOwner, dropped: @escaping @Sendable () -> Void, _ work: @escaping @Sendable () -> Void) {
+        take(WorkQueue.Job(run: work, dropped: dropped))
+    }
+
+    func drop(_ owner: WorkOwner) { drop() }
 }
 
 /// The client of a driven connection, and the network between.

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// A request for whose reply a worker has found no memory.
+enum Starved {
+    case read(RequestHandler)
+    case operation(RequestHandler, RequestRules.Operation, BlockStatusFilter?)
+}
+
+extension Connection {
+    /// Has the loop see to a request for whose reply there is no memory. Called on a worker.
+    func starve(_ request: Starved) {
+        loop.run { [self] in
+            workersBusy -= 1
+            guard !isClosed else { return }
+            starved.append(request)
+            pump()
+        }
+    }
+
+    /// Serves the first of the requests that have found no memory, once this client has none: then it gets some, however
+    /// little there is.
+    func serveStarved() -> Step {
+        guard !outbox.isFilling else { return .flushFirst }
+        guard workersBusy == 0 else { return .waitForWorkers }
+        outbox.release()
+        switch starved.removeFirst() {
+        case .read(let handler):
+            pieces = PiecewiseRead(handler: handler)
+        case .operation(let handler, let operation, let filter):
+            workersBusy += 1
+            perform(handler, operation, filter: filter)
+        }
+        return .handled()
+    }
+}
