@@ -48,6 +48,7 @@ public final class ConcatDevice: BlockDevice {
         for part in parts[index(of: offset)...].prefix(while: { $0.start < end }) {
             let first = max(offset, part.start)
             let range = Int(first - offset)..<Int(min(end, part.end) - offset)
+            try mode.look()
             try buffer.withSlice(range) { (slice) throws(BlockError) in
                 try part.device.read(into: &slice, at: first - part.start, mode)
             }

@@ -40,6 +40,7 @@ public final class StripedDevice: BlockDevice {
         try checkBounds(buffer.byteCount, at: offset, layer: "stripes")
         var done = 0
         while done < buffer.byteCount {
+            try mode.look()
             let (stripe, inside, rest) = place(offset + UInt64(done))
             let count = Int(min(rest, UInt64(buffer.byteCount - done)))
             try buffer.withSlice(done..<(done + count)) { (slice) throws(BlockError) in
@@ -85,7 +86,7 @@ public final class StripedDevice: BlockDevice {
     }
 
     /// The part of each stripe that the range touches.
-    public func prefetch(_ range: ByteRange) {
+    public func prefetch(_ range: ByteRange, _ budget: Budget) {
         guard range.length > 0, range.end <= size else { return }
         let firstRow = range.offset / row
         let lastRow = (range.end - 1) / row
@@ -96,7 +97,7 @@ public final class StripedDevice: BlockDevice {
             let last = min(chunk, max(start, range.end - lastRow * row) - start)
             let from = firstRow * chunk + first
             let to = lastRow * chunk + last
-            if from < to, let part = ByteRange(offset: from, length: to - from) { stripe.prefetch(part) }
+            if from < to, let part = ByteRange(offset: from, length: to - from) { stripe.prefetch(part, budget) }
         }
     }
 }

@@ -262,12 +262,13 @@ final class Connection: @unchecked Sendable {
     }
 
     private func nextMessage() -> Step {
-        if !starved.isEmpty { return serveStarved() }
         if payloadToSkip > 0 {
             payloadToSkip -= input.drop(payloadToSkip)
             return payloadToSkip == 0 ? .handled() : .incomplete
         }
+        // Its payload comes next, and what it has of the memory is not there for others.
         if let upload { return receive(upload) }
+        if !starved.isEmpty { return serveStarved() }
         switch phase {
         case .securing: return .incomplete
         case .leaving, .drained:

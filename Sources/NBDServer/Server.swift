@@ -131,7 +131,7 @@ public final class Server: Sendable {
         let evicted: Connection? = state.withLock { $0.isStopping ? nil : $0.evictOldest() }
         evicted?.abort()
         if evicted == nil {
-            log.info("a client was turned away: there is no file descriptor for it; raise `ulimit -n`")
+            log.stranger.info("a client was turned away: there is no file descriptor for it; raise `ulimit -n`")
         }
         return evicted != nil
     }

@@ -33,7 +33,7 @@ import TestSupport
         let device = try #require(ConcatDevice(parts))
         #expect(try device.read(count: 3, at: 511) == [255, 0, 1])
         #expect(parts.filter { $0.readCount > 0 }.count == 3)
-        device.prefetch(998, 10)
+        device.prefetch(998, 10, Budget(looks: 10))
         #expect(parts.indices.filter { !parts[$0].calls.isEmpty } == [998, 999])
     }
 }

@@ -66,7 +66,7 @@ import TestSupport
     @Test func `each stripe is told to prefetch its part`() throws {
         let stripes = (0..<3).map { MemoryDevice(Self.stripe($0)) }
         let device = try #require(StripedDevice(stripes, chunk: 8))
-        device.prefetch(5, 40)
+        device.prefetch(5, 40, Budget(looks: 10))
         let parts = try [(5, 11), (0, 16), (0, 13)].map { try #require(ByteRange(offset: $0, length: $1)) }
         for (stripe, part) in zip(stripes, parts) { #expect(stripe.calls == [.prefetch(part)]) }
     }

@@ -38,7 +38,7 @@ final class LVMTestDevice: BlockDevice {
         Extent(offset: offset, length: min(limit, size - offset), kind: .data)
     }
 
-    func prefetch(_ range: ByteRange) {}
+    func prefetch(_ range: ByteRange, _ budget: Budget) {}
 
     private static func byte(_ number: UInt64, _ sector: UInt64, _ byte: Int) -> UInt8 {
         UInt8(truncatingIfNeeded: (number << 32 | sector) >> UInt64(8 * (byte % 8)))

@@ -50,7 +50,7 @@ import Testing
     }
 
     @Test func `whether revoked certificates are known is told where clients show theirs`() throws {
-        let (with, without) = (TLSCredentials.directory("server-crl"), TLSCredentials.directory("server"))
+        let (with, without) = (try TLSCredentials.directory("server-crl"), try TLSCredentials.directory("server"))
         #expect(try context(with).notices == ["certificates that \(with)/ca-crl.pem revokes (1 list) are refused"])
         #expect(
             try context(without).notices

@@ -55,7 +55,7 @@ private func check(_ disk: any BlockDevice) {
         precondition((try? disk.read(count: Int(count), at: place)) != nil)
         guard let extent = try? disk.extent(at: place, limit: count) else { preconditionFailure() }
         precondition(extent.offset == place && extent.length > 0 && extent.length <= count)
-        disk.prefetch(place, count)
+        disk.prefetch(place, count, Budget(looks: 1000))
     }
 }
 
@@ -101,7 +101,7 @@ private final class LongDevice: BlockDevice {
         return Extent(offset: offset, length: min(limit, size - offset), kind: .data)
     }
 
-    func prefetch(_ range: ByteRange) { precondition(range.end <= size) }
+    func prefetch(_ range: ByteRange, _ budget: Budget) { precondition(range.end <= size) }
 }
 
 // MARK: Checksums
