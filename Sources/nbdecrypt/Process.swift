@@ -165,5 +165,45 @@ enum Process {
 
     static func removeFile(_ path: String) { unsafe unlink(path) }
 
+    /// The device and inode of a file.
+    struct FileIdentity: Equatable {
+        let device: UInt
+        let inode: UInt
+    }
+
+    /// Nil for what is no regular file.
+    static func identity(ofRegular file: FileDescriptor) -> FileIdentity? {
+        var status = stat()
+        guard unsafe fstat(file.rawValue, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
+        return FileIdentity(device: status.st_dev, inode: status.st_ino)
+    }
+
+    /// Removes a name if it is that of this file.
+    /// - Returns: why it is still there.
+    static func removeFile(_ path: String, ifIt identity: FileIdentity) -> Errno? {
+        var status = stat()
+        guard unsafe lstat(path, &status) == 0, FileIdentity(device: status.st_dev, inode: status.st_ino) == identity
+        else { return nil }
+        return unsafe unlink(path) == 0 ? nil : Errno(rawValue: errno)
+    }
+
+    /// Gives a file another name, in place of what has that now.
+    /// - Returns: why it has not.
+    static func rename(_ path: String, to other: String) -> Errno? {
+        unsafe Glibc.rename(path, other) == 0 ? nil : Errno(rawValue: errno)
+    }
+
+    /// Why no files can be made in a directory.
+    static func cannotMakeFiles(in directory: String) -> Errno? {
+        unsafe access(directory, W_OK | X_OK) == 0 ? nil : Errno(rawValue: errno)
+    }
+
+    /// Marks a file as that of a process that lives, as long as the descriptor is open; where there are no locks it does
+    /// nothing.
+    static func lock(_ file: FileDescriptor) { _ = linux_lock_byte(file.rawValue, 0) }
+
+    /// Has another process marked it?
+    static func isLocked(_ file: FileDescriptor) -> Bool { linux_is_byte_locked(file.rawValue, 0) == 1 }
+
     static func removeDirectory(_ path: String) { unsafe rmdir(path) }
 }

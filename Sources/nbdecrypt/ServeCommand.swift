@@ -146,6 +146,7 @@ struct ServeCommand: AsyncParsableCommand {
         // First the addresses, so that a wrong one is told before anybody types a passphrase. Clients come when the keys
         // are there: none of them waits for a key derivation.
         let termination = Termination()
+        if let pidFile { try PidFile.makeWay(pidFile) }
         let plan = try listening.prepare(isEncrypted: encryption.isRequired)
         let oneTimeKey = try encryption.makeOneTimeKey()
         let keyCleanUp = oneTimeKey.map { key in termination.begin { key.remove() } }

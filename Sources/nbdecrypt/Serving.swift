@@ -43,9 +43,9 @@ struct Serving {
         termination.handleFirst { continuation.yield(.signal($0)) }
         // What was said of the images comes before what says that they are served.
         LineQueue.standardError.drain()
-        if let pidFile = command.pidFile { try PidFile.write(pidFile) }
-        let pidFile = command.pidFile.map { path in termination.begin { PidFile.remove(path) } }
-        defer { pidFile.map(termination.end) }
+        let pidFile = try command.pidFile.map { try PidFile($0) }
+        let pidCleanUp = pidFile.map { file in termination.begin { file.remove() } }
+        defer { pidCleanUp.map(termination.end) }
 
         for socket in place.sockets { server.listen(on: socket) }
         let instructions = Instructions(

@@ -54,6 +54,67 @@ struct ShutdownTests {
         }
     }
 
+    @Test("The pid file of a server that has died is gone before keys are derived, and comes back when it listens")
+    func deadServer() async throws {
+        try await withDisk { disk, _ in
+            let image = try await disk.encrypted()
+            let (pidFile, fifo) = (disk.directory.file("pid"), disk.directory.file("fifo"))
+            let key = try disk.directory.write("key", text: "correct horse battery staple")
+            try await Tool.shell(
+                """
+                cd \(disk.directory.path); mkfifo fifo
+                start() { \(try Program.path) serve \(image) --socket s --pid-file pid "$@" > /dev/null & }
+                start --passphrase-file key; first=$!
+                until [ -s pid ]; do sleep 0.02; done
+                [ "$(stat -c %a pid)" = 644 ] && [ "$(cat pid)" = $first ] && [ "$(ls pid*)" = pid ]
+                kill -KILL $first; wait $first || true; [ -s pid ]
+                start --passphrase-file fifo; second=$!
+                # It waits for the passphrase.
+                exec 9> fifo
+                [ ! -e pid ]
+                cat key >&9; exec 9>&-
+                until [ -e pid ]; do sleep 0.02; done
+                [ "$(cat pid)" = $second ]
+                nbdinfo --size 'nbd+unix:///?socket=s' > /dev/null
+                kill $second; wait $second; [ ! -e pid ]
+                """)
+            #expect(!File.exists(pidFile) && File.exists(fifo) && File.exists(key))
+        }
+    }
+
+    @Test("The pid file of a server that runs is left to it")
+    func livingServer() async throws {
+        try await withDisk { disk, image in
+            let pidFile = disk.directory.file("pid")
+            try await ServerUnderTest.run(
+                ["serve", image, "--pid-file", pidFile] + disk.socket, in: disk.directory
+            ) { server in
+                try await Program.expectRefusal(
+                    ["serve", image, "--pid-file", pidFile, "--socket", disk.directory.file("s2")], status: 66,
+                    saying: "a server that runs (process \(server.processIdentifier))")
+                let text = try File.text(pidFile)
+                #expect(text == "\(server.processIdentifier)\n")
+                // What has taken its place meanwhile is another's.
+                try FileManager.default.removeItem(atPath: pidFile)
+                try disk.directory.write("pid", text: "1\n")
+            }
+            let text = try File.text(pidFile)
+            #expect(text == "1\n")
+        }
+    }
+
+    @Test("A pid file is not written through a symbolic link", arguments: [true, false])
+    func linkedPidFile(isDangling: Bool) async throws {
+        try await withDisk { disk, image in
+            let (target, link) = (disk.directory.file("target"), disk.directory.file("pid"))
+            if !isDangling { try disk.directory.write("target", text: "12\n") }
+            try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: target)
+            try await Program.expectRefusal(
+                ["serve", image, "--pid-file", link] + disk.socket, status: 64, saying: "is a symbolic link")
+            #expect(isDangling ? !File.exists(target) : try File.text(target) == "12\n")
+        }
+    }
+
     @Test("A pid file is never written over anything else, the image least of all")
     func foreignPidFile() async throws {
         try await withDisk { disk, image in
