@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import BlockIO
+
 extension KeyDerivation: CustomStringConvertible {
     /// E.g. "argon2id, time 4, memory 1048576 KiB, 4 threads" or "pbkdf2-sha256, 1000 iterations".
     public var description: String {

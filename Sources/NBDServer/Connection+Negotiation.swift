@@ -34,6 +34,8 @@ extension Connection {
         let before = rest.count
         let outcome = handshake.receive(&rest, &replies)
         let used = input.drop(before - rest.count)
+        for note in handshake.notes ?? [] { log.debug("\(note)") }
+        if handshake.notes != nil { handshake.notes = [] }
         phase = .handshake(handshake)
         if !replies.isEmpty { send(replies) }
         switch outcome {
@@ -57,7 +59,7 @@ extension Connection {
 
     private func begin(_ session: Session) {
         log = context.log.logger(client: id, isStranger: false)
-        log.debug("chose export '\(session.export.name)'")
+        log.debug("chose export \(shownName(session.export.name))")
         phase = .transmission(session)
         watch?.setDeadline(.never, nil)
         transferThreshold = min(session.export.device.size, transferThreshold)

@@ -51,7 +51,7 @@ extension Connection {
         case .all: memory.put(buffer)
         case .failed, .closed:
             memory.put(buffer)
-            return close("hung up before it had all replies")
+            return hungUp()
         }
         pump()
     }

@@ -118,10 +118,11 @@ final class Connection: @unchecked Sendable {
         self.loop = loop
         self.context = context
         self.log = context.log.logger(client: id, isStranger: true)
-        self.phase = .handshake(
-            Handshake(
-                exports: context.exports, tls: context.tls.demand, maximumLength: context.limits.requestBytes
-            ) { context.offersMore(id) })
+        var handshake = Handshake(
+            exports: context.exports, tls: context.tls.demand, maximumLength: context.limits.requestBytes
+        ) { context.offersMore(id) }
+        if log.logLevel <= .debug { handshake.notes = [] }
+        self.phase = .handshake(handshake)
         self.outbox = Outbox(memory: memory, right: right)
     }
 
@@ -150,7 +151,7 @@ final class Connection: @unchecked Sendable {
                 watch?.setDeadline(Self.courtesy) { [self] in close(nil) }
             case .securing: close(nil)
             case .transmission, .leaving: break
-            case .drained: return
+            case .drained: return letGo()
             }
             pump()
         }
@@ -345,15 +346,15 @@ final class Connection: @unchecked Sendable {
             waitForClient()
             return false
         case .closed:
-            close("hung up before it had all replies")
+            hungUp()
             return false
         }
     }
 
     // MARK: Interest and end
 
-    /// How long a client may take to hang up once everything has been said.
-    private static let farewell = DispatchTimeInterval.seconds(5)
+    /// How long to wait before looking again whether a client has taken its last replies, which nothing tells.
+    private static let glance = DispatchTimeInterval.milliseconds(20)
     /// How long a client that negotiates is told that the server stops.
     private static let courtesy = DispatchTimeInterval.milliseconds(500)
 
@@ -363,7 +364,12 @@ final class Connection: @unchecked Sendable {
         case .securing(let securing): beginSecuring(securing)
         case .transmission where isStopping && workersBusy == 0 && upload == nil:
             // Requests that wait in the socket are refused, too.
-            if hasHeardAll { finish() } else { loop.run { [self] in readable() } }
+            guard hasHeardAll else { return loop.run { [self] in readable() } }
+            guard socket.hasUntaken else { return finish() }
+            watch?.setDeadline(Self.glance) { [self] in
+                hasHeardAll = false
+                pump()
+            }
         case .leaving where workersBusy == 0: finish()
         default: break
         }
@@ -372,8 +378,36 @@ final class Connection: @unchecked Sendable {
     /// Ends the server's side of the conversation.
     func finish() {
         phase = .drained
+        let owesNothing = !socket.hasUntaken
         stream.endSending()
-        watch?.setDeadline(Self.farewell) { [self] in close(nil) }
+        if isStopping { return owesNothing ? close(nil) : letGo() }
+        watch?.setDeadline(context.limits.farewell) { [self] in close(nil) }
+    }
+
+    /// Closes as soon as the client has taken everything; the server stops, and does not wait for it to hang up.
+    private func letGo() {
+        guard socket.hasUntaken else { return close(nil) }
+        watch?.setDeadline(Self.glance) { [self] in letGo() }
+    }
+
+    /// The client has gone before it had all replies. Nobody has to be told when it had said good-bye.
+    func hungUp() {
+        close(hasSaidGoodbye() ? nil : "hung up before it had all replies")
+    }
+
+    /// Is a good-bye the last thing that the client has said, be it heard so far or not?
+    private func hasSaidGoodbye() -> Bool {
+        for _ in 0..<Self.receivesPerTurn {
+            guard case .bytes = loop.receive(from: stream, appendingTo: &input) else { break }
+        }
+        switch phase {
+        case .leaving, .drained: return true
+        case .securing: return false
+        case .handshake: return Handshake.isAbort(input.all.suffix(NBDOptionHeader.encodedLength))
+        case .transmission(let session):
+            let last = NBDRequest(decoding: input.all.suffix(session.mode.requestLength), session.mode)
+            return last.flatMap { NBDProtocol.Command(rawValue: $0.type) } == .disconnect
+        }
     }
 
     func updateInterest() {

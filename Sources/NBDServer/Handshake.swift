@@ -60,6 +60,11 @@ struct Handshake {
     var isListing: Bool { listing != nil }
     /// The server stops: every option is refused.
     var isStopping = false
+    /// What the client has asked for and been answered, a sentence for each option, for the log; nil where nobody wants
+    /// to know.
+    var notes: [String]?
+    /// What the option that is being answered is about.
+    private var subject = ""
 
     /// - Parameters:
     ///   - maximumLength: see ``Session/maximumLength``.
@@ -80,6 +85,12 @@ struct Handshake {
         isSecure = true
         mode = .simple
         contexts = nil
+    }
+
+    /// Are these bytes an `NBD_OPT_ABORT`?
+    static func isAbort(_ bytes: ArraySlice<UInt8>) -> Bool {
+        guard bytes.count == NBDOptionHeader.encodedLength else { return false }
+        return NBDOptionHeader(decoding: bytes)?.type == NBDProtocol.Option.abort.rawValue
     }
 
     /// What the server says first.
@@ -125,6 +136,7 @@ struct Handshake {
             optionCount += 1
             input.removeFirst(NBDOptionHeader.encodedLength)
             skipping = length
+            subject = ""
             if header.type == NBDProtocol.Option.setMetaContext.rawValue { contexts = nil }
             return answer(header.type, .tooBig, "option data is limited to \(Self.maximumOptionLength) bytes", &output)
         }
@@ -150,6 +162,7 @@ struct Handshake {
     private mutating func handle(
         _ type: UInt32, _ data: ArraySlice<UInt8>, _ flags: NBDProtocol.ClientFlags, _ output: inout [UInt8]
     ) -> Outcome {
+        subject = ""
         let option = NBDProtocol.Option(rawValue: type)
         if option == .exportName { return exportName(data, flags, &output) }
         guard flags.contains(.fixedNewstyle) else {
@@ -191,7 +204,7 @@ struct Handshake {
         }
     }
 
-    private func startTLS(_ type: UInt32, _ output: inout [UInt8]) -> Outcome {
+    private mutating func startTLS(_ type: UInt32, _ output: inout [UInt8]) -> Outcome {
         guard !isSecure else { return answer(type, .invalid, "TLS is in use already", &output) }
         guard tls != .off else {
             return answer(
@@ -226,6 +239,7 @@ struct Handshake {
         guard let request = NBDMetaContextRequest(decoding: data) else {
             return answer(type, .invalid, "the lengths in the option do not fit each other", &output)
         }
+        note(about: request.exportName, request.queries)
         guard let export = exports.find(request.exportName) else {
             return answer(type, .unknownExport, "there is no export of this name; NBD_OPT_LIST shows them", &output)
         }
@@ -284,7 +298,7 @@ struct Handshake {
     }
 
     /// `NBD_OPT_EXPORT_NAME`, which allows no error reply.
-    private func exportName(
+    private mutating func exportName(
         _ data: ArraySlice<UInt8>, _ flags: NBDProtocol.ClientFlags, _ output: inout [UInt8]
     ) -> Outcome {
         guard !isStopping else { return .close(reason: "came while the server is being stopped") }
@@ -295,19 +309,22 @@ struct Handshake {
         guard data.count <= NBDProtocol.maximumStringLength else {
             return .close(reason: "asked for an export with a name of \(data.count) bytes")
         }
+        note(about: String(decoding: data, as: UTF8.self))
         guard let export = exports.find(String(decoding: data, as: UTF8.self)) else {
             return .close(reason: "asked for an export that does not exist")
         }
+        notes?.append("NBD_OPT_EXPORT_NAME\(subject): granted")
         output.append(bigEndian: export.device.size)
         output.append(bigEndian: export.flags(mode, offersMore: offersMore()).rawValue)
         if !flags.contains(.noZeroes) { output += [UInt8](repeating: 0, count: 124) }
         return .transmission(session(export))
     }
 
-    private func info(_ type: UInt32, _ data: ArraySlice<UInt8>, _ output: inout [UInt8]) -> Outcome {
+    private mutating func info(_ type: UInt32, _ data: ArraySlice<UInt8>, _ output: inout [UInt8]) -> Outcome {
         guard let request = NBDInfoRequest(decoding: data) else {
             return answer(type, .invalid, "the lengths in the option do not fit each other", &output)
         }
+        note(about: request.exportName)
         guard let export = exports.find(request.exportName) else {
             return answer(type, .unknownExport, "there is no export of this name; NBD_OPT_LIST shows them", &output)
         }
@@ -343,9 +360,18 @@ struct Handshake {
     /// The maximum block size that clients are told, unless the server serves less.
     static let advertisedLength: UInt32 = 32 << 20
 
-    private func answer(
+    private mutating func note(about export: String, _ queries: [String] = []) {
+        guard notes != nil else { return }
+        // As long as one line of a log; a client may send thousands.
+        let more = queries.count > 4 ? " and \(queries.count - 4) more" : ""
+        subject = " of export " + ([export] + queries.prefix(4)).map { shownName($0) }.joined(separator: ", ") + more
+    }
+
+    private mutating func answer(
         _ option: UInt32, _ type: NBDProtocol.OptionReply, _ text: String, _ output: inout [UInt8]
     ) -> Outcome {
+        notes?.append(
+            "\(NBDProtocol.Option.name(option))\(subject): \(type.name)\(text.isEmpty ? "" : ", \(text)")")
         NBDOptionReply(option: option, type: type, data: Array(text.utf8)).encode(into: &output)
         return .incomplete
     }

@@ -60,6 +60,23 @@ enum NBDProtocol {
         case setMetaContext = 10
         /// `NBD_OPT_EXTENDED_HEADERS`
         case extendedHeaders = 11
+
+        /// As the specification calls it; its number for one that this server does not know.
+        static func name(_ number: UInt32) -> String {
+            switch Option(rawValue: number) {
+            case .exportName: "NBD_OPT_EXPORT_NAME"
+            case .abort: "NBD_OPT_ABORT"
+            case .list: "NBD_OPT_LIST"
+            case .startTLS: "NBD_OPT_STARTTLS"
+            case .info: "NBD_OPT_INFO"
+            case .go: "NBD_OPT_GO"
+            case .structuredReply: "NBD_OPT_STRUCTURED_REPLY"
+            case .listMetaContext: "NBD_OPT_LIST_META_CONTEXT"
+            case .setMetaContext: "NBD_OPT_SET_META_CONTEXT"
+            case .extendedHeaders: "NBD_OPT_EXTENDED_HEADERS"
+            case nil: "option \(number)"
+            }
+        }
     }
 
     /// Option reply types.
@@ -90,6 +107,25 @@ enum NBDProtocol {
         case tooBig = 0x8000_0009
         /// `NBD_REP_ERR_EXT_HEADER_REQD`: extended headers are in use, which leave no room for this.
         case extendedHeadersRequired = 0x8000_000A
+
+        /// As the specification calls it.
+        var name: String {
+            switch self {
+            case .ack: "NBD_REP_ACK"
+            case .server: "NBD_REP_SERVER"
+            case .info: "NBD_REP_INFO"
+            case .metaContext: "NBD_REP_META_CONTEXT"
+            case .unsupported: "NBD_REP_ERR_UNSUP"
+            case .policy: "NBD_REP_ERR_POLICY"
+            case .invalid: "NBD_REP_ERR_INVALID"
+            case .tlsRequired: "NBD_REP_ERR_TLS_REQD"
+            case .unknownExport: "NBD_REP_ERR_UNKNOWN"
+            case .shutdown: "NBD_REP_ERR_SHUTDOWN"
+            case .blockSizeRequired: "NBD_REP_ERR_BLOCK_SIZE_REQD"
+            case .tooBig: "NBD_REP_ERR_TOO_BIG"
+            case .extendedHeadersRequired: "NBD_REP_ERR_EXT_HEADER_REQD"
+            }
+        }
     }
 
     /// Information types of `NBD_REP_INFO`.

@@ -104,7 +104,7 @@ struct ServeCommand: AsyncParsableCommand {
             valueName: "size"))
     var maxRequest = ByteCount(bytes: 64 << 20)
 
-    @Flag(name: .shortAndLong, help: "Say more; twice: also what each client does.")
+    @Flag(name: .shortAndLong, help: "Say more; twice: also what each client does and negotiates.")
     var verbose: Int
 
     func validate() throws {

@@ -1,31 +1,98 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import Logging
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import NBDServer
 
-@Suite struct ClientLogTests {
-    /// What has been logged.
-    private final class Lines: Sendable {
-        let all = Mutex<[String]>([])
+/// What has been logged.
+private final class Lines: Sendable {
+    let all = Mutex<[String]>([])
+}
+
+private struct Handler: LogHandler {
+    let lines: Lines
+    var logLevel = Logger.Level.info
+    var metadata: Logger.Metadata = [:]
+
+    subscript(metadataKey key: String) -> Logger.MetadataValue? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
     }
 
-    private struct Handler: LogHandler {
-        let lines: Lines
-        var logLevel = Logger.Level.info
-        var metadata: Logger.Metadata = [:]
+    func log(event: LogEvent) {
+        let client = metadata["client"].map { "\($0): " } ?? ""
+        lines.all.withLock { $0.append("\(event.level) \(client)\(event.message)") }
+    }
+}
 
-        subscript(metadataKey key: String) -> Logger.MetadataValue? {
-            get { metadata[key] }
-            set { metadata[key] = newValue }
-        }
+@Suite struct ClientLogTests {
+    private func server(_ lines: Lines, _ level: Logger.Level) throws -> Server {
+        try Server(
+            exports: ExportTable([Export(name: "", description: "", device: MemoryDevice(noise(8 << 20)))]),
+            processorCount: 2, log: Logger(label: "test") { _ in Handler(lines: lines, logLevel: level) })
+    }
 
-        func log(event: LogEvent) {
-            let client = metadata["client"].map { "\($0): " } ?? ""
-            lines.all.withLock { $0.append("\(event.level) \(client)\(event.message)") }
+    /// What is logged of a client by the time that it is gone.
+    private func log(
+        of body: (WireClient) throws -> Void, _ level: Logger.Level = .info
+    ) async throws -> [String] {
+        let lines = Lines()
+        let server = try server(lines, level)
+        let client = try WireClient(server)
+        try body(client)
+        client.close()
+        while server.connectionCount > 0 { try await Task.sleep(for: .milliseconds(2)) }
+        return lines.all.withLock { $0 }
+    }
+
+    @Test(.timeLimit(.minutes(1)), arguments: [1, 4, 30, 400])
+    func `a client that has said good-bye has not hung up, whatever it was to get`(reads: Int) async throws {
+        func requests(_ client: WireClient) -> [UInt8] {
+            (0..<reads).flatMap { client.request(0, cookie: UInt64($0), offset: UInt64($0), length: 4 << 20) }
         }
+        let polite = try await log(of: { client in
+            try client.negotiate()
+            client.send(requests(client) + client.request(2, cookie: 1))
+            _ = try client.receive(16)
+        })
+        #expect(polite == [])
+        let rude = try await log(of: { client in
+            try client.negotiate()
+            client.send(requests(client))
+            _ = try client.receive(16)
+        })
+        #expect(rude.allSatisfy { $0 == "info 1: hung up before it had all replies; connection closed" })
+        let abort = try await log(of: { client in
+            client.send([0, 0, 0, 3] + (0..<60).flatMap { _ in client.option(3) } + client.option(2))
+        })
+        #expect(abort == [])
+    }
+
+    @Test(.timeLimit(.minutes(1))) func `debugging shows each option and its answer, made fit for a terminal`()
+        async throws
+    {
+        let lines = try await log(
+            of: { client in
+                try client.greet()
+                _ = try client.ask(8)
+                _ = try client.ask(10, WireOption.contexts("", ["base:allocation", "x:\u{1B}[2J"]))
+                _ = try client.ask(6, WireOption.info("no\u{7}thing\n"))
+                _ = try client.ask(99)
+                _ = try client.ask(7, WireOption.info(""))
+            }, .debug)
+        #expect(
+            lines == [
+                #"debug 1: NBD_OPT_STRUCTURED_REPLY: NBD_REP_ACK"#,
+                #"debug 1: NBD_OPT_SET_META_CONTEXT of export "", "base:allocation", "x:\u{1B}[2J": NBD_REP_ACK"#,
+                #"debug 1: NBD_OPT_INFO of export "no\u{7}thing\u{A}": NBD_REP_ERR_UNKNOWN, "#
+                    + "there is no export of this name; NBD_OPT_LIST shows them",
+                "debug 1: option 99: NBD_REP_ERR_UNSUP, this server does not know option 99",
+                #"debug 1: NBD_OPT_GO of export "": NBD_REP_ACK"#, #"debug 1: chose export """#,
+            ])
     }
 
     @Test func `an allowance is a burst, then a line each second, and counts what is left out`() {

@@ -89,11 +89,11 @@ import Testing
 
     @Test(arguments: TLSHandshakeTests.versions)
     func `a name is shown so that a terminal does not obey it`(version: Int32) throws {
-        let name = "eve\u{1B}[2J\nok"
+        let name = "eve\u{1B}[2J\n\u{202E}ok"
         guard
             case .failed(let reason) = try TLSPair(context(), client(name, [UInt8](0..<32), version))
                 .shakeHands().server
         else { throw TLSPair.Stuck() }
-        #expect(reason.contains(#""eve\u{1B}[2J\nok""#))
+        #expect(reason.contains(#""eve\u{1B}[2J\u{A}\u{202E}ok""#))
     }
 }

@@ -114,11 +114,6 @@ public struct Qcow2Extensions: Equatable, Sendable {
         guard bytes.count <= maximumTextLength else { return printable(Array(bytes.prefix(maximumTextLength))) + "…" }
         return String(
             String.UnicodeScalarView(
-                String(decoding: bytes, as: UTF8.self).unicodeScalars.map { scalar in
-                    switch scalar.properties.generalCategory {
-                    case .control, .format, .lineSeparator, .paragraphSeparator: "\u{FFFD}"
-                    default: scalar
-                    }
-                }))
+                String(decoding: bytes, as: UTF8.self).unicodeScalars.map { $0.isShown ? $0 : "\u{FFFD}" }))
     }
 }

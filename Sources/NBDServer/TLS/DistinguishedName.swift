@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import BlockIO
+
 /// Who a certificate is for (RFC 4514): attributes with their values, most specific first, as in
 /// `CN=laptop.example.com,O=Example Home`.
 ///
@@ -57,7 +59,7 @@ struct DistinguishedName: Equatable, CustomStringConvertible {
             case " " where isAtEdge: result += "\\ "
             case "#" where index == 0: result += "\\#"
             default:
-                if isShown(scalar) {
+                if scalar.isShown {
                     result.unicodeScalars.append(scalar)
                 } else {
                     result += String(scalar).utf8.map { byte in
@@ -67,13 +69,6 @@ struct DistinguishedName: Equatable, CustomStringConvertible {
             }
         }
         return result
-    }
-
-    private static func isShown(_ scalar: Unicode.Scalar) -> Bool {
-        switch scalar.properties.generalCategory {
-        case .control, .format, .lineSeparator, .paragraphSeparator, .privateUse, .surrogate, .unassigned: false
-        default: true
-        }
     }
 
     /// The first keyword of a type is the one that is written.

@@ -22,6 +22,23 @@ struct TLSClientTests {
         }
     }
 
+    @Test("An idle client over TLS does not hold up the end", arguments: [true, false])
+    func idleClient(isUnix: Bool) async throws {
+        try await TLSTestBed.run { bed in
+            let place = isUnix ? ["--socket", bed.directory.file("s")] : []
+            var start = ContinuousClock.now
+            var client: LibNBDClient?
+            try await bed.serve(place + bed.keys + ["--tls", "require"]) { server in
+                let idle = try LibNBDClient(try bed.credentials.uri(server, .alice))
+                #expect(try idle.read(4096, at: 0) == bed.contents.prefix(4096))
+                client = idle
+                start = .now
+            }
+            // It has not hung up before.
+            withExtendedLifetime(client) { #expect(ContinuousClock.now - start < .seconds(4)) }
+        }
+    }
+
     @Test("nbdinfo, nbdcopy and qemu-img see the disk, and the log says who they are", arguments: ways)
     func copies(_ way: Way) async throws {
         try await TLSTestBed.run { bed in

@@ -119,4 +119,44 @@ import Testing
         client.wire.close()
         await stopped
     }
+
+    @Test(.timeLimit(.minutes(5)), arguments: WireMode.allCases)
+    func `a client that is owed nothing is let go at once, whether it hangs up or not`(mode: WireMode) async throws {
+        let device = MemoryDevice(noise(1 << 20))
+        let server = try Server.serving(device) { $0.farewell = .seconds(100_000) }
+        // One has said nothing since the negotiation, one has had replies, one has said good-bye.
+        let idle = try NBDTestClient(server, mode)
+        let served = try NBDTestClient(server, mode)
+        #expect(try served.ask(WireRequest(.read, length: 300_000)).error == 0)
+        let departed = try NBDTestClient(server, mode)
+        departed.send(WireRequest(.disconnect, cookie: 1))
+        #expect(try departed.wire.isEnded())
+        await server.stop(patience: .seconds(100_000))
+        for client in [idle, served] { #expect(try client.wire.isEnded()) }
+        #expect(server.connectionCount == 0)
+    }
+
+    @Test(.timeLimit(.minutes(5)), arguments: WireMode.allCases)
+    func `a client that has not taken its replies gets them first, and is let go then`(mode: WireMode) async throws {
+        let device = MemoryDevice(noise(1 << 20))
+        let server = try Server.serving(device) { $0.farewell = .seconds(100_000) }
+        let client = try NBDTestClient(server, mode)
+        let requests = (0..<8).map { WireRequest(.read, cookie: UInt64($0), offset: UInt64($0), length: 900_000) }
+        client.send(requests)
+        let first = try client.reply()
+        #expect(first.error == 0)
+        async let stopped: Void = server.stop(patience: .seconds(100_000))
+        while let other = try? WireClient(server), try other.receive(18).count == 18 {
+            other.close()
+            try await Task.sleep(for: .milliseconds(1))
+        }
+        for _ in requests.dropFirst() {
+            let reply = try client.reply()
+            #expect(
+                reply.error == 108 || reply.data == Array(noise(1 << 20)[Int(reply.request.offset)...].prefix(900_000)))
+        }
+        #expect(try client.wire.isEnded())
+        // It has not hung up.
+        await stopped
+    }
 }
