@@ -70,7 +70,7 @@ let package = Package(
                     ["-use-ld=lld", "-Xlinker", "-z", "-Xlinker", "pack-relative-relocs"],
                     .when(configuration: .release))
             ]),
-        .target(name: "TestSupport", dependencies: ["BlockIO"], swiftSettings: strict),
+        .target(name: "TestSupport", dependencies: ["BlockIO", "Crypto"], swiftSettings: strict),
         .testTarget(name: "BlockIOTests", dependencies: ["BlockIO", "TestSupport", system], swiftSettings: strict),
         .testTarget(
             name: "ImageFormatsTests", dependencies: ["BlockIO", "ImageFormats", "TestSupport", system],

@@ -80,6 +80,25 @@ import Testing
         _ = try LUKSSegments(volume, allowing: [])
     }
 
+    @Test func `what is served without permission has gone through a cipher`() throws {
+        let image = LUKS2Fixture().image
+        #expect(LUKSServedBytes.inTheClear(try LUKSHeaderTests.read(image), over: image.device) == nil)
+        // The look itself finds what is allowed by name.
+        let linear = try Self.linear()
+        #expect(LUKSServedBytes.inTheClear(linear, over: image.device) == nil)
+        #expect(
+            LUKSServedBytes.inTheClear(linear, over: image.device, allowing: .linearSegments)
+                == "segment 1 is served as it is stored")
+        let null = try Self.volume {
+            $0.replacing(
+                "\"encryption\":\"aes-xts-plain64\",\"sector_size\"", with: "\"encryption\":\"null\",\"sector_size\"")
+        }
+        #expect(LUKSServedBytes.inTheClear(null, over: image.device) == nil)
+        #expect(
+            LUKSServedBytes.inTheClear(null, over: image.device, allowing: .nullCipher)
+                == "segment 0 is served as it is stored")
+    }
+
     @Test func `LUKS1 with the null cipher is in the clear, its data and its keyslots`() throws {
         var image = LUKS1Fixture.image
         image.bytes.replaceSubrange(8..<40, with: Array("cipher_null".utf8) + [UInt8](repeating: 0, count: 21))

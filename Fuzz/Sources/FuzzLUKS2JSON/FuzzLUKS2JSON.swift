@@ -15,6 +15,16 @@ public func fuzzLUKS2JSON(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
         let surroundings = LUKSSurroundings(headerDeviceSize: 1 << 30, dataSize: dataSize, isDetached: isDetached)
         guard let metadata = try? LUKS2Metadata(json: json, at: 4096, surroundings) else { continue }
         check(metadata, surroundings)
+        let volume = LUKSVolume(
+            version: 2, uuid: "", label: "", subsystem: "", keyslots: metadata.keyslots,
+            otherKeyslots: metadata.otherKeyslots, digests: metadata.digests, segments: metadata.segments,
+            tokens: metadata.tokens, requirements: metadata.requirements, flags: metadata.flags,
+            headerSize: metadata.headerSize, copy: nil, warnings: [])
+        let data = LUKSHeaderDevice([], size: dataSize ?? 1 << 40)
+        precondition(LUKSServedBytes.inTheClear(volume, over: data) == nil)
+        // The disk has no gap: its segments are all that are no backup, and each was looked at.
+        precondition(volume.disk.map(\.number) == Array(0..<volume.disk.count))
+        if volume.isOnlyInitialised { precondition(volume.disk.count == 1 && volume.disk[0].isEncrypted) }
     }
     return 0
 }
@@ -55,7 +65,8 @@ private func check(_ metadata: LUKS2Metadata, _ surroundings: LUKSSurroundings) 
         }
         if case .crypt(_, let sectorSize, _) = segment.kind {
             precondition([512, 1024, 2048, 4096].contains(sectorSize) && (segment.size ?? 0) % UInt64(sectorSize) == 0)
-            precondition(metadata.digests.count { $0.segments.contains(segment.number) } == 1)
+            let provers = metadata.digests.count { $0.segments.contains(segment.number) }
+            precondition(provers == 1 || provers == 2 && segment.flags.contains("in-reencryption"))
         }
     }
 }
