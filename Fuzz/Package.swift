@@ -80,6 +80,10 @@ let package = Package(
             dependencies: ["FuzzMain", product("BlockIO"), product("Crypto"), product("TestSupport")],
             swiftSettings: strict),
         .executableTarget(
+            name: "FuzzReferenceNames",
+            dependencies: ["FuzzMain", product("BlockIO"), .product(name: "SystemPackage", package: "swift-system")],
+            swiftSettings: strict),
+        .executableTarget(
             name: "FuzzPartitions",
             dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
             swiftSettings: strict),
