@@ -94,11 +94,7 @@ struct ImageOpener {
         try allowingDamage(link) { () throws(FormatError) in
             try Qcow2Census.checkL1(file: link.file, header: header)
         }
-        for feature in [Qcow2Features.Incompatible.dirty, .corrupt] where header.features.contains(feature) {
-            log.warning(
-                "\(link.shown)the image has its \(feature.name) set: it was not closed properly; compare what you read with a backup"
-            )
-        }
+        for mark in header.marks { log.warning("\(link.shown)\(mark)") }
         let (cipher, encryption) = try cipher(link, header)
         func image(_ mapping: Qcow2Mapping) -> any BlockDevice {
             AlignedDevice.lifting(

@@ -55,13 +55,6 @@ public struct AuditedLayer: Sendable {
             notes.append(
                 "\(QEMUImageCommand.text("check -r leaks", isEncrypted: isEncrypted)) frees the lost clusters")
         }
-        if header.features.contains(.dirty) {
-            notes.append(
-                "the image was not closed properly (dirty bit): its reference counts may be behind; "
-                    + "\(QEMUImageCommand.text("check -r all", isEncrypted: isEncrypted)) repairs them, in a copy")
-        }
-        if header.features.contains(.corrupt) {
-            notes.append("QEMU has marked the image as corrupt: it found damage before")
-        }
+        notes += header.marks
     }
 }

@@ -22,16 +22,23 @@ struct PrintedRepairTests {
         }
     }
 
-    @Test("An image that was not closed is repaired by the command that audit prints", arguments: methods)
-    func dirty(_ method: String) async throws {
+    @Test(
+        "A dirty bit and a corrupt bit are explained, and taken away by the command that audit and serve print",
+        arguments: methods, [(1, "dirty bit"), (2, "corrupt bit")])
+    func marks(_ method: String, _ mark: (bit: UInt64, name: String)) async throws {
         try await withImage(method) { image, directory in
             let editor = Qcow2Editor(path: image)
-            try editor.set(try editor.long(at: 72) | 1, at: 72)
-            let before = try await Program.run(["audit", image])
-            #expect(before.output.contains("dirty bit"), "\(before.output)\(before.errors)")
-            try await run(before.output, containing: "check -r all", image, directory)
-            let after = try await Program.run(["audit", image])
-            #expect(after.code == 0 && !after.output.contains("dirty bit"), "\(after.output)")
+            let secret = method.isEmpty ? [] : ["--passphrase-file", directory.file("secret"), "--no-passphrase-check"]
+            for command in [["audit", image], ["serve", image, "--run", "true"] + secret] {
+                try editor.set(try editor.long(at: 72) | mark.bit, at: 72)
+                let before = try await Program.run(command)
+                let text = before.output + before.errors
+                #expect(before.code == 0 && text.contains("has its \(mark.name) set"), "\(text)")
+                #expect(text.contains("compare it with a backup") == (mark.name == "corrupt bit"), "\(text)")
+                try await run(text, containing: "check -r all", image, directory)
+                let after = try await Program.run(command)
+                #expect(after.code == 0 && !(after.output + after.errors).contains(mark.name), "\(after.output)")
+            }
         }
     }
 
