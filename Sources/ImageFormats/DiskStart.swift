@@ -21,15 +21,15 @@ enum DiskStart {
             // A start that cannot be read says nothing.
             return nil
         }
-        return volume(device, ByteRange(offset: 0, length: device.size) ?? .empty)
+        return volumes(device, ByteRange(offset: 0, length: device.size) ?? .empty).first
     }
 
-    /// The file system or the volume that a part of a disk begins with, e.g. "ext4", "LUKS2"; nil when none is recognised.
+    /// The file systems and volumes that a part of a disk begins with, e.g. "ext4", "LUKS2".
     ///
     /// At most 1 MiB is read.
-    static func volume(_ disk: any BlockDevice, _ range: ByteRange) -> String? {
+    static func volumes(_ disk: any BlockDevice, _ range: ByteRange) -> [String] {
         var reader = EvidenceReader(StoredDevice(below: disk), extentBudget: 1024, byteBudget: 1 << 20)
-        return Signature.recognise(Volume(offset: range.offset, length: range.length, number: nil), &reader).first
+        return Signature.recognise(Volume(offset: range.offset, length: range.length, number: nil), &reader)
     }
 }
 

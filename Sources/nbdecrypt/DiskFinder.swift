@@ -21,7 +21,13 @@ struct DiskFinder {
     private var selection: ExportSelection { options.selection }
 
     private var parts: DiskPartOpener {
-        DiskPartOpener(opener: opener, sectorSize: options.sectorSize, log: log)
+        DiskPartOpener(opener: opener, selection: places, log: log)
+    }
+
+    private var places: PartSelection {
+        PartSelection(
+            partition: selection.partition, offset: selection.offset, size: selection.size,
+            sectorSize: options.sectorSize, image: options.path, log: log)
     }
 
     private var volumes: LogicalVolumes {
@@ -50,9 +56,9 @@ struct DiskFinder {
             return [main]
         case .all:
             let partitions = try partitions(of: base, .offered)
-            let places = partitions.isEmpty ? [base.place("the disk")] : partitions.map { $0.place() }
+            let holders = partitions.isEmpty ? [base.place("the disk")] : partitions.map { $0.place() }
             let all =
-                try [main] + snapshots() + partitions + volumes.all(in: places, limit: Self.maximumCount) + layers()
+                try [main] + snapshots() + partitions + volumes.all(in: holders, limit: Self.maximumCount) + layers()
                 + ciphertext(chosen, plain, main)
             guard all.count <= Self.maximumCount else {
                 throw Failure(
@@ -160,65 +166,12 @@ struct DiskFinder {
     private func part(of disk: Disk) throws -> Disk {
         // A volume is looked for in what is decrypted.
         let demand = selection.logicalVolume == nil ? self.demand : .named
-        switch (selection.partition, selection.isWindow) {
-        case (nil, false): return disk
-        case (nil, true):
-            let window = try window(of: disk)
-            if layer.format == .raw { try parts.checkNotAnImage(window) }
-            return try parts.disk(in: window, demand).named(disk.name)
-        case (let number?, false): return try partition(number, of: disk, demand)
-        case (let number?, true): return try partitionAndWindow(number, of: disk, demand)
+        let steps = try places.steps(on: disk.device)
+        return try steps.enumerated().reduce(disk) { disk, next in
+            let part = try places.part(next.element, of: disk.device, disk.description)
+            if steps == [.window], layer.format == .raw { try parts.checkNotAnImage(part) }
+            return try parts.disk(in: part, next.offset == steps.count - 1 ? demand : .named).named("")
         }
-    }
-
-    private func partition(_ number: Int, of disk: Disk, _ demand: DiskPartOpener.Demand) throws -> Disk {
-        let all = try parts.partitions(of: disk.device, image: options.path) ?? []
-        guard let (_, part) = all.first(where: { $0.number == number }) else {
-            let numbers = all.map { String($0.number) }.joined(separator: ", ")
-            throw Failure(
-                .usage, "\(options.path) has no partition \(number); it has \(numbers.isEmpty ? "none" : numbers)")
-        }
-        return try parts.disk(in: part, demand).named("")
-    }
-
-    /// A window of a partition or, where the disk has no partition table, a partition of the disk that begins at the window.
-    private func partitionAndWindow(
-        _ number: Int, of disk: Disk, _ demand: DiskPartOpener.Demand
-    ) throws -> Disk {
-        // Nothing that is encrypted is opened to find out what was meant.
-        let outer = try PartitionTable(disk.device, sectorSize: options.sectorSize)
-        let isInner =
-            outer == nil
-            || (try? window(of: disk)).flatMap { try? PartitionTable($0.device, sectorSize: options.sectorSize) }?
-                .partitions.contains { $0.number == number } == true
-        let isOuter = outer?.partitions.contains { $0.number == number } == true
-        guard !isInner || !isOuter else {
-            throw Failure(
-                .usage,
-                "\(options.path): --partition \(number) with --offset can be a part of partition \(number), or partition \(number) of "
-                    + "the disk that begins at that byte: say --exports partition/\(number) for this, and for that "
-                    + "--offset from the start of the disk, without --partition")
-        }
-        guard isInner else {
-            return try parts.disk(in: window(of: partition(number, of: disk, .named)), demand).named("")
-        }
-        let inner = try parts.disk(in: window(of: disk), .named)
-        return try partition(number, of: inner, demand)
-    }
-
-    private func window(of disk: Disk) throws -> DiskPart {
-        let offset = selection.offset ?? 0
-        guard offset < disk.device.size,
-            let range = ByteRange(offset: offset, length: selection.size ?? disk.device.size - offset),
-            range.fits(disk.device.size)
-        else {
-            throw Failure(
-                .usage, "--offset and --size do not fit the disk of \(disk.device.size) bytes of \(options.path)")
-        }
-        let what = "\(range.length) bytes from byte \(offset)"
-        return DiskPart(
-            exportName: "", noun: "part", name: what, image: options.path,
-            description: "\(what) of \(disk.description)", device: WindowDevice(disk.device, range))
     }
 
     /// - Parameter only: the name of the one that counts; nil: all.
@@ -226,7 +179,7 @@ struct DiskFinder {
         of disk: Disk, _ demand: DiskPartOpener.Demand, only name: String? = nil
     ) throws -> [Disk] {
         let found: [(number: Int, part: DiskPart)]
-        do throws(FormatError) { found = try parts.partitions(of: disk.device, image: options.path) ?? [] } catch {
+        do throws(FormatError) { found = try places.partitions(of: disk.device) ?? [] } catch {
             guard demand == .offered else { throw error }
             log.warning("\(options.path): \(error)")
             return []

@@ -32,8 +32,8 @@ struct DiskPartOpener {
     typealias Disk = DeviceStack.Disk
 
     let opener: ImageOpener
-    /// Of partition tables, in bytes; nil: found out.
-    let sectorSize: Int?
+    /// Finds the parts.
+    let selection: PartSelection
     let log: Logger
 
     /// How much somebody wants what is in a part.
@@ -105,25 +105,6 @@ struct DiskPartOpener {
             )
             return false
         case .none: return false
-        }
-    }
-
-    /// The parts that the partition table on a disk names; nil when there is no table.
-    ///
-    /// - Throws: ``FormatError`` when it cannot be told where they are.
-    func partitions(
-        of disk: any BlockDevice, image: String
-    ) throws(FormatError) -> [(number: Int, part: DiskPart)]? {
-        guard let table = try PartitionTable(disk, sectorSize: sectorSize) else { return nil }
-        for warning in table.warnings { log.warning("\(image): \(warning)") }
-        return table.partitions.map { partition in
-            var parts = [partition.typeName ?? "type \(partition.type)"]
-            if !partition.name.isEmpty { parts.append("\"\(partition.name)\"") }
-            let part = DiskPart(
-                exportName: "partition/\(partition.number)", noun: "partition", name: "partition \(partition.number)",
-                image: image, description: parts.joined(separator: ", "),
-                device: WindowDevice(disk, partition.range))
-            return (partition.number, part)
         }
     }
 }

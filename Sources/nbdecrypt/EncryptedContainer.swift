@@ -19,7 +19,7 @@ struct LUKSContainer {
     let volume: LUKSVolume
     /// What the header was read from.
     let header: any BlockDevice
-    /// "file", "detached header", "header alone", "qcow2 header" or "guest disk".
+    /// "file", "detached header", "header alone", "qcow2 header", "guest disk", or the noun of a part: "partition".
     let place: String
     /// The file with a detached header, as a person typed it.
     private(set) var headerPath: String?
@@ -27,6 +27,8 @@ struct LUKSContainer {
     private(set) var isDataInImage = false
     /// Why `serve` refuses a header alone.
     private(set) var refusal: String?
+    /// What `serve` needs besides the image to find it, e.g. " --partition 2".
+    private(set) var serveOptions = ""
     /// Of the device with the segments, in bytes; nil inside qcow2 and for a header alone.
     let dataSize: UInt64?
     /// The size of the disk, in bytes, where qcow2 decides it.
@@ -82,11 +84,35 @@ struct LUKSContainer {
 
     /// A container that a guest made on its disk; nil when there is none.
     init?(guestDisk disk: any BlockDevice) throws(FormatError) {
-        guard let holdsLUKS = try? ImageProbe.holdsLUKS(disk), holdsLUKS else { return nil }
+        switch try? ImageProbe.findLUKS(disk) {
+        case .container?: break
+        case .encryptedClone?: throw ImageProbe.encryptedClone.naming("the guest disk")
+        case .none?, .leftover?, nil: return nil
+        }
         volume = try LUKSOpener.header(disk, dataSize: disk.size, isDetached: false)
         header = disk
         place = "guest disk"
         dataSize = disk.size
+        guestSize = nil
+    }
+
+    /// A container in a part of a disk; nil when there is none.
+    ///
+    /// - Parameter options: with which `serve` finds the part.
+    /// - Throws: ``FormatError`` when it is damaged, or of no use alone.
+    init?(part: DiskPart, options: String) throws(FormatError) {
+        switch try ImageProbe.findLUKS(part.device) {
+        case .none, .leftover: return nil
+        case .encryptedClone: throw ImageProbe.encryptedClone.naming(part.name)
+        case .container: break
+        }
+        do throws(FormatError) {
+            volume = try LUKSOpener.header(part.device, dataSize: part.device.size, isDetached: false)
+        } catch { throw error.naming(part.name) }
+        header = part.device
+        place = part.noun
+        serveOptions = options
+        dataSize = part.device.size
         guestSize = nil
     }
 }

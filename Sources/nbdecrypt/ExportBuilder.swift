@@ -104,7 +104,7 @@ struct ExportBuilder {
             allowsUnlocked: command.allowUnlocked,
             references: command.references.policy, formats: try command.references.formats(),
             selection: command.exports.selection,
-            bitmaps: command.exports.bitmap, sectorSize: command.exports.sectorSize.map { Int($0.bytes) })
+            bitmaps: command.exports.bitmap, sectorSize: command.exports.part.sectorSize.map { Int($0.bytes) })
     }
 }
 

@@ -63,10 +63,7 @@ struct ExportOptions: ParsableArguments {
             """, valueName: "list"))
     var exports: [String] = []
 
-    @Option(
-        name: .long,
-        help: ArgumentHelp("Serve this partition, decrypted if it holds LUKS, instead of the disk.", valueName: "n"))
-    var partition: Int?
+    @OptionGroup var part: PartOptions
 
     @Option(
         name: .long,
@@ -79,24 +76,8 @@ struct ExportOptions: ParsableArguments {
 
     @Option(
         name: .long,
-        help: ArgumentHelp(
-            "The sector size of partition tables, where the disk does not tell: 512, 1024, 2048 or 4096.",
-            valueName: "bytes"))
-    var sectorSize: ByteCount?
-
-    @Option(
-        name: .long,
         help: ArgumentHelp("Serve the disk of this internal snapshot, by its name or id.", valueName: "name"))
     var snapshot: String?
-
-    @Option(
-        name: .long,
-        help: ArgumentHelp(
-            "Serve the disk from this byte on (K, M, G, T), decrypted if LUKS begins there.", valueName: "size"))
-    var offset: ByteCount?
-
-    @Option(name: .long, help: ArgumentHelp("Serve only so many bytes of the disk (K, M, G, T).", valueName: "size"))
-    var size: ByteCount?
 
     @Option(
         name: .long,
@@ -110,18 +91,15 @@ struct ExportOptions: ParsableArguments {
         guard bitmap.isEmpty || !isPartSelected else {
             throw ValidationError("--bitmap is for the whole disk: bitmaps do not fit a part of it or a snapshot.")
         }
-        guard partition.map({ $0 > 0 }) ?? true else { throw ValidationError("--partition takes a number from 1 on.") }
         guard logicalVolume.map(Self.isLogicalVolume) ?? true else {
             throw ValidationError("--logical-volume takes the names of a volume group and a volume, as in vg0/root.")
         }
-        try ImageOptions.check(sectorSize)
-        guard size.map({ $0.bytes > 0 }) ?? true else { throw ValidationError("--size takes a number above 0.") }
     }
 
     var selection: ExportSelection {
         ExportSelection(
-            names: ExportSelection.Names(exports), partition: partition, snapshot: snapshot, offset: offset?.bytes,
-            size: size?.bytes, logicalVolume: logicalVolume)
+            names: ExportSelection.Names(exports), partition: part.partition, snapshot: snapshot,
+            offset: part.offset?.bytes, size: part.size?.bytes, logicalVolume: logicalVolume)
     }
 
     /// Has the text the form "GROUP/VOLUME"?
@@ -134,6 +112,6 @@ struct ExportOptions: ParsableArguments {
     var isForOneImage: Bool { !bitmap.isEmpty || isPartSelected }
 
     private var isPartSelected: Bool {
-        partition != nil || snapshot != nil || offset != nil || size != nil || logicalVolume != nil
+        part.isPart || snapshot != nil || logicalVolume != nil
     }
 }

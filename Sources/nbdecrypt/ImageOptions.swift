@@ -18,14 +18,6 @@ struct ImageOptions: ParsableArguments {
     func validate() throws {
         guard !image.isEmpty else { throw ValidationError("The name of the image is empty.") }
     }
-
-    /// Refuses a size of sectors that no disk has.
-    static func check(_ sectorSize: ByteCount?) throws {
-        guard let sectorSize, !PartitionTable.sectorSizes.contains(where: { UInt64($0) == sectorSize.bytes }) else {
-            return
-        }
-        throw ValidationError("--sector-size takes 512, 1024, 2048 or 4096.")
-    }
 }
 
 extension ImageFormat: ExpressibleByArgument {}

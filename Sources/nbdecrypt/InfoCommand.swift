@@ -29,6 +29,7 @@ struct InfoCommand: ParsableCommand {
         help: "Try the given passphrases, or one that you type, and say which keyslots they open; nothing is served.")
     var checkPassphrase = false
 
+    @OptionGroup(title: "What to look at") var part: PartOptions
     @OptionGroup(title: "Passphrase") var secret: SecretOptions
     @OptionGroup(title: "LUKS") var unlock: UnlockOptions
 
@@ -48,10 +49,10 @@ struct InfoCommand: ParsableCommand {
             let file = try FileDevice(path: FilePath(image.image), excludesWriters: false)
             var found = try InfoReport(
                 file, path: image.image, format: image.format, luksHeader: unlock.header,
-                plaintext: unlock.unlock.plaintext)
+                plaintext: unlock.unlock.plaintext, part: part.selection(image: image.image, log: log))
             if checkPassphrase {
                 let ring = SecretRing(secret, termination: termination, log: log)
-                found.passphraseCheck = try check(found.container, ring, log)
+                found.passphraseCheck = try check(found.container, found.disk?.encrypted ?? [], ring, log)
             }
             report = found
         } catch let error as FormatError {
@@ -75,10 +76,12 @@ struct InfoCommand: ParsableCommand {
     }
 
     private func check(
-        _ container: EncryptedContainer, _ ring: SecretRing, _ log: Logger
+        _ container: EncryptedContainer, _ encrypted: [String], _ ring: SecretRing, _ log: Logger
     ) throws -> PassphraseCheck {
         switch container {
-        case .none: throw Failure(.usage, "\(image.image) is not encrypted: there is no passphrase to check")
+        case .none:
+            let hint = encrypted.first.map { "; \($0) holds LUKS: add --\($0)" } ?? ""
+            throw Failure(.usage, "\(image.image) is not encrypted: there is no passphrase to check\(hint)")
         case .legacyAES(let disk):
             try PassphraseCheck(legacyAES: disk, ring: ring, path: image.image)
         case .luks(let luks):

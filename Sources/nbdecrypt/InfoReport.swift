@@ -61,6 +61,12 @@ struct InfoReport: Report {
     private(set) var refusal: String?
     /// What the given secrets open.
     var passphraseCheck: PassphraseCheck?
+    /// What of the disk this is about; nil for all of it.
+    private(set) var partName: String?
+    /// What lies where, if no key is needed to see it.
+    private(set) var disk: DiskReport?
+    private let part: PartSelection
+    private var isPartExamined = false
     private let plaintext: LUKSPlaintext.Permissions
     /// For the passphrase check.
     private(set) var container = EncryptedContainer.none
@@ -69,7 +75,8 @@ struct InfoReport: Report {
         case image, format, fileSize, virtualSize, headerSize, version, clusterSize, compression, refcountBits,
             features,
             backingFile, backingFormat
-        case dataFile, snapshots, encryption, luks, clusters, refusal, passphraseCheck
+        case dataFile, snapshots, encryption, luks, clusters, refusal, passphraseCheck, disk
+        case partName = "part"
     }
 
     /// Examines the tables of `file`, which no data is read from, but for the place where a guest's LUKS header would be.
@@ -77,21 +84,36 @@ struct InfoReport: Report {
     /// - Parameters:
     ///   - luksHeader: the file with a detached LUKS header.
     ///   - plaintext: what of a LUKS container may be in the clear.
+    ///   - part: what of the disk it is about.
     init(
         _ file: FileDevice, path: String, format: ImageFormat?, luksHeader: String?,
-        plaintext: LUKSPlaintext.Permissions
+        plaintext: LUKSPlaintext.Permissions, part: PartSelection
     ) throws {
         self.plaintext = plaintext
-        let found =
-            if let format { format } else if luksHeader == nil { try ImageProbe.detect(file) } else {
-                try FormatDecision.ofDetachedData(file, said: nil)
+        self.part = part
+        var found: ImageFormat
+        if let format {
+            found = format
+        } else if luksHeader != nil {
+            found = try FormatDecision.ofDetachedData(file, said: nil)
+        } else {
+            do throws(FormatError) { found = try ImageProbe.detect(file) } catch {
+                // What it is when it is a plain disk helps to say so; of what is left of LUKS nobody knows what it is.
+                guard error.code == .notRecognised, try ImageProbe.findLUKS(file) == .none,
+                    !DiskReport(file, sectorSize: part.sectorSize).isEmpty || part.isPart
+                else { throw error }
+                found = .raw
+                refusal = error.description
             }
+        }
         image = path
-        self.format = found.rawValue
+        self.format = refusal == nil ? found.rawValue : "unknown"
         fileSize = file.size
         encryption = Self.encryption(.none, path)
         switch found {
-        case .raw: virtualSize = file.size
+        case .raw:
+            virtualSize = file.size
+            try examine(file, options: " -f raw")
         case .qcow: try examineQcow(file)
         case .luks:
             let container =
@@ -99,6 +121,47 @@ struct InfoReport: Report {
             take(container)
         case .qcow2: try examineQcow2(file, luksHeader)
         }
+        guard !part.isPart || isPartExamined else {
+            throw Failure(
+                .usage,
+                "\(path): info decrypts nothing and opens no other file, so it does not see the parts of this disk; serve them"
+            )
+        }
+    }
+
+    /// Examines a disk that can be read without a key, or the part of it that is wanted.
+    ///
+    /// - Parameter options: what `serve` needs for the disk.
+    private mutating func examine(_ device: any BlockDevice, options: String) throws {
+        var device = AlignedDevice.lifting(device)
+        guard part.isPart else {
+            let report = DiskReport(device, sectorSize: part.sectorSize)
+            disk = report
+            if !report.encrypted.isEmpty, encryption.method == "none" {
+                encryption = Encryption(
+                    method: "none",
+                    description: "none of the disk itself; LUKS in \(report.encrypted.joined(separator: ", "))")
+            }
+            return
+        }
+        isPartExamined = true
+        let steps = try part.steps(on: device)
+        for (index, step) in steps.enumerated() {
+            let found = try part.part(step, of: device, format)
+            device = found.device
+            virtualSize = device.size
+            let isLast = index == steps.count - 1
+            partName = isLast ? "\(found.name), \(found.description)" : partName
+            if let container = try LUKSContainer(part: found, options: options + part.serveOptions) {
+                guard isLast else {
+                    throw Failure(
+                        .usage, "\(found.fullName) is encrypted, and info decrypts nothing: leave out the other options"
+                    )
+                }
+                return take(container)
+            }
+        }
+        disk = DiskReport(device, sectorSize: part.sectorSize)
     }
 
     private mutating func examineQcow2(_ file: FileDevice, _ luksHeader: String?) throws {
@@ -128,9 +191,14 @@ struct InfoReport: Report {
             let disk = Qcow2Image(file: file, header: header, cipher: nil)
             if let luksHeader {
                 take(try LUKSContainer(data: disk, header: luksHeader))
-            } else if let inside = try LUKSContainer(guestDisk: disk) {
+            } else if !part.isPart, let inside = try LUKSContainer(guestDisk: disk) {
                 take(inside)
-            } else if case .leftover(let contents)? = try? ImageProbe.findLUKS(disk) {
+            } else if part.isPart, (try? ImageProbe.holdsLUKS(disk)) == true {
+                break
+            } else {
+                try examine(disk, options: "")
+            }
+            if luks == nil, case .leftover(let contents)? = try? ImageProbe.findLUKS(disk) {
                 encryption = Encryption(
                     method: "none",
                     description: "none; behind \(contents) a second copy of a LUKS2 header is left, which is ignored")
@@ -162,6 +230,13 @@ struct InfoReport: Report {
         if header.encryption == .legacyAES {
             encryption = Self.encryption(.legacyAES, image)
             container = .legacyAES { QcowImage(file: file, header: header, cipher: $0, backing: nil) }
+        } else if header.backingFile == nil {
+            let disk = QcowImage(file: file, header: header, cipher: nil, backing: nil)
+            if let inside = try LUKSContainer(guestDisk: disk) {
+                if !part.isPart { take(inside) }
+            } else {
+                try examine(disk, options: "")
+            }
         }
         let census = try QcowCensus(file: file, header: header)
         clusters = Clusters(
@@ -208,6 +283,7 @@ struct InfoReport: Report {
     var text: String {
         var lines: [(String, String)] = [("image", image)]
         lines.append(("format", version.map { "\(format) version \($0)" } ?? format))
+        if let partName { lines.append(("part", partName)) }
         lines.append(("virtual size", virtualSize.map { "\($0) bytes\(Self.rounded($0))" } ?? "unknown"))
         if let headerSize {
             lines.append(
@@ -244,6 +320,7 @@ struct InfoReport: Report {
         }
         lines.append(("encryption", encryption.description))
         lines += luks?.lines ?? []
+        lines += disk?.lines ?? []
         lines += encryption.weaknesses.map { ("weak", $0) }
         if let refusal { lines.append(("serve", "refused: \(refusal)")) }
         lines += (passphraseCheck?.lines ?? []).map { ("secret", $0) }

@@ -172,8 +172,8 @@ extension LUKSVerdict {
         case file(String)
         /// The header in a file of its own; the data is in the other file or device, if that is known.
         case detached(header: String, data: String?)
-        /// In an image that cryptsetup does not see into.
-        case image(String)
+        /// In an image that cryptsetup does not see into, or in a part of one; what `serve` needs to find it.
+        case image(String, options: String)
 
         /// - Parameter path: the image as a person typed it.
         init(_ container: LUKSContainer, path: String) {
@@ -182,8 +182,8 @@ extension LUKSVerdict {
                 self = .detached(
                     header: container.headerPath ?? "HEADER", data: container.isDataInImage ? nil : path)
             case "header alone": self = .detached(header: path, data: nil)
-            case "qcow2 header", "guest disk": self = .image(path)
-            default: self = .file(path)
+            case "file": self = .file(path)
+            default: self = .image(path, options: container.serveOptions)
             }
         }
     }
@@ -215,9 +215,9 @@ extension LUKSVerdict {
                 offline = data.map(Self.offline) ?? ""
                 header = Instructions.fileArgument(path)
                 volume = "--header \(header) \(data.map(Instructions.fileArgument) ?? "DEVICE")"
-            case .image(let path):
+            case .image(let path, let options):
                 header = ""
-                volume = Instructions.fileArgument(path)
+                volume = Instructions.fileArgument(path) + options
             }
             let isInImage = if case .image = place { true } else { false }
             // cryptsetup takes no header that tells of plaintext, but in an encryption that is under way.

@@ -62,7 +62,7 @@ struct LogicalVolumes {
 
     /// Parts that are not encrypted, and LUKS containers that may have a physical volume inside.
     private func places(on disk: Disk) throws -> (plain: [Place], containers: [DiskPart]) {
-        guard let partitions = try parts.partitions(of: disk.device, image: image) else {
+        guard let partitions = try parts.selection.partitions(of: disk.device) else {
             return ([("the disk", disk.device)], [])
         }
         var plain: [Place] = []

@@ -66,7 +66,7 @@ struct DOSSectorSize {
             let range = ByteRange(
                 offset: entry.first * view.size, length: min(entry.count, view.count - entry.first) * view.size)
         else { return false }
-        if DiskStart.volume(disk, range) != nil { return true }
+        if !DiskStart.volumes(disk, range).isEmpty { return true }
         guard let sector = try? view.bytes(at: entry.first, count: 512), let record = BootRecord(sector) else {
             return false
         }

@@ -110,6 +110,24 @@ struct InfoReport: Decodable {
     let refusal: String?
     let luks: LUKS?
     let passphraseCheck: PassphraseCheck?
+    let part: String?
+    let disk: Disk?
+
+    struct Disk: Decodable {
+        struct Partition: Decodable {
+            let number: Int
+            let offset: UInt64
+            let size: UInt64
+            let name: String
+            let contents: [String]
+        }
+
+        let table: String?
+        let sectorSize: Int?
+        let partitions: [Partition]
+        let contents: [String]
+        let fault: String?
+    }
 
     /// Runs the program on an image, which must succeed.
     static func of(_ path: String, _ arguments: String...) async throws -> InfoReport {

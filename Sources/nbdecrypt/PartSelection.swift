@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import BlockIO
+import ImageFormats
+import Logging
+
+/// The options that name a part of a disk, the same for all commands.
+struct PartOptions: ParsableArguments {
+    @Option(
+        name: .long,
+        help: ArgumentHelp("Take this partition, decrypted if it holds LUKS, instead of the disk.", valueName: "n"))
+    var partition: Int?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "The sector size of partition tables, where the disk does not tell: 512, 1024, 2048 or 4096.",
+            valueName: "bytes"))
+    var sectorSize: ByteCount?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Take the disk from this byte on (K, M, G, T), decrypted if LUKS begins there.", valueName: "size"))
+    var offset: ByteCount?
+
+    @Option(name: .long, help: ArgumentHelp("Take only so many bytes of the disk (K, M, G, T).", valueName: "size"))
+    var size: ByteCount?
+
+    func validate() throws {
+        guard partition.map({ $0 > 0 }) ?? true else { throw ValidationError("--partition takes a number from 1 on.") }
+        guard sectorSize.map({ bytes in PartitionTable.sectorSizes.contains { UInt64($0) == bytes.bytes } }) ?? true
+        else { throw ValidationError("--sector-size takes 512, 1024, 2048 or 4096.") }
+        guard size.map({ $0.bytes > 0 }) ?? true else { throw ValidationError("--size takes a number above 0.") }
+    }
+
+    /// Is there one that is for one disk only?
+    var isPart: Bool { partition != nil || offset != nil || size != nil }
+
+    /// What they name.
+    func selection(image: String, log: Logger) -> PartSelection {
+        PartSelection(
+            partition: partition, offset: offset?.bytes, size: size?.bytes,
+            sectorSize: sectorSize.map { Int($0.bytes) },
+            image: image, log: log)
+    }
+}
+
+/// A part of a disk that somebody has named: a partition, a window, or one in the other.
+struct PartSelection {
+    let partition: Int?
+    /// In bytes.
+    let offset: UInt64?
+    /// In bytes.
+    let size: UInt64?
+    /// Of partition tables, in bytes; nil: found out.
+    let sectorSize: Int?
+    /// The image, as a person typed it.
+    let image: String
+    let log: Logger
+
+    /// Is it a part of the disk?
+    var isPart: Bool { partition != nil || offset != nil || size != nil }
+
+    /// How `serve` is told, with a space before each option.
+    var serveOptions: String {
+        let options = [
+            partition.map { "--partition \($0)" }, offset.map { "--offset \($0)" }, size.map { "--size \($0)" },
+            sectorSize.map { "--sector-size \($0)" },
+        ]
+        return options.compactMap { $0.map { " \($0)" } }.joined()
+    }
+
+    /// Steps from a disk to the part, outermost first.
+    enum Step: Equatable {
+        case partition(Int)
+        case window
+    }
+
+    /// What has to be done: nothing for the whole disk.
+    ///
+    /// With both, it is a window of the partition or, where the disk has no partition table, a partition of the disk that
+    /// begins at the window. Nothing that is encrypted is opened to find out which.
+    ///
+    /// - Throws: ``FormatError``; ``Failure`` when it can be both.
+    func steps(on disk: any BlockDevice) throws -> [Step] {
+        let isWindow = offset != nil || size != nil
+        guard let partition else { return isWindow ? [.window] : [] }
+        guard isWindow else { return [.partition(partition)] }
+        let outer = try PartitionTable(disk, sectorSize: sectorSize)
+        let nested = (try? window(of: disk, "")).flatMap { try? PartitionTable($0.device, sectorSize: sectorSize) }
+        let isInner = outer == nil || nested?.partitions.contains { $0.number == partition } == true
+        let isOuter = outer?.partitions.contains { $0.number == partition } == true
+        guard !isInner || !isOuter else {
+            throw Failure(
+                .usage,
+                "\(image): --partition \(partition) with --offset can be a part of partition \(partition), or partition \(partition) "
+                    + "of the disk that begins at that byte: say --exports partition/\(partition) for this, and for that "
+                    + "--offset from the start of the disk, without --partition")
+        }
+        return isInner ? [.window, .partition(partition)] : [.partition(partition), .window]
+    }
+
+    /// The part of a disk that a step leads to.
+    ///
+    /// - Parameter description: of the disk, for clients.
+    /// - Throws: ``FormatError``; ``Failure`` when there is no such part.
+    func part(_ step: Step, of disk: any BlockDevice, _ description: String) throws -> DiskPart {
+        switch step {
+        case .window: return try window(of: disk, description)
+        case .partition(let number):
+            let all = try partitions(of: disk) ?? []
+            if let found = all.first(where: { $0.number == number }) { return found.part }
+            let numbers = all.map { String($0.number) }.joined(separator: ", ")
+            throw Failure(
+                .usage, "\(image) has no partition \(number); it has \(numbers.isEmpty ? "none" : numbers)")
+        }
+    }
+
+    /// The parts that the partition table on a disk names; nil when there is no table.
+    ///
+    /// - Throws: ``FormatError`` when it cannot be told where they are.
+    func partitions(of disk: any BlockDevice) throws(FormatError) -> [(number: Int, part: DiskPart)]? {
+        guard let table = try PartitionTable(disk, sectorSize: sectorSize) else { return nil }
+        for warning in table.warnings { log.warning("\(image): \(warning)") }
+        return table.partitions.map { partition in
+            var parts = [partition.typeName ?? "type \(partition.type)"]
+            if !partition.name.isEmpty { parts.append("\"\(partition.name)\"") }
+            let part = DiskPart(
+                exportName: "partition/\(partition.number)", noun: "partition", name: "partition \(partition.number)",
+                image: image, description: parts.joined(separator: ", "),
+                device: WindowDevice(disk, partition.range))
+            return (partition.number, part)
+        }
+    }
+
+    private func window(of disk: any BlockDevice, _ description: String) throws -> DiskPart {
+        let offset = offset ?? 0
+        guard offset < disk.size, let range = ByteRange(offset: offset, length: size ?? disk.size - offset),
+            range.fits(disk.size)
+        else {
+            throw Failure(.usage, "--offset and --size do not fit the disk of \(disk.size) bytes of \(image)")
+        }
+        let what = "\(range.length) bytes from byte \(offset)"
+        return DiskPart(
+            exportName: "", noun: "part", name: what, image: image, description: "\(what) of \(description)",
+            device: WindowDevice(disk, range))
+    }
+}
