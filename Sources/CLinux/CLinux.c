@@ -7,7 +7,6 @@
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <linux/openat2.h>
-#include <linux/sockios.h>
 #include <linux/vm_sockets.h>
 #include <poll.h>
 #include <sched.h>
@@ -102,11 +101,6 @@ off_t linux_seek_hole(int fd, off_t offset) { return lseek(fd, offset, SEEK_HOLE
 bool linux_has_hung_up(int fd) {
     struct pollfd event = {.fd = fd, .events = POLLRDHUP};
     return poll(&event, 1, 0) > 0;
-}
-
-bool linux_has_untaken(int fd) {
-    int count = 0;
-    return ioctl(fd, SIOCOUTQ, &count) == 0 && count > 0;
 }
 
 int linux_punch_hole(int fd, off_t offset, off_t length) {

@@ -16,7 +16,7 @@ struct CipherSpecParser {
     func parse() throws(FormatError) -> CipherSpec.Transformation {
         guard text.utf8.count <= Self.maximumCount else {
             throw .unsupported(
-                "cipher \(shownName(text)): found \(text.utf8.count) bytes, allowed \(Self.maximumCount)")
+                "cipher \(ShownText.quoted(text)): found \(text.utf8.count) bytes, allowed \(Self.maximumCount)")
         }
         // A specification is shown as it is from here on.
         guard text.utf8.allSatisfy({ (0x21..<0x7F).contains($0) }) else {
@@ -33,10 +33,10 @@ struct CipherSpecParser {
                     "OpenSSL, libgcrypt and Nettle have no cast6, and Botan dropped it in version 3; copy the disk where "
                         + "cryptsetup opens it, with the kernel's")
             }
-            throw refusal("the cipher \(shownName(parts.cipher)) is not known")
+            throw refusal("the cipher \(ShownText.quoted(parts.cipher)) is not known")
         }
         guard let mode = CipherMode(rawValue: parts.mode) else {
-            throw refusal("the mode \(shownName(parts.mode)) is not known")
+            throw refusal("the mode \(ShownText.quoted(parts.mode)) is not known")
         }
         guard algorithm.isOffered(in: mode) else {
             throw refusal("no library here has \(algorithm.name) in mode \(mode.rawValue)")
@@ -119,7 +119,7 @@ struct CipherSpecParser {
         case "essiv":
             guard name != vector else { throw refusal("the vector \"essiv\" needs a hash, as in essiv:sha256") }
             return try essiv(String(vector.dropFirst("essiv:".count)))
-        default: throw refusal("the vector \(shownName(name)) is not known")
+        default: throw refusal("the vector \(ShownText.quoted(name)) is not known")
         }
     }
 
@@ -131,6 +131,6 @@ struct CipherSpecParser {
     }
 
     private func refusal(_ reason: String) -> FormatError {
-        .unsupported("cipher \(shownName(text)): \(reason); this program can do \(CipherSpec.supported)")
+        .unsupported("cipher \(ShownText.quoted(text)): \(reason); this program can do \(CipherSpec.supported)")
     }
 }

@@ -31,7 +31,7 @@ public struct HashAlgorithm: Sendable, Equatable, CustomStringConvertible {
         let known = name.utf8.count <= 32 ? Self.names.first { $0.name == name.lowercased() } : nil
         guard let known, let identifier = Self.identifier(of: known.library) else {
             throw .unsupported(
-                "hash \(shownName(name)): not one that this program can compute, which are \(Self.supported)")
+                "hash \(ShownText.quoted(name)): not one that this program can compute, which are \(Self.supported)")
         }
         self.description = known.name
         self.identifier = identifier

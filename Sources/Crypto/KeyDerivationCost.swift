@@ -16,7 +16,7 @@ extension KeyDerivation: CustomStringConvertible {
 
     /// A known name as it is, another one so that it can be shown.
     private func shownHash(_ name: String) -> String {
-        (try? HashAlgorithm(name))?.description ?? shownName(name)
+        (try? HashAlgorithm(name))?.description ?? ShownText.quoted(name)
     }
 
     /// About how long it takes to derive `count` bytes, in nanoseconds: to try the cheapest keyslot first, and to refuse

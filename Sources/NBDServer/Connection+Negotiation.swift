@@ -59,7 +59,7 @@ extension Connection {
 
     private func begin(_ session: Session) {
         log = context.log.logger(client: id, isStranger: false)
-        log.debug("chose export \(shownName(session.export.name))")
+        log.debug("chose export \(ShownText.quoted(session.export.name))")
         phase = .transmission(session)
         watch?.setDeadline(.never, nil)
         transferThreshold = min(session.export.device.size, transferThreshold)

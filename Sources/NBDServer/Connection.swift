@@ -365,7 +365,7 @@ final class Connection: @unchecked Sendable {
         case .transmission where isStopping && workersBusy == 0 && upload == nil:
             // Requests that wait in the socket are refused, too.
             guard hasHeardAll else { return loop.run { [self] in readable() } }
-            guard socket.hasUntaken else { return finish() }
+            guard socket.unsentCount > 0 else { return finish() }
             watch?.setDeadline(Self.glance) { [self] in
                 hasHeardAll = false
                 pump()
@@ -378,7 +378,7 @@ final class Connection: @unchecked Sendable {
     /// Ends the server's side of the conversation.
     func finish() {
         phase = .drained
-        let owesNothing = !socket.hasUntaken
+        let owesNothing = socket.unsentCount == 0
         stream.endSending()
         if isStopping { return owesNothing ? close(nil) : letGo() }
         watch?.setDeadline(context.limits.farewell) { [self] in close(nil) }
@@ -386,7 +386,7 @@ final class Connection: @unchecked Sendable {
 
     /// Closes as soon as the client has taken everything; the server stops, and does not wait for it to hang up.
     private func letGo() {
-        guard socket.hasUntaken else { return close(nil) }
+        guard socket.unsentCount > 0 else { return close(nil) }
         watch?.setDeadline(Self.glance) { [self] in letGo() }
     }
 

@@ -364,7 +364,8 @@ struct Handshake {
         guard notes != nil else { return }
         // As long as one line of a log; a client may send thousands.
         let more = queries.count > 4 ? " and \(queries.count - 4) more" : ""
-        subject = " of export " + ([export] + queries.prefix(4)).map { shownName($0) }.joined(separator: ", ") + more
+        subject =
+            " of export " + ([export] + queries.prefix(4)).map { ShownText.quoted($0) }.joined(separator: ", ") + more
     }
 
     private mutating func answer(

@@ -13,6 +13,8 @@ public struct ServerLimits: Sendable {
     public var handshake: DispatchTimeInterval = .seconds(10)
     /// How long a client that has said good-bye may leave its replies untouched.
     public var goodbye: DispatchTimeInterval = .seconds(30)
+    /// How long a client may take to hang up once everything has been said.
+    public var farewell: DispatchTimeInterval = .seconds(5)
     /// How long a client that has replies to take may take no byte of them, or one that is sending a payload may send none;
     /// nobody else being in need of what it holds.
     public var stall = Duration.seconds(180)
@@ -20,8 +22,6 @@ public struct ServerLimits: Sendable {
     public var stallWhenWanted = Duration.seconds(60)
     /// How often it is looked whether a client stalls.
     public var stallLook = DispatchTimeInterval.seconds(15)
-    /// How long a client may take to hang up once everything has been said.
-    public var farewell: DispatchTimeInterval = .seconds(5)
     /// Memory for replies of all connections together, in bytes; by default enough for one request of 16 MiB as a whole,
     /// or for 64 of 256 KiB of several clients. What finds no room is read and sent in pieces.
     public var replyBytes = 17 << 20

@@ -86,9 +86,6 @@ struct Socket: Sendable {
         linux_has_hung_up(descriptor.rawValue)
     }
 
-    /// Is something that was sent still on its way to the other side? What cannot be known is not.
-    var hasUntaken: Bool { linux_has_untaken(descriptor.rawValue) }
-
     /// Ends the conversation in both directions; the descriptor stays.
     func endBoth() { _ = shutdown(descriptor.rawValue, Int32(SHUT_RDWR)) }
 

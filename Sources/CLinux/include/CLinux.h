@@ -51,10 +51,6 @@ off_t linux_seek_hole(int fd, off_t offset);
 /// Has the other side of a socket ended its sending (POLLRDHUP), or the connection?
 bool linux_has_hung_up(int fd);
 
-/// Is something that was sent on a socket still on its way (SIOCOUTQ)? By TCP until the other system has it, by a Unix socket
-/// until the other side has received it.
-bool linux_has_untaken(int fd);
-
 /// fallocate(2): makes a range read as zeros, and gives its space back or keeps it. 0, or -1 with errno.
 int linux_punch_hole(int fd, off_t offset, off_t length);
 int linux_zero_range(int fd, off_t offset, off_t length);

@@ -75,7 +75,7 @@ enum LUKSText {
     }
 
     /// In quotes, for "found".
-    static func quoted(_ text: some StringProtocol) -> String { "\"\(printable(text))\"" }
+    static func quoted(_ text: some StringProtocol) -> String { ShownText.quoted(text) }
 
     /// Whether `text` may be the name of a cipher or hash: ASCII without spaces.
     static func isName(_ text: String) -> Bool {

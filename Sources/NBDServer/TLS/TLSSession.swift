@@ -101,7 +101,7 @@ final class TLSSession: @unchecked Sendable {
 
     /// The client says whose pre-shared key it has; it has proved nothing yet.
     func clientClaims(identity: [UInt8], isKnown: Bool) {
-        claimedIdentity = (shownName(String(decoding: identity, as: UTF8.self)), isKnown)
+        claimedIdentity = (ShownText.quoted(String(decoding: identity, as: UTF8.self)), isKnown)
     }
 
     /// Who the client is, for the log: the name in its certificate or that of its pre-shared key; nil before the end
