@@ -28,6 +28,7 @@ let package = Package(
         .library(name: "Crypto", targets: ["Crypto"]),
         .library(name: "NBDServer", targets: ["NBDServer"]),
         .library(name: "TestSupport", targets: ["TestSupport"]),
+        .library(name: "ServerTestSupport", targets: ["ServerTestSupport"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -71,6 +72,8 @@ let package = Package(
                     .when(configuration: .release))
             ]),
         .target(name: "TestSupport", dependencies: ["BlockIO", "Crypto"], swiftSettings: strict),
+        .target(
+            name: "ServerTestSupport", dependencies: ["BlockIO", "NBDServer", logging, system], swiftSettings: strict),
         .testTarget(name: "BlockIOTests", dependencies: ["BlockIO", "TestSupport", system], swiftSettings: strict),
         .testTarget(
             name: "ImageFormatsTests", dependencies: ["BlockIO", "ImageFormats", "TestSupport", system],
@@ -80,7 +83,7 @@ let package = Package(
             dependencies: ["BlockIO", "Crypto", "COpenSSL", "CGcrypt", "CNettle", "CSecureHeap", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
-            name: "NBDServerTests", dependencies: ["BlockIO", "NBDServer", "CTLS", "TestSupport", logging, system],
+            name: "NBDServerTests", dependencies: ["BlockIO", "NBDServer", "CTLS", "ServerTestSupport", "TestSupport", logging, system],
             swiftSettings: strict),
         .testTarget(
             name: "InteropTests",

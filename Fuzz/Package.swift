@@ -64,6 +64,12 @@ let package = Package(
             ],
             swiftSettings: strict),
         .executableTarget(
+            name: "FuzzReplies",
+            dependencies: [
+                "FuzzMain", product("BlockIO"), product("NBDServer"), product("ServerTestSupport"), product("TestSupport"),
+            ],
+            swiftSettings: strict),
+        .executableTarget(
             name: "FuzzContentCheck",
             dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
             swiftSettings: strict),

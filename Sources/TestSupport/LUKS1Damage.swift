@@ -25,7 +25,7 @@ extension LUKSDamage {
             $0.put(String(repeating: "a", count: 32), at: 8)
         },
         one(
-            "a control character in cipher-name", "cipher-name at byte 8: found \"a\u{FFFD}s\", allowed a name in ASCII"
+            "a control character in cipher-name", "cipher-name at byte 8: found \"a\\u{A}s\", allowed a name in ASCII"
         ) {
             $0.put([0x0A], at: 9)
         },

@@ -27,7 +27,7 @@ extension LUKSDamage {
             allowed: "keys from \"0\" to \"31\""),
         value(
             "a keyslot with a name", "\"1\":{\"type\"", "\"a\\u001bb\":{\"type\"", "keyslots",
-            found: "the key \"a\u{FFFD}b\"",
+            found: "the key \"a\\u{1B}b\"",
             allowed: "keys from \"0\" to \"31\""),
         value(
             "a keyslot that is a number", "\"keyslots\":{", "\"keyslots\":{\"2\":5,", "keyslots.2",

@@ -8,6 +8,7 @@ import TestSupport
 import Testing
 
 @testable import NBDServer
+@testable import ServerTestSupport
 
 /// No byte of another reply gets into a reply, whoever sends it and however little memory there is.
 @Suite struct WholeRepliesTests {
