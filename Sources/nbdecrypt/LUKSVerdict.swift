@@ -19,7 +19,7 @@ struct LUKSVerdict: Encodable {
     /// - Parameter dataSize: of the device with the segments, in bytes, where it is known.
     init(_ volume: LUKSVolume, _ place: Place, dataSize: UInt64?) {
         let plaintext = LUKSPlaintext.all(in: volume)
-        let commands = Commands(place, plaintext, isInReencryption: volume.isInReencryption)
+        let commands = Commands(place, plaintext, volume)
         weak = plaintext.map { Weakness(what: $0.description, command: commands.renew) }
         judgeHeader(volume, commands)
         for keyslot in volume.keyslots { judge(keyslot, volume, commands) }
@@ -201,7 +201,8 @@ extension LUKSVerdict {
         /// A new image in place of one that is not encrypted, or that cryptsetup does not see into.
         private(set) var renew: String?
 
-        init(_ place: Place, _ plaintext: [LUKSPlaintext], isInReencryption: Bool) {
+        init(_ place: Place, _ plaintext: [LUKSPlaintext], _ container: LUKSVolume) {
+            let isInReencryption = container.isInReencryption
             // What the header alone is changed by takes the file with the header; the rest needs the data, too.
             let header: String
             let volume: String
@@ -225,10 +226,7 @@ extension LUKSVerdict {
                 // What is being reencrypted cannot be read.
                 guard !isInReencryption else { return }
                 let options = Set(plaintext.map(\.option)).sorted().map { "\($0) " }.joined()
-                let renew =
-                    "nbdecrypt serve \(options)\(volume) --run 'qemu-img convert -p -f raw -O qcow2 "
-                    + "--object secret,id=new,file=new-passphrase -o encrypt.format=luks,encrypt.key-secret=new,"
-                    + "encrypt.iter-time=5000 \"$uri\" new.qcow2'"
+                let renew = Self.renewal("\(options)\(volume)")
                 self.renew = renew
                 (convertKey, reencrypt, toLUKS2, repair, largerSectors) = (renew, renew, renew, renew, renew)
                 return
@@ -238,12 +236,26 @@ extension LUKSVerdict {
                 resume = "cryptsetup reencrypt --resume-only \(offline)\(volume)"
                 return
             }
+            guard container.hasRoomForLUKS2 else {
+                noteOnLUKS2 =
+                    "; it cannot be converted, because its data begins where the header ends, as QEMU makes it"
+                convertKey = "cryptsetup luksChangeKey --iter-time 5000 \(header)"
+                reencrypt = Self.renewal(volume)
+                return
+            }
             // For LUKS1 it is the first of the list, and the others need it.
             noteOnLUKS2 = "; QEMU opens LUKS1 alone, and will not open what cryptsetup convert makes of it"
             toLUKS2 = "cryptsetup convert --type luks2 \(header)"
             convertKey = "cryptsetup luksConvertKey --pbkdf argon2id \(header)"
             reencrypt = "cryptsetup reencrypt \(offline)--cipher aes-xts-plain64 --key-size 512 \(volume)"
             largerSectors = "cryptsetup reencrypt \(offline)--sector-size 4096 \(volume)"
+        }
+
+        /// Makes a new image of what is served.
+        private static func renewal(_ served: String) -> String {
+            "nbdecrypt serve \(served) --run 'qemu-img convert -p -f raw -O qcow2 "
+                + "--object secret,id=new,file=new-passphrase -o encrypt.format=luks,encrypt.key-secret=new,"
+                + "encrypt.iter-time=5000 \"$uri\" new.qcow2'"
         }
 
         /// What cryptsetup wants for a file, of which it cannot tell whether somebody uses it.

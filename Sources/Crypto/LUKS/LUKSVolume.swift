@@ -50,6 +50,16 @@ public struct LUKSVolume: Sendable {
     }
 }
 
+extension LUKSVolume {
+    /// Can `cryptsetup convert` make LUKS2 of it in place? Its header begins the keyslots 28 KiB later than LUKS1, so that as much
+    /// must be free before the data. cryptsetup leaves this much, QEMU nothing (cryptsetup 2.8.8, QEMU 11.1.3).
+    public var hasRoomForLUKS2: Bool {
+        guard version == 1, let data = segments.first?.offset, data > 0 else { return true }
+        let end = (headerSize + 4095) / 4096 * 4096
+        return data >= end && data - end >= 28 << 10
+    }
+}
+
 /// A place that holds the volume key, encrypted with a key that is derived from a secret.
 public struct LUKSKeyslot: Sendable {
     /// 0…7 in LUKS1, 0…31 in LUKS2.
