@@ -83,7 +83,8 @@ let package = Package(
             dependencies: ["BlockIO", "Crypto", "COpenSSL", "CGcrypt", "CNettle", "CSecureHeap", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
-            name: "NBDServerTests", dependencies: ["BlockIO", "NBDServer", "CTLS", "ServerTestSupport", "TestSupport", logging, system],
+            name: "NBDServerTests",
+            dependencies: ["BlockIO", "NBDServer", "CTLS", "ServerTestSupport", "TestSupport", logging, system],
             swiftSettings: strict),
         .testTarget(
             name: "InteropTests",

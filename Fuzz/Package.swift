@@ -66,7 +66,8 @@ let package = Package(
         .executableTarget(
             name: "FuzzReplies",
             dependencies: [
-                "FuzzMain", product("BlockIO"), product("NBDServer"), product("ServerTestSupport"), product("TestSupport"),
+                "FuzzMain", product("BlockIO"), product("NBDServer"), product("ServerTestSupport"),
+                product("TestSupport"),
             ],
             swiftSettings: strict),
         .executableTarget(

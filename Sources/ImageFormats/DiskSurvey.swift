@@ -10,6 +10,7 @@ public import BlockIO
 public struct DiskSurvey: Sendable {
     /// A partition with what it begins with.
     public struct Part: Sendable {
+        /// Where it is and what the table says of it.
         public let partition: Partition
         /// E.g. "ext4", "LUKS2", "LVM2 physical volume"; empty when nothing is recognised.
         public let contents: [String]
