@@ -50,8 +50,8 @@ public final class AlignedDevice: BlockDevice {
     }
 
     /// As the device below has it.
-    public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
-        try below.extent(at: offset, limit: limit)
+    public func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
+        try below.extent(at: offset, limit: limit, mode)
     }
 
     /// Of the device below, in whole units.

@@ -29,8 +29,10 @@ public protocol BlockDevice: AnyObject, Sendable {
     /// - Parameters:
     ///   - offset: in bytes, less than `size`.
     ///   - limit: the answer covers at most this many bytes; more than 0.
+    ///   - mode: when its budget is spent, the answer is shorter.
     /// - Returns: an extent that starts at `offset` and is not empty. The next one may be of the same kind.
-    func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent
+    /// - Throws: ``BlockError``; ``BlockError/wouldBlock`` as ``read(into:at:_:)`` does.
+    func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent
 
     /// Starts to bring bytes into memory that will be read soon; a hint, which may do nothing.
     ///
@@ -86,6 +88,11 @@ extension BlockDevice {
 
     /// Nothing has been written.
     public func flush() throws(BlockError) {}
+
+    /// What the bytes from `offset` on are, whatever it takes to find out.
+    public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
+        try extent(at: offset, limit: limit, .mayBlock)
+    }
 
     /// Prefetches what of `length` bytes at `offset` the device has.
     public func prefetch(_ offset: UInt64, _ length: UInt64, _ budget: Budget) {

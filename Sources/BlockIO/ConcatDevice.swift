@@ -56,11 +56,11 @@ public final class ConcatDevice: BlockDevice {
     }
 
     /// What the part says; an extent does not reach into the next one.
-    public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
+    public func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
         guard limit > 0, offset < size else { throw .outOfRange("segments: there is no byte \(offset)") }
         let part = parts[index(of: offset)]
         let inside = offset - part.start
-        let extent = try part.device.extent(at: inside, limit: min(limit, part.device.size - inside))
+        let extent = try part.device.extent(at: inside, limit: min(limit, part.device.size - inside), mode)
         return extent.moved(to: offset)
     }
 

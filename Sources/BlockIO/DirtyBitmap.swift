@@ -12,6 +12,14 @@ public protocol DirtyBitmap: AnyObject, Sendable {
     /// - Parameters:
     ///   - offset: in bytes, within the disk.
     ///   - limit: the answer covers at most this many bytes; more than 0.
+    ///   - mode: when its budget is spent, the answer is shorter.
     /// - Returns: a length that is not 0. What follows may be the same.
-    func run(at offset: UInt64, limit: UInt64) throws(BlockError) -> (isDirty: Bool, length: UInt64)
+    func run(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> (isDirty: Bool, length: UInt64)
+}
+
+extension DirtyBitmap {
+    /// The same, whatever it takes to find out.
+    public func run(at offset: UInt64, limit: UInt64) throws(BlockError) -> (isDirty: Bool, length: UInt64) {
+        try run(at: offset, limit: limit, .mayBlock)
+    }
 }

@@ -216,8 +216,10 @@ public final class FileDevice: BlockDevice {
     /// Holes of the file are unallocated, though this layer says so; a file system that knows none has only data.
     ///
     /// So has what the file has lost since it was opened: a read of it fails, and nobody may take it for zeros.
-    public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
+    public func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
         try checkBounds(1, at: offset, layer: "file")
+        // Where the holes are may have to be read from the disk.
+        guard mode.mayWait else { throw .wouldBlock }
         let end = min(size, offset.addingReportingOverflow(limit).overflow ? size : offset + limit)
         let data = linux_seek_data(descriptor.rawValue, off_t(offset))
         // ENXIO: a hole up to the end of what there is now. Anything else: this file cannot say, so all of it is data.

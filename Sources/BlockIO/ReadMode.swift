@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// May a read wait, and what may it cost?
+/// May a read, or a look at what is stored, wait, and what may it cost?
 public struct ReadMode: Sendable {
-    /// May the read wait for the disk, decompress, whatever it takes? Otherwise it throws ``BlockError/wouldBlock``
+    /// May it wait for the disk, decompress, whatever it takes? Otherwise it throws ``BlockError/wouldBlock``
     /// instead of waiting or of working for long; nothing has changed then.
     public let mayWait: Bool
     private let budget: Budget?
@@ -20,6 +20,9 @@ public struct ReadMode: Sendable {
     /// Called by a layer before each look-up of where bytes are.
     /// - Throws: ``BlockError/wouldBlock`` when the budget is spent.
     public func look() throws(BlockError) {
-        if let budget, !budget.look() { throw .wouldBlock }
+        guard mayLook() else { throw .wouldBlock }
     }
+
+    /// Called before a look-up that only makes an answer longer. False: the answer ends here.
+    public func mayLook() -> Bool { budget?.look() ?? true }
 }

@@ -51,7 +51,7 @@ public final class StripedDevice: BlockDevice {
     }
 
     /// What the stripes say; one answer for many chunks when all of them say the same.
-    public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
+    public func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
         guard offset < size, limit > 0 else { throw .outOfRange("stripes: there is no byte \(offset)") }
         let (stripe, inside, rest) = place(offset)
         let most = min(limit, size - offset)
@@ -59,7 +59,7 @@ public final class StripedDevice: BlockDevice {
         let (rows, isMore) = (most / row + 2).multipliedReportingOverflow(by: chunk)
         func run(_ number: Int, from start: UInt64) throws(BlockError) -> Extent {
             let left = stripes[number].size - start
-            return try stripes[number].extent(at: start, limit: isMore ? left : min(rows, left))
+            return try stripes[number].extent(at: start, limit: isMore ? left : min(rows, left), mode)
         }
         let first = try run(stripe, from: inside)
         guard first.length >= rest, most > rest else {

@@ -24,9 +24,9 @@ public final class WindowDevice: BlockDevice {
     }
 
     /// What the device below says.
-    public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
+    public func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
         guard offset < size, limit > 0 else { throw .outOfRange("window: there is no byte \(offset)") }
-        let extent = try below.extent(at: start + offset, limit: min(limit, size - offset))
+        let extent = try below.extent(at: start + offset, limit: min(limit, size - offset), mode)
         return extent.moved(to: offset)
     }
 

@@ -2,7 +2,7 @@
 
 /// Finds zeros where a device has only data: whole blocks of 4 KiB that read as zeros, whatever is stored for them.
 ///
-/// All but ``extent(at:limit:)`` is passed on. A block is judged by all of its bytes, so that the answer for a byte does
+/// All but ``extent(at:limit:_:)`` is passed on. A block is judged by all of its bytes, so that the answer for a byte does
 /// not depend on what was asked.
 public final class ZeroDetectingDevice: BlockDevice {
     /// What is zeros, or not, as a whole; in bytes, at multiples of this offset. The last one of a disk may be shorter.
@@ -36,30 +36,40 @@ public final class ZeroDetectingDevice: BlockDevice {
 
     /// As the device below has it; what is data or compressed there is read and split into zeros and other bytes.
     ///
-    /// Bytes that cannot be read are data: the client that reads them is told why it cannot.
-    public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
-        let known = try below.extent(at: offset, limit: limit)
+    /// Bytes that cannot be read are data: the client that reads them is told why it cannot. Where there are bytes to be
+    /// read, an answer that may not wait is none, even if they are in memory: they are many.
+    public func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
+        let known = try below.extent(at: offset, limit: limit, mode)
         guard known.kind == .data || known.kind == .compressed else { return known }
+        guard mode.mayWait else { throw .wouldBlock }
         let blockSize = UInt64(Self.blockSize)
         let start = offset - offset % blockSize
         // Less than the size of the device, whose last block may be shorter.
         let last = offset + known.length - 1
         let wanted = min(size - start, last - last % blockSize + blockSize - start)
-        let run = zeroRun(from: start, count: Int(min(wanted, UInt64(Self.maximumByteCount))))
+        let run = try zeroRun(from: start, count: Int(min(wanted, UInt64(Self.maximumByteCount))), mode)
         return Extent(
             offset: offset, length: min(known.length, UInt64(run.length) - (offset - start)),
             kind: run.isZero ? .storedZeros : known.kind, depth: known.depth)
     }
 
     /// Is the block at `start` zeros, and for how many of `count` bytes is that true or false for all blocks?
-    private func zeroRun(from start: UInt64, count: Int) -> (isZero: Bool, length: Int) {
+    private func zeroRun(
+        from start: UInt64, count: Int, _ mode: ReadMode
+    ) throws(BlockError) -> (isZero: Bool, length: Int) {
         var isZero: Bool?
         var length = 0
         var pieceSize = Self.firstByteCount
         while length < count {
             let pieceCount = min(pieceSize, count - length)
-            guard let bytes = try? below.read(count: pieceCount, at: start + UInt64(length)) else {
-                return length > 0 ? (isZero ?? false, length) : (false, pieceCount)
+            let bytes: [UInt8]
+            do {
+                try mode.look()
+                bytes = try below.read(count: pieceCount, at: start + UInt64(length), mode)
+            } catch {
+                if length > 0 { break }
+                if error.code == .wouldBlock { throw error }
+                return (false, pieceCount)
             }
             let same = bytes.withBytes { Self.run(in: $0, &isZero) }
             length += same

@@ -47,7 +47,7 @@ private final class StoredDevice: BlockDevice {
         try below.read(into: &buffer, at: offset, mode)
     }
 
-    func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
+    func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
         try checkBounds(1, at: offset, layer: "start of a disk")
         return Extent(offset: offset, length: min(limit, size - offset), kind: .data)
     }

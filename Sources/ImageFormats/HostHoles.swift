@@ -4,16 +4,18 @@ import BlockIO
 
 /// Which stored clusters of an image that is not encrypted are known to read as zeros: those in holes of the file.
 ///
-/// An answer about the file is kept for the next question; one value serves one call of ``BlockDevice/extent(at:limit:)``.
+/// An answer about the file is kept for the next question; one value serves one call of ``BlockDevice/extent(at:limit:_:)``.
 struct HostHoles {
     private let file: any BlockDevice
     private let clusterSize: UInt64
+    private let mode: ReadMode
     /// The last answer of the file.
     private var latest: Extent?
 
     /// - Parameter file: holds the clusters.
-    init(file: any BlockDevice, clusterSize: UInt64) {
+    init(file: any BlockDevice, clusterSize: UInt64, _ mode: ReadMode) {
         self.file = file
+        self.mode = mode
         self.clusterSize = clusterSize
     }
 
@@ -25,12 +27,17 @@ struct HostHoles {
     ///   - host: a byte of the file.
     ///   - inCluster: how far it is from the start of its cluster, in bytes.
     ///   - limit: the answer covers at most this many bytes, which lie together in the file; more than 0.
-    mutating func extent(at host: UInt64, inCluster: UInt64, limit: UInt64) -> (kind: Extent.Kind, length: UInt64) {
+    /// - Throws: ``BlockError/wouldBlock`` alone.
+    mutating func extent(
+        at host: UInt64, inCluster: UInt64, limit: UInt64
+    ) throws(BlockError) -> (kind: Extent.Kind, length: UInt64) {
         guard host < file.size else {
             let isMissing = host - inCluster >= file.size
             return isMissing ? (.data, limit) : (.storedZeros, min(limit, clusterSize - inCluster))
         }
-        guard let known = latest.flatMap({ Self.rest(of: $0, from: host) }) ?? ask(host) else { return (.data, limit) }
+        var known = latest.flatMap { Self.rest(of: $0, from: host) }
+        if known == nil { known = try ask(host) }
+        guard let known else { return (.data, limit) }
         let length = min(limit, known.length)
         switch known.kind {
         case .data, .compressed: return (.data, length)
@@ -39,8 +46,11 @@ struct HostHoles {
     }
 
     /// Nil when the file cannot say.
-    private mutating func ask(_ host: UInt64) -> Extent? {
-        latest = try? file.extent(at: host, limit: file.size - host)
+    private mutating func ask(_ host: UInt64) throws(BlockError) -> Extent? {
+        do { latest = try file.extent(at: host, limit: file.size - host, mode) } catch {
+            guard error.code != .wouldBlock else { throw error }
+            latest = nil
+        }
         return latest
     }
 

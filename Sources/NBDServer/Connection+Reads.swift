@@ -23,7 +23,7 @@ extension Connection {
     /// Reads of so many bytes are worth the change of threads, if the client waits for more and a processor is idle.
     private static let worthSharing = 64 << 10
     /// The buffer that replies of one event are gathered in.
-    private static let batchPayload = 256 << 10
+    static let batchPayload = 256 << 10
     /// The piece of a read that has no buffer of its own size, if there is room for that.
     private static let largestPiece = 1 << 20
 

@@ -13,6 +13,7 @@ extension Connection {
             return reply(handler) { handler.reply.succeed(in: $0) }
         case .perform(.read): return read(handler)
         case .perform(.write(let isDurable)): return startUpload(handler, isDurable: isDurable)
+        case .perform(.blockStatus(let isOne)): return blockStatus(handler, isOne: isOne)
         case .perform(.filteredBlockStatus(let isOne)): return filteredBlockStatus(handler, isOne: isOne)
         case .perform(let operation): return offload(handler, operation)
         case .refuse(let error, let sentence): return refuse(handler, error, sentence)
@@ -81,6 +82,21 @@ extension Connection {
                 }
             }
         }
+    }
+
+    /// Answers here and now what the tables in memory tell, else has a worker look.
+    private func blockStatus(_ handler: RequestHandler, isOne: Bool) -> Step {
+        let length = handler.lengthOfStatus(extents: EventLoop.looksPerRequest)
+        guard let buffer = outbox.room(for: length, payload: Self.batchPayload) else {
+            return outbox.isFilling ? .flushFirst : offload(handler, .blockStatus(isOne: isOne))
+        }
+        do throws(BlockError) {
+            try handler.blockStatus(nil, isOne: isOne, into: buffer, loop.readMode)
+        } catch {
+            // A failure is reported by the worker, too.
+            return offload(handler, .blockStatus(isOne: isOne))
+        }
+        return .handled()
     }
 
     private func filteredBlockStatus(_ handler: RequestHandler, isOne: Bool) -> Step {

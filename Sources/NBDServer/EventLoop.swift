@@ -17,10 +17,10 @@ final class EventLoop: @unchecked Sendable {
     let queue: DispatchQueue
     private let source: any DispatchSourceRead
     private let processors: SpareProcessors
-    /// What a read may look up here and now; for one read at a time.
+    /// What a request may look up here and now; for one at a time.
     private let budget = Budget(looks: 0)
-    /// Reads that touch more places than this are left to workers.
-    private static let looksPerRead = 256
+    /// Requests that touch more places than this are left to workers.
+    static let looksPerRequest = 256
     private var scratch = [UInt8](repeating: 0, count: 64 << 10)
 
     /// Confined to the queue, as what follows, up to the mailbox.
@@ -131,9 +131,9 @@ final class EventLoop: @unchecked Sendable {
         return progress
     }
 
-    /// For a read that is served at once. Called on the queue.
+    /// For a request that is served at once. Called on the queue.
     var readMode: ReadMode {
-        budget.refill(Self.looksPerRead)
+        budget.refill(Self.looksPerRequest)
         return .cachedOnly(budget)
     }
 

@@ -35,16 +35,18 @@ enum MetaContext: Sendable {
     /// The status of the bytes of `device` from `offset` on, as far as one look tells.
     ///
     /// - Parameter limit: in bytes; more than 0.
-    private func look(_ device: any BlockDevice, at offset: UInt64, limit: UInt64) throws(BlockError) -> StatusExtent {
+    private func look(
+        _ device: any BlockDevice, at offset: UInt64, limit: UInt64, _ mode: ReadMode
+    ) throws(BlockError) -> StatusExtent {
         switch self {
         case .allocation:
-            let extent = try device.extent(at: offset, limit: limit)
+            let extent = try device.extent(at: offset, limit: limit, mode)
             return StatusExtent(length: extent.length, flags: Self.flags(extent.kind))
         case .depth:
-            let extent = try device.extent(at: offset, limit: limit)
+            let extent = try device.extent(at: offset, limit: limit, mode)
             return StatusExtent(length: extent.length, flags: extent.depth)
         case .dirtyBitmap(let bitmap):
-            let run = try bitmap.run(at: offset, limit: limit)
+            let run = try bitmap.run(at: offset, limit: limit, mode)
             return StatusExtent(length: run.length, flags: run.isDirty ? 1 : 0)
         }
     }
@@ -62,18 +64,26 @@ enum MetaContext: Sendable {
     /// - Parameters:
     ///   - range: within the device; not empty.
     ///   - maximumCount: of extents.
-    ///   - budget: when it is spent the answer ends before the range does. One look is allowed always.
+    ///   - mode: when its budget is spent the answer ends before the range does. One look is allowed always, if it may wait.
     /// - Returns: at least one extent.
+    /// - Throws: ``BlockError/wouldBlock`` only when `mode` does not allow to wait: then nothing is known that a client
+    ///   would have to ask on from.
     func status(
-        of device: any BlockDevice, _ range: ByteRange, maximumCount: Int, _ budget: Budget
+        of device: any BlockDevice, _ range: ByteRange, maximumCount: Int, _ mode: ReadMode
     ) throws(BlockError) -> [StatusExtent] {
         var extents: [StatusExtent] = []
         var position = range.offset
-        while position < range.end, budget.look() || extents.isEmpty {
+        while position < range.end {
+            let limit = range.end - position
             let extent: StatusExtent
-            do { extent = try look(device, at: position, limit: range.end - position) } catch {
+            do throws(BlockError) {
+                try mode.look()
+                extent = try look(device, at: position, limit: limit, mode)
+            } catch  where error.code == .wouldBlock && mode.mayWait && extents.isEmpty {
+                extent = try look(device, at: position, limit: limit, .mayBlock)
+            } catch {
                 // What is known so far is an answer; the client asks on from there and gets the error.
-                guard extents.isEmpty else { return extents }
+                guard extents.isEmpty || !mode.mayWait && error.code == .wouldBlock else { return extents }
                 throw error
             }
             if let last = extents.last, last.flags == extent.flags {

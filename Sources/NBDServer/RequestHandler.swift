@@ -15,7 +15,7 @@ struct RequestHandler: Sendable {
     /// How many zeros a worker writes before others have their turn, in bytes.
     private static let zeroSlice: UInt64 = 32 << 20
     /// How often a worker looks up where bytes are for one request whose answer can be shorter, or for a hint.
-    private static let looks = 4096
+    private static let looks = 16384
     /// How long that may take: so long a client waits, and others for the worker.
     private static let patience = Duration.milliseconds(100)
 
@@ -101,7 +101,8 @@ struct RequestHandler: Sendable {
                 if isDurable { try device.flush() }
             case .cache: try prefetch(isAbandoned)
             case .blockStatus(let isOne), .filteredBlockStatus(let isOne):
-                try blockStatus(filter, isOne: isOne, into: buffer, isAbandoned)
+                let budget = Budget(looks: Self.looks, until: .now + Self.patience, isAbandoned: isAbandoned)
+                try blockStatus(filter, isOne: isOne, into: buffer, .mayBlock(budget))
                 return .finished(nil)
             }
         } catch {
@@ -156,20 +157,31 @@ struct RequestHandler: Sendable {
         device.prefetch(try range(min(request.length, Self.longestPrefetch)), budget)
     }
 
-    /// A chunk for each context.
-    private func blockStatus(
-        _ filter: BlockStatusFilter?, isOne: Bool, into buffer: ReplyBuffer,
-        _ isAbandoned: @escaping @Sendable () -> Bool
+    /// How many bytes the chunks of a block status with so many extents take at most.
+    func lengthOfStatus(extents count: Int) -> Int {
+        session.contexts.count * (session.mode.headLength + 8) + count * 16
+    }
+
+    /// Puts a chunk for each context into `buffer`.
+    ///
+    /// - Parameters:
+    ///   - filter: of a block status that is asked for in some contexts only.
+    ///   - isOne: the client wants one extent of each.
+    ///   - mode: one budget for all contexts.
+    /// - Throws: ``BlockError``; nothing has been added then.
+    func blockStatus(
+        _ filter: BlockStatusFilter?, isOne: Bool, into buffer: ReplyBuffer, _ mode: ReadMode
     ) throws(BlockError) {
         let range = try range(filter?.length ?? request.length)
         let contexts = session.contexts.filter { filter?.ids.contains($0.id) ?? true }
         // All of them share the buffer.
         let share = (ReplyBufferPool.smallestPayload - Reply.longestWithoutData) / contexts.count
         let maximumCount = isOne ? 1 : (share - session.mode.headLength - 8) / (session.mode == .extended ? 16 : 8)
-        let deadline = ContinuousClock.now + Self.patience
-        for (index, selected) in contexts.enumerated() {
-            let budget = Budget(looks: Self.looks / contexts.count, until: deadline, isAbandoned: isAbandoned)
-            let extents = try selected.context.status(of: device, range, maximumCount: maximumCount, budget)
+        var statuses: [[StatusExtent]] = []
+        for selected in contexts {
+            statuses.append(try selected.context.status(of: device, range, maximumCount: maximumCount, mode))
+        }
+        for (index, (selected, extents)) in zip(contexts, statuses).enumerated() {
             reply.blockStatus(selected.id, extents, isDone: index == contexts.count - 1, in: buffer)
         }
     }

@@ -27,7 +27,7 @@ public final class LUKSHeaderDevice: BlockDevice {
     }
 
     /// All of it is data.
-    public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
+    public func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
         try checkBounds(1, at: offset, layer: "header")
         return Extent(offset: offset, length: min(limit, size - offset), kind: .data)
     }

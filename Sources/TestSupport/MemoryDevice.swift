@@ -15,7 +15,8 @@ public final class MemoryDevice: BlockDevice {
         public var changeFailure: BlockError?
         /// Nothing makes zeros faster than a write.
         public var hasNoFastZeros = false
-        /// Called by every read that may block, before it reads: where a test makes it wait.
+        /// Called by every read and every look at extents that may block, before it does anything: where a test makes it
+        /// wait, or counts.
         public var gate: (@Sendable () -> Void)?
 
         /// No faults.
@@ -90,8 +91,11 @@ public final class MemoryDevice: BlockDevice {
     }
 
     /// As given to `init`.
-    public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
+    public func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
         guard offset < size, limit > 0 else { throw .outOfRange("memory: there is no byte \(offset)") }
+        let faults = faults
+        guard mode.mayWait || !faults.nothingIsCached else { throw .wouldBlock }
+        if mode.mayWait { faults.gate?() }
         if let byte = faults.unreadableByte, byte == offset {
             throw .inputOutput("memory: byte \(byte) cannot be examined")
         }

@@ -87,6 +87,21 @@ import TestSupport
         #expect(below.readCount < 10)
     }
 
+    @Test func `within one answer so much is read as the budget allows`() throws {
+        let below = MemoryDevice([UInt8](repeating: 0, count: 1 << 20))
+        let device = ZeroDetectingDevice(below)
+        // Reads of 16 and 32 KiB.
+        #expect(
+            try device.extent(at: 100, limit: .max, .mayBlock(Budget(looks: 2)))
+                == Extent(offset: 100, length: 48 << 10 - 100, kind: .storedZeros))
+        #expect(below.readCount == 2)
+        #expect(throws: BlockError.wouldBlock) {
+            try device.extent(at: 100, limit: .max, .mayBlock(Budget(looks: 9) { true }))
+        }
+        #expect(throws: BlockError.wouldBlock) { try device.extent(at: 100, limit: .max, .cachedOnly) }
+        #expect(below.readCount == 2)
+    }
+
     @Test func `what cannot be read is data, and what comes before it is told`() throws {
         let below = MemoryDevice([UInt8](repeating: 0, count: 1 << 20))
         below.faults.unreadableByte = 20_000

@@ -58,7 +58,7 @@ final class ContentCheckDevice: BlockDevice {
         }
     }
 
-    func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
+    func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
         counters.withLock { $0.extents += 1 }
         guard isReadable(offset / 512) else { throw .damaged("test: no map at \(offset)") }
         let start = offset / extentLength * extentLength

@@ -383,7 +383,7 @@ private final class SparseDevice: BlockDevice {
         start.withBytes { buffer.copy(from: $0.extracting(range)) }
     }
 
-    func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
+    func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
         Extent(offset: offset, length: min(limit, size - offset), kind: .data)
     }
 

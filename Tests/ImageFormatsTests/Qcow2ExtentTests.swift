@@ -164,4 +164,51 @@ import TestSupport
         #expect(try image.extents().allSatisfy { $0.kind == .data })
         #expect(throws: BlockError.self) { try image.read(count: 512, at: 512) }
     }
+
+    // MARK: What an answer may cost
+
+    @Test func `from memory the same is told as from the file, and nothing before that`() throws {
+        var fixture = Qcow2Fixture(
+            size: 4 * 512, entries: (0..<4).map { Self.data + $0 * 512 }, data: Self.clusters(4))
+        fixture.set(UInt32(1), at: 32)
+        let file = MemoryDevice(fixture.bytes)
+        file.faults.nothingIsCached = true
+        let header = try #require(try Qcow2Header(device: file))
+        let encrypted = Qcow2Image(file: file, header: header, cipher: InvertingCipher())
+        #expect(throws: BlockError.wouldBlock) { try encrypted.extent(at: 0, limit: .max, .cachedOnly) }
+        let told = try encrypted.extent(at: 0, limit: .max)
+        #expect(told == Extent(offset: 0, length: 4 * 512, kind: .data))
+        #expect(try encrypted.extent(at: 0, limit: .max, .cachedOnly) == told)
+    }
+
+    @Test func `holes that only the system knows are not guessed from memory`() throws {
+        let fixture = Qcow2Fixture(
+            size: 4 * 512, entries: (0..<4).map { Self.data + $0 * 512 }, data: Self.clusters(4))
+        let file = MemoryDevice(fixture.bytes, extents: [hole(Self.data + 512, 512)])
+        let plain = Qcow2Image(file: file, header: try #require(try Qcow2Header(device: file)), cipher: nil)
+        let told = try plain.extents()
+        file.faults.nothingIsCached = true
+        #expect(throws: BlockError.wouldBlock) { try plain.extent(at: 0, limit: .max, .cachedOnly) }
+        #expect(try plain.extents() == told)
+    }
+
+    @Test func `a spent budget makes the answer shorter, and never wrong`() throws {
+        // The first L2 table is there and empty; three are not there.
+        var fixture = Qcow2Fixture(size: 4 * 64 * 512)
+        fixture.set(UInt32(4), at: 36)
+        let image = try image(fixture, isEncrypted: true)
+        #expect(try image.extent(at: 0, limit: .max) == Extent(offset: 0, length: 4 * 64 * 512, kind: .unallocated))
+        #expect(
+            try image.extent(at: 0, limit: .max, .mayBlock(Budget(looks: 0)))
+                == Extent(offset: 0, length: 64 * 512, kind: .unallocated))
+    }
+
+    @Test func `each hole of the file that an answer joins is a look`() throws {
+        let fixture = Qcow2Fixture(
+            size: 4 * 512, entries: [0, 2, 4, 6].map { Self.data + $0 * 512 }, data: Self.clusters(8))
+        let image = try image(fixture)
+        #expect(try image.extent(at: 0, limit: .max).length == 4 * 512)
+        // One for the slice, one for the second cluster.
+        #expect(try image.extent(at: 0, limit: .max, .mayBlock(Budget(looks: 2))).length == 2 * 512)
+    }
 }

@@ -484,7 +484,7 @@ private final class CrowdedDevice: BlockDevice {
         state.withLock { $0.now -= 1 }
     }
 
-    func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
+    func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
         Extent(offset: offset, length: min(limit, size - offset), kind: .data)
     }
 

@@ -30,7 +30,7 @@ import Testing
             buffer.clear()
         }
 
-        func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
+        func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
             Extent(offset: offset, length: min(limit, size - offset), kind: .data)
         }
 

@@ -37,7 +37,7 @@ final class HugeDevice: BlockDevice {
         buffer.clear()
     }
 
-    func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
+    func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
         guard offset < size, limit > 0 else { throw .outOfRange("huge: there is no byte \(offset)") }
         let index = offset / period
         let length = min(limit, size - offset, period - offset % period)

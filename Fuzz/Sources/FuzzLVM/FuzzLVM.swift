@@ -96,7 +96,7 @@ private final class LongDevice: BlockDevice {
         }
     }
 
-    func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
+    func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
         guard offset < size, limit > 0 else { throw .outOfRange("fuzz: there is no byte \(offset)") }
         return Extent(offset: offset, length: min(limit, size - offset), kind: .data)
     }

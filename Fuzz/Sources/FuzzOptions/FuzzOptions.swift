@@ -8,7 +8,9 @@ import TestSupport
 private final class Stripes: DirtyBitmap {
     let name: String
     init(_ name: String) { self.name = name }
-    func run(at offset: UInt64, limit: UInt64) throws(BlockError) -> (isDirty: Bool, length: UInt64) {
+    func run(
+        at offset: UInt64, limit: UInt64, _ mode: ReadMode
+    ) throws(BlockError) -> (isDirty: Bool, length: UInt64) {
         ((offset / 512).isMultiple(of: 2), min(limit, 512 - offset % 512))
     }
 }

@@ -62,18 +62,20 @@ public final class Qcow2Bitmap: DirtyBitmap {
 
     /// Joins equal bits as far as some slices of the bitmap tell.
     /// - Throws: ``BlockError`` when the bitmap is refused, cannot be read, or has an entry that cannot be right.
-    public func run(at offset: UInt64, limit: UInt64) throws(BlockError) -> (isDirty: Bool, length: UInt64) {
+    public func run(
+        at offset: UInt64, limit: UInt64, _ mode: ReadMode
+    ) throws(BlockError) -> (isDirty: Bool, length: UInt64) {
         if let refusal { throw .damaged(refusal.description) }
         guard offset < size, limit > 0 else { throw .outOfRange("qcow2 bitmap: there is no byte \(offset)") }
         let shift = UInt64(granularityBits)
         let end = offset + min(limit, size - offset)
         let endBit = (end - 1) >> shift + 1
-        let first = try bits(at: offset >> shift)
+        let first = try bits(at: offset >> shift, mode)
         var bit = offset >> shift + first.count
         var work = Self.workLimit - first.cost
-        while bit < endBit, work > 0 {
+        while bit < endBit, work > 0, mode.mayLook() {
             // What cannot be read has an answer of its own, when it is asked for.
-            guard let next = try? bits(at: bit), next.isDirty == first.isDirty else { break }
+            guard let next = try? bits(at: bit, mode), next.isDirty == first.isDirty else { break }
             bit += next.count
             work -= next.cost
         }
@@ -91,10 +93,10 @@ public final class Qcow2Bitmap: DirtyBitmap {
     }
 
     /// The bits from this one on, which is a bit of the disk.
-    private func bits(at bit: UInt64) throws(BlockError) -> Bits {
+    private func bits(at bit: UInt64, _ mode: ReadMode) throws(BlockError) -> Bits {
         let bitsPerCluster: UInt64 = 8 << UInt64(clusterBits)
         let inCluster = bit % bitsPerCluster
-        switch try entry(Int(bit / bitsPerCluster)) {
+        switch try entry(Int(bit / bitsPerCluster), mode) {
         case .allZeros: return Bits(isDirty: false, count: bitsPerCluster - inCluster, cost: 1)
         case .allOnes: return Bits(isDirty: true, count: bitsPerCluster - inCluster, cost: 1)
         case .stored(let cluster):
@@ -102,7 +104,7 @@ public final class Qcow2Bitmap: DirtyBitmap {
             let inSlice = inCluster % UInt64(count * 64)
             let place = cluster + (inCluster - inSlice) / 8
             let words = try cache.entries(
-                ImageCache.Key(owner: owner, offset: place, count: count), of: file, .mayBlock)
+                ImageCache.Key(owner: owner, offset: place, count: count), of: file, mode)
             return Self.bits(in: words, from: Int(inSlice))
         }
     }
@@ -136,13 +138,13 @@ public final class Qcow2Bitmap: DirtyBitmap {
     private static let reservedBits: UInt64 = 0xFF00_0000_0000_01FE
     private static let offsetMask: UInt64 = 0x00FF_FFFF_FFFF_FE00
 
-    private func entry(_ index: Int) throws(BlockError) -> Entry {
+    private func entry(_ index: Int, _ mode: ReadMode) throws(BlockError) -> Entry {
         // The table covers the disk: that has been checked.
         let start = index / Self.sliceWords * Self.sliceWords
         let key = ImageCache.Key(
             owner: owner, offset: table.offset + UInt64(start) * 8,
             count: min(Self.sliceWords, table.entryCount - start))
-        let entry = try cache.entries(key, of: file, .mayBlock)[index - start]
+        let entry = try cache.entries(key, of: file, mode)[index - start]
         let offset = entry & Self.offsetMask
         let place = "qcow2 bitmap '\(name)': entry \(index) of the table at byte \(table.offset)"
         guard entry & Self.reservedBits == 0, offset == 0 || entry & 1 == 0 else {

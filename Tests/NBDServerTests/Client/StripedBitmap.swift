@@ -9,7 +9,9 @@ final class StripedBitmap: DirtyBitmap {
 
     init(_ name: String, stripe: UInt64) { (self.name, self.stripe) = (name, stripe) }
 
-    func run(at offset: UInt64, limit: UInt64) throws(BlockError) -> (isDirty: Bool, length: UInt64) {
+    func run(
+        at offset: UInt64, limit: UInt64, _ mode: ReadMode
+    ) throws(BlockError) -> (isDirty: Bool, length: UInt64) {
         ((offset / stripe).isMultiple(of: 2), min(limit, stripe - offset % stripe))
     }
 }

@@ -2,6 +2,7 @@
 
 import BlockIO
 import NBDServer
+import Synchronization
 import TestSupport
 import Testing
 
@@ -85,6 +86,30 @@ import Testing
         #expect(reply.error == 5)
         #expect(reply.errorOffset == 8192)
         #expect(reply.sentence == "memory: byte 8192 cannot be examined")
+    }
+
+    @Test(arguments: modes)
+    func `what is in memory is told without a worker, and by one it is told alike`(mode: WireMode) throws {
+        let device = MemoryDevice(
+            noise(100_000), extents: [Extent_(offset: 4096, length: 4096, kind: .zero, depth: 2)])
+        let looksOfWorkers = Atomic(0)
+        device.faults.gate = { looksOfWorkers.add(1, ordering: .relaxed) }
+        let client = try NBDTestClient(.serving(device), mode, contexts: [Self.allocation, Self.depth])
+        let expected = [Extent(4096, 0), Extent(4096, 3), Extent(91_808, 0)]
+        #expect(try client.status(Self.allocation, offset: 0, length: 100_000) == expected)
+        #expect(looksOfWorkers.load(ordering: .relaxed) == 0)
+        device.faults.nothingIsCached = true
+        #expect(try client.status(Self.allocation, offset: 0, length: 100_000) == expected)
+        #expect(looksOfWorkers.load(ordering: .relaxed) == 6)
+    }
+
+    @Test(arguments: modes)
+    func `an answer of more looks than the loop takes is a worker's`(mode: WireMode) throws {
+        let client = try NBDTestClient(
+            .serving(HugeDevice(size: 1 << 40, period: 512)), mode, contexts: [Self.allocation])
+        let extents = try client.status(Self.allocation, offset: 0, length: 1 << 30)
+        #expect(extents.count > 1000)
+        #expect(extents.enumerated().allSatisfy { $1 == Extent(512, $0.isMultiple(of: 2) ? 3 : 0) })
     }
 
     @Test(arguments: modes)
