@@ -9,7 +9,7 @@ final class CBCSectorCipher: SectorCipher {
     private let vectors: SectorIV
     private let blockSize: Int
 
-    /// - Parameter cipher: decrypts in CBC mode.
+    /// - Parameter cipher: in CBC mode.
     init(_ cipher: any LibraryCipher, blockSize: Int, vectors: SectorIV, sectorSize: Int) {
         self.cipher = cipher
         self.blockSize = blockSize
@@ -24,6 +24,13 @@ final class CBCSectorCipher: SectorCipher {
             } else {
                 try decryptBatch(&batch, firstSector: first, blocks: UInt64.self)
             }
+        }
+    }
+
+    /// A chain is encrypted block after block, and none of another sector can mend it: sectors get a call each.
+    func encrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
+        try sectors.forEachBatch(of: sectorSize, firstSector: firstSector) { (batch, first) throws(BlockError) in
+            try cipher.transform(&batch, .encrypt, sectorSize: sectorSize, firstSector: first, vectors: vectors)
         }
     }
 
@@ -44,7 +51,7 @@ final class CBCSectorCipher: SectorCipher {
                 sector += sectorSize
             }
         }
-        try cipher.transform(&sectors, unit: sectors.byteCount, vectors: vectors)
+        try cipher.transform(&sectors, .decrypt, unit: sectors.byteCount, vectors: vectors)
         vectors.withMutableBytes { vectors in
             var sector = sectorSize
             for vector in stride(from: blockSize, to: vectors.byteCount, by: blockSize) {

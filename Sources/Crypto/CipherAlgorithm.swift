@@ -69,11 +69,12 @@ struct CipherAlgorithm: Sendable, Equatable {
     func isOffered(in mode: CipherMode) -> Bool { !keySizes(in: mode).isEmpty }
 
     /// The cipher with its key, by the fastest library that has it; nil when none does.
+    /// - Parameter direction: the usual one; the other works, too.
     func cipher(_ mode: CipherMode, _ direction: CipherDirection, key: Secret) -> (any LibraryCipher)? {
         guard mode != .lrw else { return lrwCipher(direction, key: key) }
         return switch library(mode, keySize: key.count) {
         case .openSSL(let name): OpenSSLCipher(name, direction, key: key)
-        case .gcrypt(let name): GcryptCipher(name, mode, direction, key: key)
+        case .gcrypt(let name): GcryptCipher(name, mode, key: key)
         case .nettle(let name): NettleCipher(name, mode, direction, key: key)
         case nil: nil
         }

@@ -89,7 +89,7 @@ public struct CipherSpec: Sendable, Equatable, CustomStringConvertible {
         }
         try check(keySize: key.count)
         let cipher = try libraryCipher(algorithm, mode, .decrypt, key)
-        let vectors = try kind(of: rule, algorithm, mode, key, isKeyslotArea: isKeyslotArea).map {
+        let vectors = try kind(of: rule, algorithm, mode, key, cipher, isKeyslotArea: isKeyslotArea).map {
             SectorIV($0, size: algorithm.blockSize, sectorSize: sectorSize)
         }
         if mode == .cbc, let vectors {
@@ -99,7 +99,8 @@ public struct CipherSpec: Sendable, Equatable, CustomStringConvertible {
     }
 
     private func kind(
-        of rule: VectorRule, _ algorithm: CipherAlgorithm, _ mode: CipherMode, _ key: Secret, isKeyslotArea: Bool
+        of rule: VectorRule, _ algorithm: CipherAlgorithm, _ mode: CipherMode, _ key: Secret,
+        _ cipher: any LibraryCipher, isKeyslotArea: Bool
     ) throws(FormatError) -> SectorIV.Kind? {
         switch rule {
         case .none: return nil
@@ -114,7 +115,7 @@ public struct CipherSpec: Sendable, Equatable, CustomStringConvertible {
         case .essiv(let hash, let keySize):
             let digest = key.withBytes { key in Secret(count: hash.digestSize) { hash.hash(key, into: &$0) } }
             return .essiv(try libraryCipher(algorithm, .ecb, .encrypt, digest.prefix(keySize)))
-        case .eboiv: return .eboiv(try libraryCipher(algorithm, mode, .encrypt, key))
+        case .eboiv: return .eboiv(cipher)
         }
     }
 

@@ -5,24 +5,23 @@ import CGcrypt
 
 /// A block cipher of libgcrypt in a mode, with its key; any number of threads may use it at the same time.
 ///
-/// Setting a key costs more than decrypting a sector, so each thread borrows a handle that has it already.
+/// Setting a key costs more than decrypting a sector, so each thread borrows a handle that has it already. A handle goes
+/// both ways: libgcrypt has room for either schedule in it, and makes the second one of AES when it is first needed.
 @safe
 final class GcryptCipher: LibraryCipher {
     private let pool = Locked<[Handle]>([])
     private let name: String
     private let mode: CipherMode
-    private let direction: CipherDirection
     private let key: Secret
 
     /// - Parameters:
     ///   - name: as libgcrypt has it, e.g. "SERPENT256".
     ///   - key: for XTS, both keys.
     /// - Returns: nil when libgcrypt does not have it in this mode or for a key of this length.
-    init?(_ name: String, _ mode: CipherMode, _ direction: CipherDirection, key: Secret) {
-        guard let first = Handle(name, mode, direction, key) else { return nil }
+    init?(_ name: String, _ mode: CipherMode, key: Secret) {
+        guard let first = Handle(name, mode, key) else { return nil }
         self.name = name
         self.mode = mode
-        self.direction = direction
         self.key = key
         pool.withLock { $0.append(first) }
     }
@@ -35,15 +34,17 @@ final class GcryptCipher: LibraryCipher {
                 key.storeBytes(of: UInt8(truncatingIfNeeded: index * 37 + 1), toByteOffset: index, as: UInt8.self)
             }
         }
-        return Handle(name, mode, .decrypt, key) != nil
+        return Handle(name, mode, key) != nil
     }
 
-    func transform(_ bytes: inout MutableRawSpan, unit: Int, vectors: borrowing VectorBatch) throws(BlockError) {
-        guard let handle = pool.withLock({ $0.popLast() }) ?? Handle(name, mode, direction, key) else {
+    func transform(
+        _ bytes: inout MutableRawSpan, _ direction: CipherDirection, unit: Int, vectors: borrowing VectorBatch
+    ) throws(BlockError) {
+        guard let handle = pool.withLock({ $0.popLast() }) ?? Handle(name, mode, key) else {
             throw .inputOutput("cipher \(name): libgcrypt has no memory for a handle")
         }
         defer { pool.withLock { $0.append(handle) } }
-        let error = handle.transform(&bytes, unit: unit, vectors: vectors)
+        let error = handle.transform(&bytes, direction, unit: unit, vectors: vectors)
         guard error == 0 else {
             let reason = unsafe String(cString: gcry_strerror(error))
             throw .inputOutput("cipher \(name): libgcrypt refused \(bytes.byteCount) bytes (\(reason))")
@@ -55,9 +56,8 @@ final class GcryptCipher: LibraryCipher {
     private final class Handle: @unchecked Sendable {
         private let handle: gcry_cipher_hd_t
         private let mode: CipherMode
-        private let direction: CipherDirection
 
-        init?(_ name: String, _ mode: CipherMode, _ direction: CipherDirection, _ key: Secret) {
+        init?(_ name: String, _ mode: CipherMode, _ key: Secret) {
             let number =
                 switch mode {
                 case .ecb: GCRY_CIPHER_MODE_ECB
@@ -74,7 +74,7 @@ final class GcryptCipher: LibraryCipher {
                     unsafe gcry_cipher_open(
                         &handle, algorithm, Int32(number.rawValue), UInt32(GCRY_CIPHER_SECURE.rawValue)) == 0
                 else { return nil }
-                // Also a key that libgcrypt calls weak: the image has it, and no data is encrypted with it here.
+                // Also a key that libgcrypt calls weak: the image has it, and what is written has to be read with it.
                 unsafe gcry_cipher_ctl(handle, Int32(GCRYCTL_SET_ALLOW_WEAK_KEY.rawValue), nil, 1)
                 let error = key.withBytes { key in
                     unsafe key.withUnsafeBytes { key in
@@ -90,19 +90,21 @@ final class GcryptCipher: LibraryCipher {
             guard let made = unsafe made else { return nil }
             unsafe self.handle = unsafe made
             self.mode = mode
-            self.direction = direction
         }
 
         // Frees and wipes the key schedule.
         deinit { unsafe gcry_cipher_close(handle) }
 
-        func transform(_ bytes: inout MutableRawSpan, unit: Int, vectors: borrowing VectorBatch) -> gcry_error_t {
+        func transform(
+            _ bytes: inout MutableRawSpan, _ direction: CipherDirection, unit: Int, vectors: borrowing VectorBatch
+        ) -> gcry_error_t {
             let vectorSize = vectors.size
             return unsafe vectors.withStart { vector in
                 unsafe bytes.withUnsafeMutableBytes { bytes in
                     var vector = unsafe vector
                     for start in stride(from: 0, to: bytes.count, by: unit) {
-                        let error = unsafe transform(bytes.baseAddress?.advanced(by: start), unit, vector, vectorSize)
+                        let place = unsafe bytes.baseAddress?.advanced(by: start)
+                        let error = unsafe transform(place, direction, unit, vector, vectorSize)
                         guard error == 0 else { return error }
                         unsafe vector = vector?.advanced(by: vectorSize)
                     }
@@ -112,7 +114,8 @@ final class GcryptCipher: LibraryCipher {
         }
 
         private func transform(
-            _ place: UnsafeMutableRawPointer?, _ count: Int, _ vector: UnsafeRawPointer?, _ vectorSize: Int
+            _ place: UnsafeMutableRawPointer?, _ direction: CipherDirection, _ count: Int,
+            _ vector: UnsafeRawPointer?, _ vectorSize: Int
         ) -> gcry_error_t {
             if let vector = unsafe vector {
                 let error =

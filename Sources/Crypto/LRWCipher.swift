@@ -4,7 +4,7 @@ internal import BlockIO
 
 /// The mode LRW (draft 4 of IEEE P1619, and crypto/lrw.c of Linux) over a block cipher of 16-byte blocks in ECB mode.
 ///
-/// Block number i, counted on from the vector, is `T ^ cipher(block ^ T)`, and its tweak T is the product of the tweak key
+/// Block number i, counted on from the vector, is `T ^ cipher(block ^ T)` in either direction, and its tweak T is the product of the tweak key
 /// and i in GF(2^128) modulo x^128 + x^7 + x^2 + x + 1. Keys, numbers and tweaks are big-endian polynomials.
 /// A product is linear in i, so that it is the sum of what the bits of i contribute, and the tweak of the next block
 /// differs by what the bits contribute that change: two tables, and one addition for each block. Tweaks are computed
@@ -40,9 +40,11 @@ final class LRWCipher: LibraryCipher {
         }
     }
 
-    func transform(_ bytes: inout MutableRawSpan, unit: Int, vectors: borrowing VectorBatch) throws(BlockError) {
+    func transform(
+        _ bytes: inout MutableRawSpan, _ direction: CipherDirection, unit: Int, vectors: borrowing VectorBatch
+    ) throws(BlockError) {
         addTweaks(to: &bytes, unit: unit, vectors)
-        try cipher.transform(&bytes, unit: bytes.byteCount, vectors: .none)
+        try cipher.transform(&bytes, direction, unit: bytes.byteCount, vectors: .none)
         addTweaks(to: &bytes, unit: unit, vectors)
     }
 

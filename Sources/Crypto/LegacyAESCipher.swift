@@ -15,7 +15,7 @@ public final class LegacyAESCipher: SectorCipher {
     /// - Parameter key: the 16 key bytes; ``LegacyAESKey`` makes them from a passphrase.
     public init(key: Secret) {
         precondition(key.count == LegacyAESKey.count)
-        guard let aes = GcryptCipher("AES", .cbc, .decrypt, key: key) else { fatalError("libgcrypt offers no AES") }
+        guard let aes = GcryptCipher("AES", .cbc, key: key) else { fatalError("libgcrypt offers no AES") }
         let vectors = SectorIV(.plain64, size: 16, sectorSize: 512)
         self.cipher = CBCSectorCipher(aes, blockSize: 16, vectors: vectors, sectorSize: 512)
     }
@@ -23,5 +23,10 @@ public final class LegacyAESCipher: SectorCipher {
     /// Sectors are numbered by guest offset.
     public func decrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
         try cipher.decrypt(&sectors, firstSector: firstSector)
+    }
+
+    /// Sectors are numbered by guest offset.
+    public func encrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
+        try cipher.encrypt(&sectors, firstSector: firstSector)
     }
 }

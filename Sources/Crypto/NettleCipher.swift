@@ -5,29 +5,64 @@ import CNettle
 
 /// A block cipher of Nettle in a mode, with its key; any number of threads may use it at the same time.
 ///
-/// Key schedules lie in a ``Secret`` and do not change, so all threads use the same.
+/// Key schedules lie in a ``Secret`` and do not change, so all threads use the same. Each direction has its own.
 @safe
 final class NettleCipher: LibraryCipher, @unchecked Sendable {
     /// A constant of the library.
     private let cipher: UnsafePointer<nettle_cipher>
     private let mode: CipherMode
-    private let direction: CipherDirection
-    /// The key schedule for data; of XTS, behind it that for tweaks.
-    private let schedules: Secret
+    private let key: Secret
+    private let schedules: Locked<Schedules>
+
+    /// For each direction that somebody went: the key schedule for data; of XTS, behind it that for tweaks.
+    private struct Schedules {
+        var decrypting: Secret?
+        var encrypting: Secret?
+
+        subscript(direction: CipherDirection) -> Secret? {
+            get {
+                switch direction {
+                case .decrypt: decrypting
+                case .encrypt: encrypting
+                }
+            }
+            set {
+                switch direction {
+                case .decrypt: decrypting = newValue
+                case .encrypt: encrypting = newValue
+                }
+            }
+        }
+    }
 
     /// - Parameters:
     ///   - name: as Nettle has it, e.g. "twofish192".
     ///   - key: for XTS, both keys.
+    ///   - direction: the usual one, whose schedules are made at once.
     /// - Returns: nil when Nettle does not have it in this mode or for a key of this length.
     init?(_ name: String, _ mode: CipherMode, _ direction: CipherDirection, key: Secret) {
         guard let cipher = unsafe Self.find(name, mode, keySize: key.count) else { return nil }
         unsafe self.cipher = unsafe cipher
         self.mode = mode
-        self.direction = direction
+        self.key = key
+        self.schedules = Locked(Schedules())
+        _ = keySchedules(direction)
+    }
+
+    /// The schedules of a direction, made when somebody first goes it.
+    private func keySchedules(_ direction: CipherDirection) -> Secret {
+        if let schedules = schedules.withLock({ $0[direction] }) { return schedules }
+        // Two threads may both make them: what they make is the same.
+        let made = makeSchedules(direction)
+        schedules.withLock { $0[direction] = made }
+        return made
+    }
+
+    private func makeSchedules(_ direction: CipherDirection) -> Secret {
         let (keySize, size) = unsafe (Int(cipher.pointee.key_size), Int(cipher.pointee.context_size))
         // CTR makes data of numbers by encrypting them, and so does XTS with tweaks.
         let isEncrypting = direction == .encrypt || mode == .ctr
-        self.schedules = Secret(count: key.count / keySize * size) { schedules in
+        return Secret(count: key.count / keySize * size) { schedules in
             unsafe Self.setKey(cipher, key.prefix(keySize), isEncrypting: isEncrypting, &schedules, at: 0)
             if mode == .xts {
                 unsafe Self.setKey(cipher, key.part(keySize..<key.count), isEncrypting: true, &schedules, at: size)
@@ -66,9 +101,11 @@ final class NettleCipher: LibraryCipher, @unchecked Sendable {
         }
     }
 
-    func transform(_ bytes: inout MutableRawSpan, unit: Int, vectors: borrowing VectorBatch) throws(BlockError) {
+    func transform(
+        _ bytes: inout MutableRawSpan, _ direction: CipherDirection, unit: Int, vectors: borrowing VectorBatch
+    ) throws(BlockError) {
         let vectorSize = vectors.size
-        schedules.withBytes { schedules in
+        keySchedules(direction).withBytes { schedules in
             unsafe vectors.withStart { vector in
                 unsafe bytes.withUnsafeMutableBytes { bytes in
                     var vector = unsafe vector
@@ -78,7 +115,8 @@ final class NettleCipher: LibraryCipher, @unchecked Sendable {
                         var chain = unsafe vector?.loadUnaligned(as: UInt128.self) ?? 0
                         unsafe withUnsafeMutableBytes(of: &chain) { chain in
                             unsafe transform(
-                                place, unit, chain.baseAddress?.assumingMemoryBound(to: UInt8.self), schedules)
+                                place, direction, unit, chain.baseAddress?.assumingMemoryBound(to: UInt8.self),
+                                schedules)
                         }
                         unsafe vector = vector?.advanced(by: vectorSize)
                     }
@@ -88,8 +126,8 @@ final class NettleCipher: LibraryCipher, @unchecked Sendable {
     }
 
     private func transform(
-        _ place: UnsafeMutablePointer<UInt8>?, _ count: Int, _ vector: UnsafeMutablePointer<UInt8>?,
-        _ schedules: RawSpan
+        _ place: UnsafeMutablePointer<UInt8>?, _ direction: CipherDirection, _ count: Int,
+        _ vector: UnsafeMutablePointer<UInt8>?, _ schedules: RawSpan
     ) {
         let (encrypt, decrypt) = unsafe (cipher.pointee.encrypt, cipher.pointee.decrypt)
         let (size, block) = unsafe (Int(cipher.pointee.context_size), Int(cipher.pointee.block_size))

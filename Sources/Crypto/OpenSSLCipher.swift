@@ -5,22 +5,23 @@ import COpenSSL
 
 /// A block cipher of OpenSSL in a mode, with its key; any number of threads may use it at the same time.
 ///
-/// Setting a key costs more than decrypting a sector, so each thread borrows a context that has it already.
+/// Setting a key costs more than decrypting a sector, so each thread borrows a context that has it already. A context goes
+/// one way.
 @safe
 final class OpenSSLCipher: LibraryCipher {
-    private let pool = Locked<[Context]>([])
+    private let pool = Locked(IdleContexts())
     private let name: String
-    private let direction: CipherDirection
     private let key: Secret
 
-    /// - Parameter name: as OpenSSL has it, e.g. "AES-128-CBC".
+    /// - Parameters:
+    ///   - name: as OpenSSL has it, e.g. "AES-128-CBC".
+    ///   - direction: the usual one: a context for it is made at once, so that a key that OpenSSL does not take is known.
     /// - Returns: nil when OpenSSL does not have it for a key of this length.
     init?(_ name: String, _ direction: CipherDirection, key: Secret) {
         guard let first = Context(name, direction, key) else { return nil }
         self.name = name
-        self.direction = direction
         self.key = key
-        pool.withLock { $0.append(first) }
+        pool.withLock { $0.giveBack(first) }
     }
 
     /// Whether OpenSSL has a cipher with this name for keys of `keySize` bytes.
@@ -33,19 +34,42 @@ final class OpenSSLCipher: LibraryCipher {
         return unsafe Int(EVP_CIPHER_get_key_length(cipher)) == keySize
     }
 
-    func transform(_ bytes: inout MutableRawSpan, unit: Int, vectors: borrowing VectorBatch) throws(BlockError) {
-        guard let context = pool.withLock({ $0.popLast() }) ?? Context(name, direction, key) else {
+    func transform(
+        _ bytes: inout MutableRawSpan, _ direction: CipherDirection, unit: Int, vectors: borrowing VectorBatch
+    ) throws(BlockError) {
+        guard let context = pool.withLock({ $0.take(direction) }) ?? Context(name, direction, key) else {
             throw .inputOutput("cipher \(name): OpenSSL has no memory for a context")
         }
-        defer { pool.withLock { $0.append(context) } }
+        defer { pool.withLock { $0.giveBack(context) } }
         guard context.transform(&bytes, unit: unit, vectors: vectors) else {
             throw .inputOutput("cipher \(name): OpenSSL refused \(bytes.byteCount) bytes")
+        }
+    }
+
+    /// Contexts that no thread uses.
+    private struct IdleContexts {
+        private var decrypting: [Context] = []
+        private var encrypting: [Context] = []
+
+        mutating func take(_ direction: CipherDirection) -> Context? {
+            switch direction {
+            case .decrypt: decrypting.popLast()
+            case .encrypt: encrypting.popLast()
+            }
+        }
+
+        mutating func giveBack(_ context: Context) {
+            switch context.direction {
+            case .decrypt: decrypting.append(context)
+            case .encrypt: encrypting.append(context)
+            }
         }
     }
 
     /// One EVP_CIPHER_CTX. The pool hands it to one thread at a time, which makes it safe to send.
     @safe
     private final class Context: @unchecked Sendable {
+        let direction: CipherDirection
         private let context: OpaquePointer
 
         init?(_ name: String, _ direction: CipherDirection, _ key: Secret) {
@@ -70,6 +94,7 @@ final class OpenSSLCipher: LibraryCipher {
                 return unsafe context
             }
             guard let made = unsafe made else { return nil }
+            self.direction = direction
             unsafe self.context = unsafe made
         }
 

@@ -48,12 +48,12 @@ struct SectorIV: Sendable {
         case .plain, .plain64, .plain64be, .null, .benbi: break
         case .essiv(let cipher):
             try batch.withMutableBytes { (bytes) throws(BlockError) in
-                try cipher.transform(&bytes, unit: bytes.byteCount, vectors: .none)
+                try cipher.transform(&bytes, .encrypt, unit: bytes.byteCount, vectors: .none)
             }
         case .eboiv(let cipher):
             var encrypted = VectorBatch(size: size, count: batch.count)
             try encrypted.withMutableBytes { (bytes) throws(BlockError) in
-                try cipher.transform(&bytes, unit: size, vectors: batch)
+                try cipher.transform(&bytes, .encrypt, unit: size, vectors: batch)
             }
             batch = encrypted
         }

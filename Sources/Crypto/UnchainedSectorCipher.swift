@@ -16,13 +16,21 @@ final class UnchainedSectorCipher: SectorCipher {
     }
 
     func decrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
+        try transform(&sectors, .decrypt, firstSector: firstSector)
+    }
+
+    func encrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
+        try transform(&sectors, .encrypt, firstSector: firstSector)
+    }
+
+    private func transform(
+        _ sectors: inout MutableRawSpan, _ direction: CipherDirection, firstSector: UInt64
+    ) throws(BlockError) {
         try sectors.forEachBatch(of: sectorSize, firstSector: firstSector) { (batch, first) throws(BlockError) in
             guard let vectors else {
-                return try cipher.transform(&batch, unit: batch.byteCount, vectors: .none)
+                return try cipher.transform(&batch, direction, unit: batch.byteCount, vectors: .none)
             }
-            var batchVectors = vectors.makeBatch(count: batch.byteCount / sectorSize)
-            try vectors.fill(&batchVectors, firstSector: first)
-            try cipher.transform(&batch, unit: sectorSize, vectors: batchVectors)
+            try cipher.transform(&batch, direction, sectorSize: sectorSize, firstSector: first, vectors: vectors)
         }
     }
 }
@@ -34,4 +42,6 @@ final class NullSectorCipher: SectorCipher {
     init(sectorSize: Int) { self.sectorSize = sectorSize }
 
     func decrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) {}
+
+    func encrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) {}
 }

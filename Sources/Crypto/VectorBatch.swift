@@ -5,7 +5,7 @@ internal import BlockIO
 /// The initialization vectors of up to 64 sectors, one behind the other.
 @safe
 struct VectorBatch: ~Copyable {
-    /// How many sectors are decrypted at once: of 512 bytes, few enough for the first-level cache, and enough to make
+    /// How many sectors are transformed at once: of 512 bytes, few enough for the first-level cache, and enough to make
     /// the cost of a call vanish.
     static let capacity = 64
 

@@ -11,7 +11,12 @@ public struct InvertingCipher: SectorCipher {
     public init() {}
 
     /// Inverts whole sectors, whatever their numbers.
-    public func decrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
+    public func decrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) { invert(&sectors) }
+
+    /// Does the same again, which undoes it.
+    public func encrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) { invert(&sectors) }
+
+    private func invert(_ sectors: inout MutableRawSpan) {
         precondition(sectors.byteCount % sectorSize == 0)
         for index in 0..<sectors.byteCount {
             sectors.storeBytes(of: ~sectors.bytes.byte(at: index), toByteOffset: index, as: UInt8.self)

@@ -65,15 +65,17 @@ import Testing
         ("aes-ecb-plain64:sha256", "aes-ecb", 32), ("aes-ecb-elephant", "aes-ecb", 32),
         ("capi:ctr(serpent)-plain64", "serpent-ctr-plain64", 32),
     ])
-    func `two names of one thing decrypt alike`(one: String, other: String, keySize: Int) throws {
+    func `two names of one thing decrypt and encrypt alike`(one: String, other: String, keySize: Int) throws {
         let key = secret(noise(keySize))
         let data = noise(512 * 9)
         let (first, second) = (try CipherSpec(one), try CipherSpec(other))
         #expect(first.description == one)
-        let left = try first.makeCipher(key: key, sectorSize: 512).decrypted(data, firstSector: 1 << 33)
-        let right = try second.makeCipher(key: key, sectorSize: 512).decrypted(data, firstSector: 1 << 33)
-        #expect(left == right)
+        let one = try first.makeCipher(key: key, sectorSize: 512)
+        let other = try second.makeCipher(key: key, sectorSize: 512)
+        let left = try one.decrypted(data, firstSector: 1 << 33)
+        #expect(try left == other.decrypted(data, firstSector: 1 << 33))
         #expect(left != data)
+        #expect(try one.encrypted(data, firstSector: 1 << 33) == other.encrypted(data, firstSector: 1 << 33))
     }
 
     @Test(arguments: [(false, 512), (true, 32)])
@@ -93,6 +95,7 @@ import Testing
         try specification.check(keySize: 0)
         let cipher = try specification.makeCipher(key: secret([]), sectorSize: 512)
         #expect(try cipher.decrypted(noise(1024), firstSector: 5) == noise(1024))
+        #expect(try cipher.encrypted(noise(1024), firstSector: 5) == noise(1024))
         #expect(try !CipherSpec("aes-ecb").isNull)
     }
 
@@ -138,6 +141,7 @@ import Testing
         let key = secret([UInt8](repeating: 7, count: 64))
         let cipher = try CipherSpec("aes-xts-plain64").makeCipher(key: key, sectorSize: 512)
         #expect(try cipher.decrypted(noise(512), firstSector: 0) != noise(512))
+        #expect(try cipher.encrypted(cipher.decrypted(noise(512), firstSector: 0), firstSector: 0) == noise(512))
     }
 
     // IEEE 1619-2007, annex B, vectors 1 and 2; the data units are 32 bytes long, so here they start a sector.
@@ -155,7 +159,9 @@ import Testing
     func `XTS is that of IEEE 1619`(key: String, sector: UInt64, plain: String, encrypted: String) throws {
         let cipher = try CipherSpec("aes-xts-plain64").makeCipher(key: secret(bytes(key)), sectorSize: 512)
         let data = bytes(encrypted) + [UInt8](repeating: 0, count: 480)
-        #expect(try cipher.decrypted(data, firstSector: sector).prefix(32) == bytes(plain)[...])
+        let whole = try cipher.decrypted(data, firstSector: sector)
+        #expect(whole.prefix(32) == bytes(plain)[...])
+        #expect(try cipher.encrypted(whole, firstSector: sector) == data)
     }
 
     // NIST SP 800-38A, F.1.1 and F.1.5.
@@ -170,7 +176,9 @@ import Testing
         let cipher = try CipherSpec("aes-ecb").makeCipher(key: secret(bytes(key)), sectorSize: 512)
         let data = bytes(encrypted) + [UInt8](repeating: 0, count: 480)
         let plain = "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51"
-        #expect(try cipher.decrypted(data, firstSector: 3).prefix(32) == bytes(plain)[...])
+        let whole = try cipher.decrypted(data, firstSector: 3)
+        #expect(whole.prefix(32) == bytes(plain)[...])
+        #expect(try cipher.encrypted(whole, firstSector: 3) == data)
     }
 
     // IEEE P1619, draft 4, annex B, as crypto/testmgr.h of Linux has them: one block, whose number is the sector's here.
@@ -197,7 +205,9 @@ import Testing
         let cipher = try CipherSpec("aes-lrw-plain64be").makeCipher(key: secret(bytes(key)), sectorSize: 512)
         let data = bytes(encrypted) + [UInt8](repeating: 0, count: 496)
         let plain = "30313233343536373839414243444546"
-        #expect(try cipher.decrypted(data, firstSector: block).prefix(16) == bytes(plain)[...])
+        let whole = try cipher.decrypted(data, firstSector: block)
+        #expect(whole.prefix(16) == bytes(plain)[...])
+        #expect(try cipher.encrypted(whole, firstSector: block) == data)
     }
 
     @Test func `Whirlpool cut short is for vectors alone`() {
@@ -232,12 +242,14 @@ import Testing
             "00112233445566778899aabbccddeeff"
         ),
     ])
-    func `a block decrypts as its specification says`(name: String, key: String, encrypted: String, plain: String)
+    func `a block goes both ways as its specification says`(name: String, key: String, encrypted: String, plain: String)
         throws
     {
         let cipher = try CipherSpec(name).makeCipher(key: secret(bytes(key)), sectorSize: 512)
         let data = bytes(encrypted) + [UInt8](repeating: 0, count: 496)
-        #expect(try cipher.decrypted(data, firstSector: 3).prefix(16) == bytes(plain)[...])
+        let whole = try cipher.decrypted(data, firstSector: 3)
+        #expect(whole.prefix(16) == bytes(plain)[...])
+        #expect(try cipher.encrypted(whole, firstSector: 3) == data)
     }
 
     // ISO/IEC 10118-3; RFC 6986, section 10.1.

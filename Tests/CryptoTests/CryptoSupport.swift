@@ -31,4 +31,10 @@ extension SectorCipher {
         try data.withMutableBytes { (span) throws(BlockError) in try decrypt(&span, firstSector: firstSector) }
         return data
     }
+
+    func encrypted(_ data: [UInt8], firstSector: UInt64) throws -> [UInt8] {
+        var data = data
+        try data.withMutableBytes { (span) throws(BlockError) in try encrypt(&span, firstSector: firstSector) }
+        return data
+    }
 }

@@ -32,7 +32,7 @@ import Testing
     }
 
     @Test(arguments: [1, 2, 63, 64, 65, 127, 128, 200], [0, 1, 0xFFFF_FFFF, 1 << 55])
-    func `decrypting many sectors at once equals the plain way`(sectors: Int, firstSector: UInt64) throws {
+    func `many sectors at once go both ways as the plain way has it`(sectors: Int, firstSector: UInt64) throws {
         let key = (0..<16).map { UInt8($0 * 17) }
         let plain = (0..<(sectors * 512)).map { UInt8(truncatingIfNeeded: $0 &* 131 &+ $0 >> 9) }
         var data = Self.plainWay(plain, key: key, firstSector: firstSector, encrypt: true)
@@ -40,9 +40,11 @@ import Testing
         let cipher = LegacyAESCipher(key: Self.secret(key))
         try data.withMutableBytes { (bytes) throws(BlockError) in try cipher.decrypt(&bytes, firstSector: firstSector) }
         #expect(data == plain)
+        try data.withMutableBytes { (bytes) throws(BlockError) in try cipher.encrypt(&bytes, firstSector: firstSector) }
+        #expect(data == Self.plainWay(plain, key: key, firstSector: firstSector, encrypt: true))
     }
 
-    @Test func `many threads can use one cipher`() async throws {
+    @Test func `many threads can use one cipher in both ways`() async throws {
         let key = [UInt8](repeating: 9, count: 16)
         let cipher = LegacyAESCipher(key: Self.secret(key))
         let plain = [UInt8](repeating: 0x5A, count: 512 * 100)
@@ -55,6 +57,13 @@ import Testing
                         try cipher.decrypt(&bytes, firstSector: UInt64(sector))
                     }
                     return data == plain
+                }
+                group.addTask {
+                    var data = plain
+                    try data.withMutableBytes { (bytes) throws(BlockError) in
+                        try cipher.encrypt(&bytes, firstSector: UInt64(sector))
+                    }
+                    return data == encrypted
                 }
             }
             for try await isEqual in group { #expect(isEqual) }

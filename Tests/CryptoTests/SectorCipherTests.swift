@@ -49,7 +49,7 @@ import Testing
     }()
 
     @Test(arguments: cases)
-    func `decrypting many sectors equals one library call for each`(_ wanted: Case) throws {
+    func `many sectors go both ways as by one library call for each`(_ wanted: Case) throws {
         let key = noise(wanted.keySize, seed: 7)
         let specification = try CipherSpec(wanted.specification)
         try specification.check(keySize: wanted.keySize)
@@ -63,14 +63,71 @@ import Testing
             let cipher = try specification.makeCipher(key: secret(key), sectorSize: sectorSize)
             #expect(cipher.sectorSize == sectorSize)
             // Not with ==, whose message would be megabytes long.
-            let isEqual = try cipher.decrypted(encrypted, firstSector: first) == plain
-            #expect(isEqual, "sectors of \(sectorSize) from \(first)")
+            let isDecrypted = try cipher.decrypted(encrypted, firstSector: first) == plain
+            #expect(isDecrypted, "sectors of \(sectorSize) from \(first)")
+            let isEncrypted = try cipher.encrypted(plain, firstSector: first) == encrypted
+            #expect(isEncrypted, "sectors of \(sectorSize) from \(first)")
         }
     }
 
-    @Test func `many threads can use one cipher`() async throws {
+    /// Where batches of 64 sectors, 32 bits, 64 bits of bytes and 64 bits of sectors end.
+    private static let starts: [UInt64] = [
+        0, 1, 7, 65, 0xFFFF_FFC1, 0xFFFF_FFFF, 1 << 33 | 1, 1 << 55 - 3, 1 << 59 - 1, UInt64.max - 65, UInt64.max,
+    ]
+
+    @Test(arguments: cases)
+    func `what is encrypted decrypts to itself, in any lengths from any sector on`(_ wanted: Case) throws {
+        var generator = Steps(
+            seed: UInt64(wanted.specification.utf8.reduce(wanted.keySize) { $0 * 31 % 9973 + Int($1) }))
+        let key = secret(noise(wanted.keySize, seed: 3))
+        for sectorSize in [512, 1024, 2048, 4096] {
+            let cipher = try CipherSpec(wanted.specification).makeCipher(key: key, sectorSize: sectorSize)
+            for _ in 0..<3 {
+                let sectors =
+                    [1, 2, 63, 64, 65, 129, Int.random(in: 1...200, using: &generator)]
+                    .randomElement(using: &generator) ?? 1
+                let first = Self.starts.randomElement(using: &generator) ?? 0
+                let place = Comment("\(sectors) sectors of \(sectorSize) from \(first)")
+                let start = Int.random(in: 0...(Self.plaintext.count - sectors * sectorSize), using: &generator)
+                let plain = Array(Self.plaintext[start..<(start + sectors * sectorSize)])
+                let encrypted = try cipher.encrypted(plain, firstSector: first)
+                #expect(Self.differ(encrypted, plain), place)
+                let isSame = try cipher.decrypted(encrypted, firstSector: first) == plain
+                #expect(isSame, place)
+                // In two parts, the batches lie elsewhere.
+                let cut = Int.random(in: 0...sectors, using: &generator) * sectorSize
+                let later = first.addingReportingOverflow(UInt64(cut / 512)).partialValue
+                let isIndependent =
+                    try cipher.encrypted(Array(plain[..<cut]), firstSector: first)
+                    + cipher.encrypted(Array(plain[cut...]), firstSector: later) == encrypted
+                #expect(isIndependent, place)
+            }
+        }
+    }
+
+    /// No sector is the longer.
+    private static let plaintext = noise(1 << 20, seed: 23)
+
+    /// Not with !=, whose message would be megabytes long.
+    private static func differ(_ left: [UInt8], _ right: [UInt8]) -> Bool { left != right }
+
+    /// Numbers that are the same in every run.
+    private struct Steps: RandomNumberGenerator {
+        private var state: UInt64
+
+        init(seed: UInt64) { state = seed }
+
+        mutating func next() -> UInt64 {
+            state = state.addingReportingOverflow(0x9E37_79B9_7F4A_7C15).partialValue
+            let mixed = (state ^ (state >> 30)).multipliedReportingOverflow(by: 0xBF58_476D_1CE4_E5B9).partialValue
+            return mixed ^ (mixed >> 27)
+        }
+    }
+
+    @Test func `many threads can use one cipher in both ways`() async throws {
         for specification in [
             "aes-xts-plain64", "serpent-cbc-essiv:sha256", "aes-cbc-eboiv", "aes-lrw-benbi", "twofish-cbc-plain64",
+            "twofish-cbc-eboiv", "aria-cbc-plain64", "aes-ecb",
         ] {
             let key = noise(specification.hasPrefix("twofish") ? 24 : 32)
             let cipher = try CipherSpec(specification).makeCipher(key: secret(key), sectorSize: 512)
@@ -79,6 +136,7 @@ import Testing
             try await withThrowingTaskGroup(of: Bool.self) { group in
                 for sector in 0..<16 {
                     group.addTask { try cipher.decrypted(data, firstSector: UInt64(sector)) == expected[sector] }
+                    group.addTask { try cipher.encrypted(expected[sector], firstSector: UInt64(sector)) == data }
                 }
                 for try await isEqual in group { #expect(isEqual) }
             }

@@ -95,7 +95,10 @@ import Testing
         }
         let data = noise(512 * 200)
         try await withThrowingTaskGroup(of: Void.self) { group in
-            for _ in 0..<4 { group.addTask { _ = try cipher.decrypted(data, firstSector: 1) } }
+            for _ in 0..<4 {
+                group.addTask { _ = try cipher.decrypted(data, firstSector: 1) }
+                group.addTask { _ = try cipher.encrypted(data, firstSector: 1) }
+            }
             try await group.waitForAll()
         }
         #expect(ProcessMemory.leaks(of: needles) == [])

@@ -5,15 +5,18 @@ import Crypto
 import Foundation
 import Testing
 
-/// What Python's `cryptography` and `hashlib` computed: Tests/Fixtures/ciphers/make-vectors.
+/// What others computed: Python's `cryptography` and `hashlib` (Tests/Fixtures/ciphers/make-vectors), and Linux.
 @Suite struct VectorFileTests {
     /// The lines of a kind, without the kind, as words.
     private static func lines(_ kind: String) throws -> [[String]] {
-        let file = URL(filePath: #filePath).deletingLastPathComponent()
-            .appending(path: "../Fixtures/ciphers/vectors.txt")
-        let lines = try String(contentsOf: file, encoding: .utf8).split(separator: "\n")
-            .map { $0.split(separator: " ").map(String.init) }.filter { $0.first == kind }
-        return lines.map { Array($0.dropFirst()) }
+        try words(of: "vectors.txt").filter { $0.first == kind }.map { Array($0.dropFirst()) }
+    }
+
+    /// The lines of a file, as words.
+    private static func words(of file: String) throws -> [[String]] {
+        let file = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../Fixtures/ciphers/\(file)")
+        return try String(contentsOf: file, encoding: .utf8).split(separator: "\n")
+            .map { $0.split(separator: " ").map(String.init) }
     }
 
     private static func digest(_ data: [UInt8], _ hash: String) throws -> [UInt8] {
@@ -23,7 +26,7 @@ import Testing
         return digest
     }
 
-    @Test func `ciphers decrypt as Python's do, sector by sector`() throws {
+    @Test func `ciphers decrypt as Python's do, sector by sector, and encrypt to what Python was given`() throws {
         let lines = try Self.lines("cipher")
         #expect(lines.count > 200)
         for line in lines {
@@ -31,8 +34,28 @@ import Testing
             let (keySize, sectorSize, count, first) = (numbers[0], numbers[1], numbers[2], UInt64(numbers[3]))
             let key = secret(noise(keySize, seed: 7))
             let cipher = try CipherSpec(line[0]).makeCipher(key: key, sectorSize: sectorSize)
-            let plain = try cipher.decrypted(noise(sectorSize * count, seed: first), firstSector: first)
+            let stored = noise(sectorSize * count, seed: first)
+            let plain = try cipher.decrypted(stored, firstSector: first)
             #expect(try Self.digest(plain, "sha256").prefix(16) == bytes(line[5])[...], "\(line)")
+            let isSame = try cipher.encrypted(plain, firstSector: first) == stored
+            #expect(isSame, "\(line)")
+        }
+    }
+
+    /// What was written through dm-crypt: Tests/Fixtures/ciphers/make-dm-crypt.
+    @Test func `what is encrypted is byte for byte what dm-crypt stores`() throws {
+        let lines = try Self.words(of: "dm-crypt.txt")
+        #expect(lines.count > 1000)
+        for line in lines {
+            let numbers = try line[1...4].map { try #require(UInt64($0)) }
+            let (sectorSize, first) = (Int(numbers[1]), numbers[3])
+            let key = secret(noise(Int(numbers[0]), seed: 7))
+            let cipher = try CipherSpec(line[0]).makeCipher(key: key, sectorSize: sectorSize)
+            let plain = noise(sectorSize * Int(numbers[2]), seed: first)
+            let stored = try cipher.encrypted(plain, firstSector: first)
+            #expect(try Self.digest(stored, "sha256").prefix(16) == bytes(line[5])[...], "\(line)")
+            let isSame = try cipher.decrypted(stored, firstSector: first) == plain
+            #expect(isSame, "\(line)")
         }
     }
 

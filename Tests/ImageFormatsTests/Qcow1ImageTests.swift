@@ -220,4 +220,11 @@ private struct NumberCipher: SectorCipher {
             sectors.storeBytes(of: sectors.bytes.byte(at: index) &+ number, toByteOffset: index, as: UInt8.self)
         }
     }
+
+    func encrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
+        for index in 0..<sectors.byteCount {
+            let number = UInt8(truncatingIfNeeded: firstSector + UInt64(index / 512))
+            sectors.storeBytes(of: sectors.bytes.byte(at: index) &- number, toByteOffset: index, as: UInt8.self)
+        }
+    }
 }
