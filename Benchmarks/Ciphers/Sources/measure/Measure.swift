@@ -5,7 +5,8 @@ import CLibrarySpeed
 import Crypto
 
 /// Prints how fast each library decrypts with each cipher in each mode, called in the best way that it has, and how
-/// fast nbdecrypt does: GB/s on one core, the best of several rounds that alternate between the three.
+/// fast nbdecrypt does: GB/s on one core, the best of several rounds that alternate between the three. Then, how fast
+/// nbdecrypt encrypts beside that.
 @main
 enum Measure {
     struct Row {
@@ -22,6 +23,14 @@ enum Measure {
         ("twofish", 32, "", "TWOFISH"), ("camellia", 32, "CAMELLIA-256", "CAMELLIA256"), ("sm4", 16, "SM4", "SM4"),
         ("aria", 32, "ARIA-256", "ARIA256"), ("cast5", 16, "", "CAST5"), ("blowfish", 32, "", "BLOWFISH"),
         ("des3_ede", 24, "DES-EDE3", "3DES"),
+    ]
+
+    /// The usual ciphers, and one of each other way of encrypting.
+    static let bothWays: [(specification: String, keySize: Int)] = [
+        ("aes-xts-plain64", 32), ("aes-xts-plain64", 64), ("aes-cbc-essiv:sha256", 16), ("aes-cbc-essiv:sha256", 32),
+        ("aes-cbc-plain64", 16), ("aes-ctr-plain64", 32), ("aes-ecb", 32), ("aes-lrw-benbi", 48),
+        ("serpent-xts-plain64", 64), ("serpent-cbc-essiv:sha256", 32), ("twofish-xts-plain64", 64),
+        ("twofish-xts-plain64", 48), ("aria-cbc-plain64", 32),
     ]
 
     static func main() throws {
@@ -44,6 +53,10 @@ enum Measure {
                 }
             }
         }
+        print("\n| cipher | sector | decrypts | encrypts |\n|---|---|---|---|")
+        for (specification, keySize) in bothWays {
+            for sectorSize in [512, 4096] { try measureBothWays(specification, keySize, sectorSize, rounds) }
+        }
         print("\n| PBKDF2, µs an iteration | OpenSSL | libgcrypt |\n|---|---|---|")
         for (openSSL, gcrypt) in [
             ("SHA1", "SHA1"), ("SHA256", "SHA256"), ("SHA512", "SHA512"), ("SHA3-256", "SHA3-256"),
@@ -62,12 +75,7 @@ enum Measure {
         // CBC by one call for many sectors, ECB without vectors, the others sector by sector.
         let unit = row.mode == "ecb" ? 0 : row.mode == "cbc" ? 32 << 10 : row.sectorSize
         let specification = try? CipherSpec("\(row.cipher)-\(row.mode)\(row.mode == "ecb" ? "" : "-plain64")")
-        let key = Secret(count: row.keySize) { bytes in
-            for index in 0..<row.keySize {
-                bytes.storeBytes(of: UInt8(truncatingIfNeeded: index * 37 + 1), toByteOffset: index, as: UInt8.self)
-            }
-        }
-        let cipher = try? specification?.makeCipher(key: key, sectorSize: row.sectorSize)
+        let cipher = try? specification?.makeCipher(key: key(row.keySize), sectorSize: row.sectorSize)
         var speeds = (openSSL: 0.0, gcrypt: 0.0, nbdecrypt: 0.0)
         for _ in 0..<rounds {
             if !row.openSSL.isEmpty {
@@ -82,6 +90,25 @@ enum Measure {
         print("| \(row.cipher)-\(row.mode), \(bits) bits | \(row.sectorSize) | \(columns.joined(separator: " | ")) |")
     }
 
+    static func measureBothWays(_ specification: String, _ keySize: Int, _ sectorSize: Int, _ rounds: Int) throws {
+        let cipher = try CipherSpec(specification).makeCipher(key: key(keySize), sectorSize: sectorSize)
+        var speeds = (decrypt: 0.0, encrypt: 0.0)
+        for _ in 0..<rounds {
+            speeds.decrypt = max(speeds.decrypt, try speed(of: cipher))
+            speeds.encrypt = max(speeds.encrypt, try speed(of: cipher, encrypting: true))
+        }
+        let columns = [speeds.decrypt, speeds.encrypt].map { text($0 / 1e9) }.joined(separator: " | ")
+        print("| \(specification), \(keySize * 8) bits | \(sectorSize) | \(columns) |")
+    }
+
+    static func key(_ count: Int) -> Secret {
+        Secret(count: count) { bytes in
+            for index in 0..<count {
+                bytes.storeBytes(of: UInt8(truncatingIfNeeded: index * 37 + 1), toByteOffset: index, as: UInt8.self)
+            }
+        }
+    }
+
     /// The speed of one cipher alone, for a profiler.
     static func one(_ specification: String, _ keySize: Int) throws {
         let cipher = try CipherSpec(specification).makeCipher(
@@ -89,14 +116,20 @@ enum Measure {
         for _ in 0..<30 { print(text(try speed(of: cipher) / 1e9)) }
     }
 
-    static func speed(of cipher: any SectorCipher) throws -> Double {
+    static func speed(of cipher: any SectorCipher, encrypting: Bool = false) throws -> Double {
         var data = [UInt8](repeating: 0, count: 256 << 10)
         let clock = ContinuousClock()
         let start = clock.now
         var bytes = 0
         var elapsed = Duration.zero
         while elapsed < .milliseconds(100) {
-            try data.withMutableBytes { (span) throws(BlockError) in try cipher.decrypt(&span, firstSector: 1) }
+            try data.withMutableBytes { (span) throws(BlockError) in
+                if encrypting {
+                    try cipher.encrypt(&span, firstSector: 1)
+                } else {
+                    try cipher.decrypt(&span, firstSector: 1)
+                }
+            }
             bytes += data.count
             elapsed = clock.now - start
         }
