@@ -82,9 +82,10 @@ import Testing
         let key = secret(noise(wanted.keySize, seed: 3))
         for sectorSize in [512, 1024, 2048, 4096] {
             let cipher = try CipherSpec(wanted.specification).makeCipher(key: key, sectorSize: sectorSize)
-            for _ in 0..<3 {
+            for _ in 0..<2 {
+                let most = max(131_072 / sectorSize, 65)
                 let sectors =
-                    [1, 2, 63, 64, 65, 129, Int.random(in: 1...200, using: &generator)]
+                    [1, 2, 64, 65, Int.random(in: 1...most, using: &generator)]
                     .randomElement(using: &generator) ?? 1
                 let first = Self.starts.randomElement(using: &generator) ?? 0
                 let place = Comment("\(sectors) sectors of \(sectorSize) from \(first)")
