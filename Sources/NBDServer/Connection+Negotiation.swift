@@ -62,7 +62,7 @@ extension Connection {
         log.debug("chose export \(ShownText.quoted(session.export.name))")
         phase = .transmission(session)
         watch?.setDeadline(.never, nil)
-        transferThreshold = min(session.export.device.size, transferThreshold)
+        accounts.expect(session.export.device.size)
         context.observe(.negotiated(id: id))
         // Of an empty disk there is nothing more to transfer.
         if session.export.device.size == 0 { count() }

@@ -106,7 +106,10 @@ extension Connection {
         workersBusy += 1
         onWorker { [self] in
             guard let buffer = memory.take(payload: min(rest, Self.largestPiece)) ?? memory.takeSmallest() else {
-                return loop.run { [self] in close("there is no memory for it") }
+                return loop.run { [self] in
+                    workersBusy -= 1
+                    close(Self.noMemory)
+                }
             }
             let length = min(rest, buffer.capacity - ReplyBufferPool.headRoom)
             let part = pieces.done..<(pieces.done + length)

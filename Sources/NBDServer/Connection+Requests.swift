@@ -39,7 +39,6 @@ extension Connection {
         guard let buffer = outbox.room(for: length, payload: ReplyBufferPool.smallestPayload) else {
             if outbox.isFilling { return .flushFirst }
             // Workers have the memory of this client.
-            if workersBusy == 0 { close("there is no memory for a reply") }
             return .waitForWorkers
         }
         body(buffer)

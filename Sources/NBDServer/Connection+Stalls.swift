@@ -12,7 +12,7 @@ extension Connection {
 
     /// Nothing is sent before the client has taken some of what it has.
     func waitForClient() {
-        isBlocked = true
+        waiting.insert(.room)
         watchForStall()
     }
 

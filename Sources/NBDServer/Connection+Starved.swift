@@ -27,8 +27,13 @@ extension Connection {
         case .read(let handler):
             pieces = PiecewiseRead(handler: handler)
         case .operation(let handler, let operation, let filter):
+            // A worker would find none again, and come back here, without end.
+            guard let buffer = memory.takeSmallest() else {
+                close(Self.noMemory)
+                return .incomplete
+            }
             workersBusy += 1
-            perform(handler, operation, filter: filter)
+            perform(handler, operation, filter: filter, into: buffer)
         }
         return .handled()
     }

@@ -19,7 +19,9 @@ final class ReplyBuffer: @unchecked Sendable {
     private(set) var dataCount = 0
     private let memory: UnsafeMutableRawPointer
 
-    fileprivate init?(capacity: Int) {
+    /// Nil when the system has no memory.
+    /// - Parameter capacity: in bytes.
+    init?(capacity: Int) {
         let memory = unsafe mmap(nil, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
         guard let memory = unsafe memory, unsafe memory != MAP_FAILED else { return nil }
         unsafe self.memory = unsafe memory
@@ -118,12 +120,18 @@ final class ReplyBufferPool: Sendable {
     }
 
     private let maximumBytes: Int
+    private let allocate: @Sendable (_ capacity: Int) -> ReplyBuffer?
     private let state = Locked(State())
     /// How often a buffer was refused for want of memory.
     private let refusals = Atomic(0)
 
-    /// - Parameter maximumBytes: of all buffers together, except that each client can always have one of the smallest.
-    init(maximumBytes: Int) { self.maximumBytes = maximumBytes }
+    /// - Parameters:
+    ///   - maximumBytes: of all buffers together, except that each client can always have one of the smallest.
+    ///   - allocate: makes a buffer of so many bytes; nil when there is no memory for it.
+    init(maximumBytes: Int, allocate: @escaping @Sendable (_ capacity: Int) -> ReplyBuffer? = ReplyBuffer.init) {
+        self.maximumBytes = maximumBytes
+        self.allocate = allocate
+    }
 
     /// Grows whenever somebody does not get the memory that he wants.
     var refusalCount: Int { refusals.load(ordering: .relaxed) }
@@ -155,7 +163,7 @@ final class ReplyBufferPool: Sendable {
 
     private func map(_ capacity: Int, _ state: inout State) -> ReplyBuffer? {
         if state.mappedBytes + capacity > maximumBytes { dropFree(&state, until: maximumBytes - capacity) }
-        guard let buffer = ReplyBuffer(capacity: capacity) else { return nil }
+        guard let buffer = allocate(capacity) else { return nil }
         state.mappedBytes += capacity
         return buffer
     }

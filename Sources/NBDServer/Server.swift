@@ -37,7 +37,7 @@ public final class Server: Sendable {
     }
 
     /// A client that has read no more than this many bytes has only looked.
-    public static let probeLimit = Connection.probeLimit
+    public static let probeLimit = ClientAccounts.probeLimit
     /// The longest name of an export in bytes.
     public static let maximumNameLength = NBDProtocol.maximumStringLength
 

@@ -34,9 +34,10 @@ final class DrivenConnection: @unchecked Sendable {
     ///   - loop: is driven; its queue is that of the caller.
     ///   - input: all that the client says.
     ///   - hangsUp: the client goes when it has said all, without waiting for replies.
+    ///   - log: told what the server says of the client; nil for nobody.
     init(
         _ loop: EventLoop, _ exports: [Export], limits: ServerLimits, buffers: ReplyBufferPool, processors: Int,
-        input: [UInt8], hangsUp: Bool = false, decide: @escaping (Int) -> Int
+        input: [UInt8], hangsUp: Bool = false, log: Logger? = nil, decide: @escaping (Int) -> Int
     ) throws(Errno) {
         self.decide = decide
         self.loop = loop
@@ -51,7 +52,7 @@ final class DrivenConnection: @unchecked Sendable {
         let context = ServerContext(
             exports: ExportTable(exports), limits: limits, buffers: buffers, workers: workers,
             processors: SpareProcessors(total: processors), tls: .off, handshakes: workers,
-            log: ClientLog(Logger(label: "driven") { _ in SwiftLogNoOpLogHandler() }),
+            log: ClientLog(log ?? Logger(label: "driven") { _ in SwiftLogNoOpLogHandler() }),
             offersMore: { _ in true }, observe: { _ in })
         connection = Connection(
             id: 1, socket: Socket(accepted: FileDescriptor(rawValue: pair[1])), loop: loop, context: context)
@@ -80,6 +81,14 @@ final class DrivenConnection: @unchecked Sendable {
     func run() {
         connection.start()
         while step() {}
+    }
+
+    /// Lets the client say more, and everything happen that follows.
+    /// - Returns: false when that has not come to an end after very many steps.
+    func say(_ bytes: [UInt8]) -> Bool {
+        peer.say(bytes)
+        for _ in 0..<10_000 where step() {}
+        return !step()
     }
 
     /// Closes the connection, whatever is under way, and waits for all that holds on to it.
@@ -171,6 +180,8 @@ private final class DrivenPeer: ByteStream, @unchecked Sendable {
         input.removeFirst(count)
         return .bytes(count)
     }
+
+    func say(_ bytes: [UInt8]) { input += bytes }
 
     /// The client takes what is in the socket.
     func takesMore() { room = nil }

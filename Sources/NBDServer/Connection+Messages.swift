@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+extension Connection {
+    /// Why a client is let go for which the system has not even the smallest buffer.
+    static let noMemory = "there is no memory for its request"
+    /// From so many bytes on replies leave before more are added: the client has something to do meanwhile.
+    private static let enough = 64 << 10
+    /// Messages in a row before other clients of the loop have their turn.
+    private static let turn = 128
+    /// As many at least, so that who has much to say does not leave one to each of the others.
+    private static let leastTurn = 16
+
+    /// Does everything that can be done without waiting.
+    func pump() {
+        var turn = Self.turn
+        waiting.subtract(.toBeResumed)
+        work: while !isClosed, !isBlocked {
+            if outbox.hasNext {
+                guard flush() else { break }
+                outbox.advance()
+            } else if let pieces {
+                guard flush(), !pieces.isWaiting else { break }
+                readPiece(pieces)
+            } else {
+                switch nextMessage() {
+                case .handled:
+                    hasHeardAll = false
+                    turn -= 1
+                    if outbox.filledCount >= Self.enough {
+                        guard flush() else { break work }
+                    }
+                    guard turn > 0, !loop.hasWork || turn > Self.turn - Self.leastTurn else {
+                        // Other clients of the loop, and replies of workers, have their turn first.
+                        waiting.insert(.turn)
+                        guard flush() else { break work }
+                        return loop.run { [self] in takeNextTurn() }
+                    }
+                case .flushFirst:
+                    guard flush() else { break work }
+                case .waitForWorkers:
+                    // With none of its requests at a worker nobody would say when to go on.
+                    guard workersBusy > 0 else {
+                        close(Self.noMemory)
+                        break work
+                    }
+                    waiting.insert(.workers)
+                    _ = flush()
+                    break work
+                case .incomplete:
+                    if flush() { everythingHasLeft() }
+                    break work
+                }
+            }
+        }
+        // What there is to receive is told of until then; that is soon.
+        if !waiting.contains(.right) { updateInterest() }
+    }
+
+    private func takeNextTurn() {
+        pump()
+        // While it was paused nothing was received, and the socket will not tell of what TLS holds back.
+        if stream.hasPending { readable() }
+    }
+
+    private func nextMessage() -> Step {
+        if payloadToSkip > 0 {
+            payloadToSkip -= input.drop(payloadToSkip)
+            return payloadToSkip == 0 ? .handled() : .incomplete
+        }
+        // Its payload comes next, and what it has of the memory is not there for others.
+        if let upload { return receive(upload) }
+        if !starved.isEmpty { return serveStarved() }
+        switch phase {
+        case .securing: return .incomplete
+        case .leaving, .drained:
+            _ = input.drop(input.count)
+            return .incomplete
+        case .handshake(let handshake): return negotiate(handshake)
+        case .transmission(let session):
+            guard let bytes = input.front(session.mode.requestLength) else { return .incomplete }
+            guard let request = NBDRequest(decoding: bytes, session.mode) else {
+                takeNoMore("sent a request without the magic number")
+                return .incomplete
+            }
+            let step = serve(request, session)
+            if case .handled(let payload) = step {
+                _ = input.drop(session.mode.requestLength)
+                payloadToSkip = payload
+            }
+            return step
+        }
+    }
+
+    /// Adds negotiation bytes, for which there is room.
+    func send(_ bytes: [UInt8]) {
+        if !outbox.add(bytes) { close("there is no memory for a reply") }
+    }
+
+    /// Sends what is in the output buffer.
+    /// - Returns: true when all of it has left.
+    func flush() -> Bool {
+        switch outbox.flush(to: stream) {
+        case .done(let dataCount):
+            if dataCount > 0 { count(read: dataCount) }
+            return true
+        case .waitsForRight:
+            waiting.insert(.right)
+            return false
+        case .blocked:
+            waitForClient()
+            return false
+        case .closed:
+            hungUp()
+            return false
+        }
+    }
+}
