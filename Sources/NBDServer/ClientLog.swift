@@ -67,6 +67,9 @@ struct ClientLog: Sendable {
         return logger
     }
 
+    /// For what the owner of the server wants to know: not limited.
+    var owner: Logger { log }
+
     /// For what somebody causes who has no connection.
     var stranger: Logger { limited(strangers) }
 

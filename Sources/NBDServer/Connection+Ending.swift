@@ -92,6 +92,7 @@ extension Connection {
         // What has not begun is nobody's any more; what has looks at `isClosed` now and then.
         context.workers.drop(owner)
         context.handshakes.drop(owner)
+        showStatus()
         guard isInUse else { return end() }
         // A hang-up would be told again and again.
         _ = watch?.watch(reading: false, writing: false)

@@ -13,6 +13,7 @@ extension Connection {
     /// Does everything that can be done without waiting.
     func pump() {
         var turn = Self.turn
+        defer { showStatus() }
         waiting.subtract(.toBeResumed)
         work: while !isClosed, !isBlocked {
             if outbox.hasNext {

@@ -89,6 +89,7 @@ extension Connection {
         securing.step = .working
         phase = .securing(securing)
         updateInterest()
+        showStatus()
         context.handshakes.run(for: owner) { [self] in
             loop.run { [self] in end() }
         } _: { [self] in
@@ -123,5 +124,6 @@ extension Connection {
         securing.step = step
         phase = .securing(securing)
         updateInterest()
+        showStatus()
     }
 }

@@ -94,6 +94,8 @@ final class Connection: @unchecked Sendable {
     /// What keeps it from going on.
     var waiting: Waiting = []
     var isBlocked: Bool { waiting.contains(.room) }
+    /// All of this for others to look at.
+    let status = ConnectionStatus()
     let hasClosed = Atomic(false)
     /// Changes on the queue of the loop; workers may look.
     var isClosed: Bool { hasClosed.load(ordering: .relaxed) }

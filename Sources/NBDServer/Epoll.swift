@@ -24,6 +24,12 @@ struct Epoll {
         linux_epoll_watch(descriptor.rawValue, socket.rawValue, isNew, reading, writing) == 0
     }
 
+    /// Is there something that ``take()`` would find on this descriptor? Any thread may ask; nothing is taken.
+    static func hasEvents(_ descriptor: FileDescriptor) -> Bool {
+        var event = pollfd(fd: descriptor.rawValue, events: Int16(POLLIN), revents: 0)
+        return unsafe poll(&event, 1, 0) > 0
+    }
+
     /// Tells nothing more of a socket.
     func forget(_ socket: FileDescriptor) { _ = linux_epoll_forget(descriptor.rawValue, socket.rawValue) }
 

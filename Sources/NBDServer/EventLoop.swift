@@ -16,6 +16,8 @@ final class EventLoop: @unchecked Sendable {
     /// Where everything happens; timers of connections have it as well.
     let queue: DispatchQueue
     private let source: any DispatchSourceRead
+    /// Of epoll.
+    private let descriptor: FileDescriptor
     private let processors: SpareProcessors
     /// What a request may look up here and now; for one at a time.
     private let budget = Budget(looks: 0)
@@ -33,10 +35,25 @@ final class EventLoop: @unchecked Sendable {
     /// When the last pause began, in nanoseconds.
     private var pauseStart: UInt64 = 0
 
+    /// For others to see, as what follows: what it is doing, since when, in nanoseconds, and how often it has begun.
+    private let activity = Atomic(Activity.asleep)
+    private let activitySince = Atomic<UInt64>(0)
+    private let turnCount = Atomic(0)
+
     private let mailbox = Locked<[@Sendable () -> Void]>([])
     private let mailCount = Atomic(0)
     /// A turn is being taken, or is queued.
     private let isAwake: Atomic<Bool>
+
+    /// What a loop is doing.
+    enum Activity: UInt8, AtomicRepresentable {
+        /// Dispatch watches the epoll descriptor.
+        case asleep
+        /// It takes a turn, or one is queued.
+        case awake
+        /// It is awake, has found nothing to do, and looks again.
+        case lingering
+    }
 
     /// How long to ask for events when there are none, in nanoseconds: as long as a client on the same machine takes to
     /// come back with its next request.
@@ -58,6 +75,7 @@ final class EventLoop: @unchecked Sendable {
         let queue = DispatchQueue(label: "nbdecrypt.loop.\(index)")
         self.queue = queue
         let descriptor = epoll.descriptor
+        self.descriptor = descriptor
         source = DispatchSource.makeReadSource(fileDescriptor: descriptor.rawValue, queue: queue)
         source.setCancelHandler { try? descriptor.close() }
         source.setEventHandler { [weak self] in self?.woken() }
@@ -153,6 +171,8 @@ final class EventLoop: @unchecked Sendable {
             processors.enter()
         }
         let start = Self.now
+        show(.awake, since: start)
+        turnCount.add(1, ordering: .relaxed)
         for _ in 0..<Self.roundsPerTurn where Self.now - start < Self.longestTurn {
             let hadMail = takeMail()
             guard takeEvents() || hadMail || lingers() else { return pause() }
@@ -169,6 +189,7 @@ final class EventLoop: @unchecked Sendable {
             return
         }
         pauseStart = Self.now
+        show(.asleep, since: pauseStart)
         processors.leave()
         isDispatchWatching = true
         source.resume()
@@ -190,6 +211,8 @@ final class EventLoop: @unchecked Sendable {
         guard isPauseShort, processors.haveSpare else { return false }
         let start = Self.now
         var last = start
+        activity.store(.lingering, ordering: .relaxed)
+        defer { activity.store(.awake, ordering: .relaxed) }
         repeat {
             Self.giveWay()
             if hasWork || takeEvents() { return true }
@@ -199,6 +222,22 @@ final class EventLoop: @unchecked Sendable {
         } while last - start < Self.linger
         isPauseShort = false
         return false
+    }
+
+    private func show(_ activity: Activity, since start: UInt64) {
+        self.activity.store(activity, ordering: .relaxed)
+        activitySince.store(start, ordering: .relaxed)
+    }
+
+    /// What it is doing, for the log. Any thread may ask, also while the loop hangs.
+    var report: String {
+        let (mail, hasEvents) = (mailCount.load(ordering: .relaxed), Epoll.hasEvents(descriptor))
+        let since = activitySince.load(ordering: .relaxed)
+        let milliseconds = since == 0 ? 0 : (max(Self.now, since) - since) / 1_000_000
+        return """
+            \(activity.load(ordering: .relaxed)) for \(milliseconds) ms, turn \(turnCount.load(ordering: .relaxed)); \
+            \(mail) pieces of work wait, \(hasEvents ? "sockets are ready" : "no socket is ready")
+            """
     }
 
     /// Lets other threads have this processor that wait for it.

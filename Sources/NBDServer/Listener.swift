@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Dispatch
+import Synchronization
 import SystemPackage
 
 /// Accepts clients of one listening socket and hands them on.
@@ -16,6 +17,8 @@ final class Listener: @unchecked Sendable {
     /// Given up for a moment when there is no other descriptor, so that the next client can be seen off at least; nil while
     /// there is none.
     private var spare: FileDescriptor?
+    /// It gives others time to go before it accepts again.
+    private let isResting = Atomic(false)
     /// Clients accepted in a row before other work of the queue has its turn.
     private static let burst = 64
 
@@ -43,6 +46,9 @@ final class Listener: @unchecked Sendable {
 
     deinit { try? spare?.close() }
 
+    /// Does it accept nobody for a moment? Any thread may ask.
+    var isPaused: Bool { isResting.load(ordering: .relaxed) }
+
     /// Stops accepting and closes the socket.
     func stop() { queue.async { self.source.cancel() } }
 
@@ -67,7 +73,11 @@ final class Listener: @unchecked Sendable {
                 // The system is short of memory, or somebody else was quicker. The client stays in the queue and the source
                 // would fire again at once: give others time to go.
                 source.suspend()
-                queue.asyncAfter(deadline: .now() + .milliseconds(100)) { self.source.resume() }
+                isResting.store(true, ordering: .relaxed)
+                queue.asyncAfter(deadline: .now() + .milliseconds(100)) { [self] in
+                    isResting.store(false, ordering: .relaxed)
+                    source.resume()
+                }
                 return
             }
         }

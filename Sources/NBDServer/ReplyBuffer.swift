@@ -133,6 +133,13 @@ final class ReplyBufferPool: Sendable {
         self.allocate = allocate
     }
 
+    /// What there is, what is used and what is mapped, in bytes. Any thread may ask.
+    var report: (maximum: Int, used: Int, mapped: Int) {
+        state.withLock { (maximumBytes, $0.usedBytes, $0.mappedBytes) }
+    }
+
+    fileprivate func usedBytes(of share: ReplyShare) -> Int { state.withLock { _ in share.heldBytes } }
+
     /// Grows whenever somebody does not get the memory that he wants.
     var refusalCount: Int { refusals.load(ordering: .relaxed) }
 
@@ -224,6 +231,9 @@ final class ReplyShare: @unchecked Sendable {
     func takeSmallest() -> ReplyBuffer? {
         take(payload: ReplyBufferPool.smallestPayload) ?? pool.takeSmallest(for: self)
     }
+
+    /// What the client has, in bytes.
+    var usedBytes: Int { pool.usedBytes(of: self) }
 
     /// Gives a buffer back.
     func put(_ buffer: ReplyBuffer) { pool.put(buffer, of: self) }

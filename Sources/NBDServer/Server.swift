@@ -7,7 +7,7 @@ public import SystemPackage
 
 /// An NBD server: exports, listening sockets, connections.
 public final class Server: Sendable {
-    private struct State {
+    struct State {
         var listeners: [Listener] = []
         var connections: [UInt64: Client] = [:]
         var nextID: UInt64 = 1
@@ -26,7 +26,7 @@ public final class Server: Sendable {
         }
     }
 
-    private struct Client {
+    struct Client {
         let connection: Connection
         var isNegotiated = false
         var hasRead = false
@@ -41,16 +41,16 @@ public final class Server: Sendable {
     /// The longest name of an export in bytes.
     public static let maximumNameLength = NBDProtocol.maximumStringLength
 
-    private let state = Locked(State())
-    private let loops: [EventLoop]
+    let state = Locked(State())
+    let loops: [EventLoop]
     private let exports: ExportTable
-    private let limits: ServerLimits
-    private let buffers: ReplyBufferPool
-    private let workers: WorkerPool
+    let limits: ServerLimits
+    let buffers: ReplyBufferPool
+    let workers: WorkerPool
     private let processors: SpareProcessors
     private let tls: TLSPolicy
-    private let handshakes: WorkerPool
-    private let log: ClientLog
+    let handshakes: WorkerPool
+    let log: ClientLog
     private let transfersEnded: @Sendable () -> Void
 
     /// - Parameters:

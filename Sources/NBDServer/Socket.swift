@@ -78,6 +78,12 @@ struct Socket: Sendable {
         return unsafe ioctl(descriptor.rawValue, UInt(TIOCOUTQ), &count) == 0 ? Int(count) : 0
     }
 
+    /// How many bytes can be received.
+    var receivableCount: Int {
+        var count: Int32 = 0
+        return unsafe ioctl(descriptor.rawValue, UInt(FIONREAD), &count) == 0 ? Int(count) : 0
+    }
+
     /// Who is at the other end.
     var peer: Peer { Peer(of: descriptor) }
 

@@ -16,4 +16,13 @@ struct Waiting: OptionSet {
 
     /// What is over when the connection is called again, and waited for anew if it is not.
     static let toBeResumed: Waiting = [.turn, .workers, .right]
+
+    /// For a report.
+    var names: [String] {
+        [
+            (Waiting.room, "the client to take replies"), (.turn, "its turn"), (.workers, "workers"),
+            (.right, "a worker that sends"),
+        ]
+        .filter { contains($0.0) }.map(\.1)
+    }
 }

@@ -74,6 +74,11 @@ final class WorkerPool: Workers {
         for job in dropped { job.dropped() }
     }
 
+    /// How many threads there are and may be, how many of them wait, and how much work does. Any thread may ask.
+    var report: (threads: Int, maximum: Int, idle: Int, waiting: Int) {
+        shared.state.withLock { ($0.workerCount, maximumCount, $0.idleCount, $0.waiting.count) }
+    }
+
     private static func start(_ number: Int, _ shared: Shared) {
         DispatchQueue(label: "nbdecrypt.worker.\(number)").async {
             while true {

@@ -23,7 +23,7 @@ struct NBDecrypt: AsyncParsableCommand {
     /// Not asynchronous: that would end in a function of Dispatch that unblocks all signals in the main thread.
     static func main() {
         // Before any other thread exists, so that all of them inherit it.
-        Process.blockTerminationSignals()
+        Process.blockSignals()
         Process.forbidDumps()
         Process.openStandardDescriptors()
         Task.detached { await execute() }

@@ -7,24 +7,31 @@ import SystemPackage
 
 /// The system calls of the program itself: signals, descriptors, directories, environment.
 enum Process {
-    private static func withTerminationSignals<Result>(_ body: (inout sigset_t) -> Result) -> Result {
+    private static let terminationSignals = [SIGINT, SIGTERM, SIGHUP]
+
+    private static func withSignals<Result>(_ numbers: [Int32], _ body: (inout sigset_t) -> Result) -> Result {
         var signals = sigset_t()
         unsafe sigemptyset(&signals)
-        for signal in [SIGINT, SIGTERM, SIGHUP] { unsafe sigaddset(&signals, signal) }
+        for number in numbers { unsafe sigaddset(&signals, number) }
         return body(&signals)
     }
 
-    /// Keeps SIGINT, SIGTERM and SIGHUP pending until ``waitForTerminationSignal()`` takes them.
-    static func blockTerminationSignals() {
-        _ = withTerminationSignals { unsafe pthread_sigmask(SIG_BLOCK, &$0, nil) }
+    /// Keeps SIGINT, SIGTERM, SIGHUP and SIGUSR1 pending until they are waited for.
+    static func blockSignals() {
+        _ = withSignals(terminationSignals + [SIGUSR1]) { unsafe pthread_sigmask(SIG_BLOCK, &$0, nil) }
         signal(SIGPIPE, SIG_IGN)
     }
 
-    /// Waits for one of those signals and takes it.
-    static func waitForTerminationSignal() -> Int32 {
+    /// Waits for SIGINT, SIGTERM or SIGHUP and takes it.
+    static func waitForTerminationSignal() -> Int32 { waitForSignal(terminationSignals) }
+
+    /// Waits for SIGUSR1, which asks what the program is doing, and takes it.
+    static func waitForStateSignal() { _ = waitForSignal([SIGUSR1]) }
+
+    private static func waitForSignal(_ numbers: [Int32]) -> Int32 {
         while true {
             var number: Int32 = 0
-            if withTerminationSignals({ unsafe sigwait(&$0, &number) }) == 0 { return number }
+            if withSignals(numbers, { unsafe sigwait(&$0, &number) }) == 0 { return number }
         }
     }
 

@@ -13,7 +13,8 @@ struct ServeCommand: AsyncParsableCommand {
         abstract: "Serve images over NBD until it is stopped.",
         discussion: """
             Without --socket, --bind and --port it listens on a Unix socket in a private directory and prints its \
-            address with commands to paste. Sockets of a service manager (LISTEN_FDS) are used when there are any.
+            address with commands to paste. Sockets of a service manager (LISTEN_FDS) are used when there are any. \
+            At SIGUSR1 it says on standard error what it and its clients are doing.
 
             \(ExitStatus.explanation)
             """)

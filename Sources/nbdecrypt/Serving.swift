@@ -47,6 +47,7 @@ struct Serving {
         let pidCleanUp = pidFile.map { file in termination.begin { file.remove() } }
         defer { pidCleanUp.map(termination.end) }
 
+        tellState(of: server)
         for socket in place.sockets { server.listen(on: socket) }
         let instructions = Instructions(
             address: place.address, hostName: place.hostName, credentials: credentials, exports: exports,
@@ -75,6 +76,16 @@ struct Serving {
         if wereSecretsLocked { SecretRing.warnUnlessLocked(log) }
         log.info("clients have read \(server.bytesRead) bytes")
         return status
+    }
+
+    /// Logs what the server is doing whenever somebody asks with SIGUSR1, from a thread that waits for no other.
+    private func tellState(of server: Server) {
+        DispatchQueue(label: "nbdecrypt.state").async { [weak server] in
+            while true {
+                Process.waitForStateSignal()
+                server?.logState()
+            }
+        }
     }
 
     /// As many clients as wanted, if there are descriptors for them.
