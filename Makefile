@@ -32,7 +32,7 @@ endif
 RELEASE_FLAGS = -c release --static-swift-stdlib
 
 SWIFT_SOURCES = $(wildcard Sources Tests Fuzz/Sources Benchmarks Package.swift Fuzz/Package.swift)
-SHELL_SCRIPTS = $(filter-out scripts/stress,$(wildcard scripts/* examples/*.sh findings/*.sh Tests/Fixtures/make-* .ci/run))
+SHELL_SCRIPTS = $(filter-out scripts/stress scripts/stress-wakeups,$(wildcard scripts/* examples/*.sh findings/*.sh Tests/Fixtures/make-* .ci/run))
 
 .PHONY: help
 help: ## list the targets
@@ -76,9 +76,10 @@ fuzz: install-build-packages ## run every fuzz target for SECONDS_EACH seconds
 	@$(WITH_SWIFT) scripts/fuzz $(SECONDS_EACH)
 
 .PHONY: stress
-stress: install-test-packages ## many clients at once against a build with ThreadSanitizer
-	@echo "== stress: clients at once, watched by ThreadSanitizer"
+stress: install-test-packages release ## many clients at once, against a build with ThreadSanitizer and against fresh servers
+	@echo "== stress: clients at once, watched by ThreadSanitizer; fresh servers beside busy processes"
 	@$(WITH_SWIFT) scripts/stress
+	@scripts/stress-wakeups
 
 .PHONY: bench
 bench: install-bench-packages release ## compare with qemu-nbd and nbdkit (BENCH=--quick for a short run); docs/benchmarks.md
