@@ -9,9 +9,9 @@ from .clients import CELLS, fio
 from .nbd import Client
 from .process import Failed, settled_memory
 from .results import Row
-from .servers import SERVERS, Server, cannot, command, first_byte, qemu_chain_options
+from .servers import Server, cannot, command, first_byte, qemu_chain_options, servers
 
-QCOW2_SERVERS = ("nbdecrypt", "qemu-nbd")
+QCOW2_PEERS = ("qemu-nbd",)
 FIRST_READ = "image size, GiB: first read, AES"
 SIZE_MEMORY = "image size, GiB: resident memory, AES"
 CONNECTION_MEMORY = "connections: memory of an idle connection, AES"
@@ -71,7 +71,7 @@ class Growth:
         """The passphrase is checked here: the data are letters, not noise."""
         for size in self.sizes:
             for index, (item, unit) in enumerate(((FIRST_READ, "ms"), (SIZE_MEMORY, "MiB"))):
-                for server in QCOW2_SERVERS:
+                for server in servers(QCOW2_PEERS):
                     yield Point(Row("growth", item, f"{size}"), server, unit, 0.3,
                                 functools.partial(self._start, server, size, index))
 
@@ -83,11 +83,11 @@ class Growth:
 
     def _connections(self):
         for count in self.connections:
-            for server in QCOW2_SERVERS:
+            for server in servers(QCOW2_PEERS):
                 if count > 1:
                     yield Point(Row("growth", CONNECTION_MEMORY, f"{count}"), server, "KiB", 1.5 + count / 500,
                                 functools.partial(self._idle, server, count))
-            for server in QCOW2_SERVERS:
+            for server in servers(QCOW2_PEERS):
                 yield Point(Row("growth", CONNECTION_READS, f"{count}"), server, "k/s",
                             self.session.options.seconds + 1 + count / 100,
                             functools.partial(self._busy, server, count))
@@ -112,7 +112,7 @@ class Growth:
     def _chain(self):
         for depth in self.depths:
             for item, unit in ((CHAIN_COPY, "MiB/s"), (CHAIN_READS, "k/s")):
-                for server in QCOW2_SERVERS:
+                for server in servers(QCOW2_PEERS):
                     yield Point(Row("growth", item, f"{depth}"), server, unit, self.session.options.seconds + 1,
                                 functools.partial(self._chained, server, depth, item))
 
@@ -134,7 +134,7 @@ class Growth:
     def _flight(self):
         for item, kind in FLIGHT_KINDS.items():
             for depth in self.flights:
-                for server in SERVERS:
+                for server in servers():
                     if cannot(server, kind) is None:
                         yield Point(Row("growth", item, f"{depth}"), server, "k/s", self.session.options.seconds + 1,
                                     functools.partial(self._in_flight, server, kind, depth))

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 
-from .servers import NBDECRYPT, NBDKIT, QEMU_NBD, ROOT, has_qcow2_filter
+from .servers import BUILDS, EARLIER, NBDECRYPT, NBDKIT, QEMU_NBD, ROOT, has_qcow2_filter
 
 TOOLS = {"qemu-nbd": "qemu-utils", "qemu-img": "qemu-utils", "qemu-io": "qemu-utils", "nbdkit": "nbdkit",
          "nbdcopy": "libnbd-bin", "fio": "fio", "cryptsetup": "cryptsetup-bin"}
@@ -21,6 +21,8 @@ def missing_tools():
                for tool, package in TOOLS.items() if not shutil.which(tool, path=path)]
     if not shutil.which(NBDECRYPT):
         missing.append(f"{NBDECRYPT} is missing: run make release, or set NBDECRYPT")
+    if not shutil.which(BUILDS.get(EARLIER, NBDECRYPT)):
+        missing.append(f"--against {BUILDS[EARLIER]}: there is no such program")
     return missing
 
 
@@ -54,6 +56,8 @@ def describe(options, cache, images):
     dirty = first_line("git", "-C", str(ROOT), "status", "--porcelain", "Sources", "Package.swift")
     versions = {tool: version(tool) for tool in ("qemu-nbd", "nbdkit", "nbdcopy", "fio", "cryptsetup")}
     versions["nbdecrypt"] = first_line(NBDECRYPT, "--version") + f" ({commit}{' and changes' if dirty else ''})"
+    if EARLIER in BUILDS:
+        versions[EARLIER] = first_line(BUILDS[EARLIER], "--version") + f" ({BUILDS[EARLIER]})"
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "processor": f"{os.cpu_count()} × {read('/proc/cpuinfo', r'^model name.*:(.*)$') or platform.machine()}"

@@ -9,7 +9,7 @@ from .clients import CELLS, fio
 from .images import KINDS
 from .process import Failed, memory, settled_memory
 from .results import Row
-from .servers import CEILING, OWN_RAW, SERVERS, Server, cannot, command, first_byte
+from .servers import CEILING, OWN_RAW, Server, cannot, command, first_byte, servers
 
 # Of which memory is measured: a cheap and a dear cipher, with and without tables.
 MEMORY_KINDS = ("qcow2-aes", "luks1-xts")
@@ -20,7 +20,7 @@ STARTS = 5
 def servers_for(kind, results):
     """Who can serve a kind, and beside an image that is not raw the two that serve its plaintext."""
     able = []
-    for server in SERVERS:
+    for server in servers():
         reason = cannot(server, kind)
         if reason is None:
             able.append(server)
@@ -121,7 +121,7 @@ class Starting:
         return {kind: functools.partial(self.session.images.path, kind) for kind in self.kinds}
 
     def _servers(self, kind):
-        return [server for server in SERVERS if cannot(server, kind) is None]
+        return [server for server in servers() if cannot(server, kind) is None]
 
     def seconds(self):
         return self.rounds * STARTS * sum(0.15 * len(self._servers(kind)) for kind in self.kinds)
@@ -146,7 +146,7 @@ class Memory:
     def __init__(self, session, rounds):
         self.session, self.rounds = session, rounds
         self.plan = [(kind, server, cell) for kind in MEMORY_KINDS for cell in ("idle", *BUSY)
-                     for server in SERVERS
+                     for server in servers()
                      if rounds and cannot(server, kind) is None and session.wants(Row("memory", kind, cell))]
 
     def prerequisites(self):

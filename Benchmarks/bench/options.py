@@ -4,7 +4,7 @@
 import argparse
 import os
 
-from .servers import ROOT
+from .servers import BUILDS, EARLIER, ROOT
 
 DESCRIPTION = """Measures nbdecrypt, qemu-nbd and nbdkit side by side: speed in every kind of image, processor time,
 starting, memory, and how they change with sizes and numbers. Prints ratios and writes JSON, Markdown and SVG."""
@@ -27,6 +27,9 @@ def parse(arguments=None):
                         help="how long to wait for a quiet moment before each measurement (3; quick: 0)")
     parser.add_argument("--only", metavar="PATTERN",
                         help="measure what this regular expression is found in; --list shows the names")
+    parser.add_argument("--against", metavar="PROGRAM",
+                        help="measure this other build of nbdecrypt, too, beside the one that is measured anyway, and say "
+                        "which speeds are below 0.97 of its")
     parser.add_argument("--list", action="store_true", help="print the names of what would be measured, and the time")
     parser.add_argument("--output", metavar="DIR", help="where to write latest.json, .md and .svg (default: "
                         "Benchmarks/results for everything, BENCH_DIR/results for --quick and --only)")
@@ -39,6 +42,8 @@ def parse(arguments=None):
             parser.error(f"--{name.replace('_', '-')} is too small")
     if options.size < 16:
         parser.error("--size is at least 16")
+    if options.against:
+        BUILDS[EARLIER] = os.path.abspath(options.against)
     options.directory = os.environ.get("BENCH_DIR") or str(ROOT / ".build/bench")
     partial = options.quick or options.only
     options.output = options.output or (f"{options.directory}/results" if partial else str(ROOT / "Benchmarks/results"))

@@ -7,10 +7,10 @@ from xml.sax.saxutils import escape
 from .growth import CURVES
 from .images import KINDS
 from .results import Row
-from .servers import CEILING, SERVERS
+from .servers import CEILING, EARLIER, servers
 
 # Told apart by people who do not see all colours too.
-COLOURS = {"nbdecrypt": "#0072b2", "qemu-nbd": "#e69f00", "nbdkit": "#009e73"}
+COLOURS = {"nbdecrypt": "#0072b2", EARLIER: "#56b4e9", "qemu-nbd": "#e69f00", "nbdkit": "#009e73"}
 BARS = (("warm", "nbdcopy", "Sequential read: nbdcopy, MiB/s"), ("warm", "nbdcopy-C1", "nbdcopy -C 1, MiB/s"),
         ("warm", "fio-4k-16", "4 KiB random reads, depth 16, thousands a second"),
         ("warm", "fio-64k-8", "64 KiB random reads, depth 8, thousands a second"),
@@ -58,8 +58,8 @@ class Plot:
 
     def _legend(self):
         x = MARGIN
-        for server, colour in COLOURS.items():
-            self._rect(x, self.y, 12, 12, colour)
+        for server in servers():
+            self._rect(x, self.y, 12, 12, COLOURS[server])
             self._text(x + 17, self.y + 10, server)
             x += 100
         self._rect(x, self.y - 1, 2.5, 14, "#222")
@@ -69,7 +69,7 @@ class Plot:
 
     def _bars(self, part, cell, title):
         rows = [Row(part, kind, cell) for kind in KINDS if Row(part, kind, cell) in self.results.samples]
-        values = {row: {server: self.results.median(row, server) for server in (*SERVERS, CEILING)} for row in rows}
+        values = {row: {server: self.results.median(row, server) for server in (*servers(), CEILING)} for row in rows}
         most = max((value for of_row in values.values() for value in of_row.values() if value), default=0)
         if not most:
             return
@@ -77,7 +77,7 @@ class Plot:
         self._text(MARGIN, self.y + 12, title, more=' font-weight="bold" font-size="13"')
         self.y += 22
         for row in rows:
-            present = [server for server in SERVERS if values[row][server] is not None]
+            present = [server for server in servers() if values[row][server] is not None]
             height = BAR * len(present)
             self._text(LABEL, self.y + height / 2 + 4, KINDS[row.item], "end")
             for place, server in enumerate(present):
@@ -108,7 +108,7 @@ class Plot:
         title = f"{measured}, {self.results.units[rows[0]]}"
         self._text(left, top + 12, title, more=' font-weight="bold"')
         lines = {server: [(int(row.cell), self.results.median(row, server)) for row in rows
-                          if self.results.median(row, server) is not None] for server in SERVERS}
+                          if self.results.median(row, server) is not None] for server in servers()}
         values = [value for points in lines.values() for _, value in points]
         grown = sorted({int(row.cell) for row in rows})
         if not values or max(values) <= 0:

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report, in Markdown, and what is printed at the end."""
 
+import re
+import shlex
+
 from .ciphers import CIPHERS, LIBRARIES, LIMIT, SECTORS
 from .clients import CELLS
 from .growth import CURVES
 from .images import KINDS
 from .results import Row
-from .servers import CEILING, OWN_RAW, SERVERS
-from .targets import MET, MISSED, NO_PEER, OWN, UNKNOWN
+from .servers import BUILDS, CEILING, EARLIER, OWN, OWN_RAW, servers
+from .targets import MET, MISSED, NO_PEER, NO_SLOWER, UNKNOWN
 
 
 def number(value):
@@ -37,8 +40,9 @@ class Report:
             return number(spread.median)
         return f"{number(spread.median)} ({number(spread.low)}–{number(spread.high)})"
 
-    def ratio(self, row, less_is_better=False, with_spread=False):
-        peer = self.results.better_peer(row, less_is_better)
+    def ratio(self, row, less_is_better=False, with_spread=False, peer=None):
+        """To `peer`, or to the better one."""
+        peer = peer or self.results.better_peer(row, less_is_better)
         spread = self.results.ratio(row, OWN, peer) if peer else None
         if spread is None:
             return ""
@@ -47,23 +51,23 @@ class Report:
 
     # --- tables
 
-    def ratios(self, part):
+    def ratios(self, part, peer=None):
         kinds = [kind for kind in KINDS if any(row.item == kind for row in self.results.rows(part))]
         cells = [cell for cell in CELLS.values() if any(row.cell == cell.name for row in self.results.rows(part))]
-        return table(["nbdecrypt / better peer", *(cell.label for cell in cells)],
-                     [[KINDS[kind], *(self.ratio(Row(part, kind, cell.name)) or "–" for cell in cells)]
+        return table([f"nbdecrypt / {peer or 'better peer'}", *(cell.label for cell in cells)],
+                     [[KINDS[kind], *(self.ratio(Row(part, kind, cell.name), peer=peer) or "–" for cell in cells)]
                       for kind in kinds])
 
-    def figures(self, part, cell, unit, servers, less_is_better=False):
+    def figures(self, part, cell, unit, columns, less_is_better=False):
         rows = [Row(part, kind, cell.name) for kind in KINDS if Row(part, kind, cell.name) in self.results.samples]
-        return table([f"{cell.label}, {unit}", *servers, "nbdecrypt / better peer"],
-                     [[KINDS[row.item], *(self.value(row, server) for server in servers),
+        return table([f"{cell.label}, {unit}", *columns, "nbdecrypt / better peer"],
+                     [[KINDS[row.item], *(self.value(row, server) for server in columns),
                        self.ratio(row, less_is_better, with_spread=True)] for row in rows])
 
     def plain(self, part, title):
         rows = self.results.rows(part)
-        return table([title, *SERVERS],
-                     [[f"{KINDS.get(row.item, row.item)}, {row.cell}", *(self.value(row, server) for server in SERVERS)]
+        return table([title, *servers()],
+                     [[f"{KINDS.get(row.item, row.item)}, {row.cell}", *(self.value(row, server) for server in servers())]
                       for row in rows])
 
     def growth(self):
@@ -73,10 +77,35 @@ class Report:
             points = [row for row in rows if row.item == item]
             if not points:
                 continue
-            tables.append(table([f"{item}, {self.results.units[points[0]]}", *SERVERS],
-                                [[f"{int(row.cell):,}", *(self.value(row, server) for server in SERVERS)]
+            tables.append(table([f"{item}, {self.results.units[points[0]]}", *servers()],
+                                [[f"{int(row.cell):,}", *(self.value(row, server) for server in servers())]
                                  for row in points]))
         return "\n\n".join(tables)
+
+    def against(self):
+        """Every row that an earlier build has, too, its speeds first; in the others less is better."""
+        speeds = self.results.speeds(EARLIER)
+        rows = [row for row, samples in self.results.samples.items() if EARLIER in samples]
+        return table(["nbdecrypt / earlier build", "unit", "ratio"],
+                     [[f"{row}", self.results.units[row], self.ratio(row, with_spread=True, peer=EARLIER)]
+                      for row in speeds + [row for row in rows if row not in speeds]])
+
+    def against_verdict(self):
+        """Which speeds are lower than they may be, and how to look again."""
+        slower = [row for row in self.results.speeds(EARLIER) if self.is_slower(row)]
+        count = len(self.results.speeds(EARLIER))
+        if not slower:
+            return f"Of {count} speeds, none is below {NO_SLOWER} of the earlier build's."
+        lines = [f"Of {count} speeds, {len(slower)} are below {NO_SLOWER} of the earlier build's:"]
+        lines += [f"- {row}: {self.ratio(row, with_spread=True, peer=EARLIER)}" for row in slower]
+        pattern = "|".join(re.escape(f"{row}") for row in slower).replace("\\ ", " ").replace("\\-", "-")
+        again = shlex.join(["--against", BUILDS[EARLIER], "--rounds", "9", "--cold-rounds", "9",
+                            "--growth-rounds", "9", "--only", f"^({pattern})$"])
+        return "\n".join([*lines, "", f"To look at these for longer: `Benchmarks/run {again}`"])
+
+    def is_slower(self, row):
+        spread = self.results.ratio(row, OWN, EARLIER)
+        return spread is not None and spread.median < NO_SLOWER
 
     def ciphers(self):
         rows = []
@@ -116,6 +145,8 @@ class Report:
                  f"![The same as a picture]({plot_name})"]
         if self.results.rows("warm"):
             parts += ["## Ratios, page cache warm", self.ratios("warm")]
+        if EARLIER in BUILDS:
+            parts += ["## Against the earlier build", self.against_verdict(), self.against()]
         parts += ["## Targets", self.verdict(), self.target_table()]
         for part, title in (("warm", "Speed, page cache warm"), ("cold", "Speed, page cache cold")):
             rows = self.results.rows(part)
@@ -126,13 +157,13 @@ class Report:
                 parts.append(self.ratios("cold"))
             for cell in CELLS.values():
                 if any(row.cell == cell.name for row in rows):
-                    servers = [*SERVERS, *([OWN_RAW] if cell.name.startswith("nbdcopy") else []), CEILING]
-                    parts.append(self.figures(part, cell, cell.unit, servers))
+                    columns = [*servers(), *([OWN_RAW] if cell.name.startswith("nbdcopy") else []), CEILING]
+                    parts.append(self.figures(part, cell, cell.unit, columns))
         if self.results.rows("warm cpu"):
             parts.append("## Processor time of the server, page cache warm")
             for cell in CELLS.values():
                 if any(row.cell == cell.name for row in self.results.rows("warm cpu")):
-                    parts.append(self.figures("warm cpu", cell, "s/GiB", [*SERVERS, CEILING], less_is_better=True))
+                    parts.append(self.figures("warm cpu", cell, "s/GiB", [*servers(), CEILING], less_is_better=True))
         for part, title, head in (("start", "From exec to the first byte", "ms"), ("memory", "Resident memory", "MiB")):
             if self.results.rows(part):
                 parts += [f"## {title}", self.plain(part, head)]
@@ -156,6 +187,9 @@ class Report:
             parts.append("\n".join(f"{MISSED}: {target.name}, {target.of}: wanted {target.wanted}, "
                                    f"measured {target.measured}" for target in missed))
         parts.append(self.verdict())
+        if EARLIER in BUILDS:
+            parts += [f"{aligned(self.ratios(part, EARLIER))}" for part in ("warm", "cold") if self.results.rows(part)]
+            parts.append(self.against_verdict())
         if self.failures():
             parts.append(self.failures())
         return "\n\n".join(parts)

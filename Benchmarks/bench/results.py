@@ -73,6 +73,11 @@ class Results:
     def rows(self, part):
         return [row for row in self.samples if row.part == part]
 
+    def speeds(self, server):
+        """Rows of which a server has samples, and in which more is better."""
+        return [row for row, servers in self.samples.items()
+                if server in servers and self.units[row] in ("MiB/s", "k/s")]
+
     def to_json(self, about, targets):
         rows = [{"part": row.part, "item": row.item, "cell": row.cell, "unit": self.units[row],
                  "servers": {server: {"median": self.median(row, server), "samples": list(rounds.values())}

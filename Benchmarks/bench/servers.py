@@ -21,9 +21,16 @@ QEMU_NBD = shlex.split(os.environ.get("QEMU_NBD_FLAGS", "-r -t --cache=writeback
 # As it comes: 16 threads for each connection.
 NBDKIT = shlex.split(os.environ.get("NBDKIT_FLAGS", "-f -r"))
 
-SERVERS = ("nbdecrypt", "qemu-nbd", "nbdkit")
+OWN, EARLIER = "nbdecrypt", "earlier build"
+# Our own builds, by the names of their columns; `--against` adds one.
+BUILDS = {OWN: NBDECRYPT}
 # nbdecrypt and nbdkit serving the plaintext file, beside an image of another kind: what the transport allows.
 OWN_RAW, CEILING = "nbdecrypt raw", "nbdkit raw"
+
+
+def servers(peers=("qemu-nbd", "nbdkit")):
+    """Whom to measure: our own builds, and peers."""
+    return (*BUILDS, *peers)
 
 
 @functools.cache
@@ -35,7 +42,7 @@ def has_qcow2_filter():
 
 def cannot(server, kind):
     """Why a server cannot open images of a kind, or None if it can."""
-    if kind.startswith("luks2") and server != "nbdecrypt":
+    if kind.startswith("luks2") and server not in BUILDS:
         return f"{server} does not open LUKS2"
     if server == "nbdkit":
         if kind in ("qcow2-aes", "qcow2-luks"):
@@ -52,13 +59,14 @@ def command(server, kind, path, images, socket, connections=16, check_passphrase
     if server in (OWN_RAW, CEILING):
         return command(server.split()[0], "raw", images.path("raw"), images, socket, connections)
     encrypted = "luks" in kind or "aes" in kind
-    if server == "nbdecrypt":
+    if server in BUILDS:
         options = ["--format", "raw"] if kind == "raw" else []
         if encrypted:
             options += ["--passphrase-file", images.passphrase]
         if "aes" in kind and not check_passphrase:
             options += ["--no-passphrase-check"]
-        return [NBDECRYPT, "serve", path, *options, "--max-connections", max(connections * 2, 1024), "--socket", socket]
+        return [BUILDS[server], "serve", path, *options, "--max-connections", max(connections * 2, 1024), "--socket",
+                socket]
     if server == "qemu-nbd":
         start = ["qemu-nbd", *QEMU_NBD, "-e", connections, "-k", socket]
         if not encrypted:

@@ -7,6 +7,7 @@ import sys
 import time
 
 from .process import Failed
+from .servers import BUILDS
 
 
 @dataclasses.dataclass
@@ -27,7 +28,7 @@ class Session:
         """Seconds that a copy of the disk takes, roughly."""
         if " raw" in server:
             kind = "raw"
-        slow = 3.2 if kind == "qcow2-compressed" else 1.7 if "luks" in kind and server != "nbdecrypt" else 0.4
+        slow = 3.2 if kind == "qcow2-compressed" else 1.7 if "luks" in kind and server not in BUILDS else 0.4
         return 0.2 + slow * self.images.mebibytes / 1024
 
     def estimate(self, cell, kind, server):

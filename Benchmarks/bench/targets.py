@@ -9,12 +9,13 @@ from .growth import FIRST_READ
 from .images import ENCRYPTED, KINDS
 from .measure import BUSY, MEMORY_KINDS
 from .results import Row
-from .servers import CEILING, OWN_RAW
+from .servers import CEILING, OWN, OWN_RAW
 
-OWN = "nbdecrypt"
 MET, MISSED, UNKNOWN, NO_PEER = "met", "NOT MET", "not measured", "no peer"
 XTS = ("qcow2-luks", "luks1-xts", "luks2-512", "luks2-4096")
 CBC = ("qcow2-aes", "luks1-essiv")
+# Of an earlier build's speed: what a change may cost.
+NO_SLOWER = 0.97
 COPIES = ("nbdcopy", "nbdcopy-C1")
 
 
