@@ -60,13 +60,15 @@ public struct FileReferences: Sendable {
     ///   - called: for messages, e.g. "the backing file (base.qcow2)".
     ///   - image: the image that names it, and where it is; relative names start in its directory.
     ///   - excludesWriters: as for ``FileDevice``.
+    ///   - renaming: what to do, besides putting the file there, when it is not; nil for nothing.
     /// - Returns: the file, and its place for what it names in turn.
     /// - Throws: ``FormatError``: one sentence with the name and what to do.
     public func open(
-        _ name: ReferenceName, _ called: String, of image: (file: FileDevice, place: ImagePlace), excludesWriters: Bool
+        _ name: ReferenceName, _ called: String, of image: (file: FileDevice, place: ImagePlace), excludesWriters: Bool,
+        renaming: String? = nil
     ) throws(FormatError) -> (file: FileDevice, place: ImagePlace) {
         let candidate = try candidate(name.path, called, image.place)
-        let found = try find(candidate, from: image.place)
+        let found = try find(candidate, from: image.place, renaming)
         defer { try? found.close() }
         if candidate.scope == .beneath { try check(found, candidate, image) }
         let file = try open(found, candidate, excludesWriters: excludesWriters)
@@ -117,7 +119,9 @@ public struct FileReferences: Sendable {
         return FilePath(unsafe String(cString: directory)).appending(path.components).lexicallyNormalized()
     }
 
-    private func find(_ file: Candidate, from place: ImagePlace) throws(FormatError) -> FileDescriptor {
+    private func find(
+        _ file: Candidate, from place: ImagePlace, _ renaming: String?
+    ) throws(FormatError) -> FileDescriptor {
         let found = place.find(file.name, file.scope)
         guard found >= 0 else {
             let error = Errno(rawValue: errno)
@@ -132,8 +136,8 @@ public struct FileReferences: Sendable {
                 throw .unsupported("\(file.called) is not opened: it is a link of the system, or a loop of links")
             case .noSuchFileOrDirectory:
                 throw .unreadable(
-                    "\(file.called) is not there: looked for \(file.path); put it there, or change the name with "
-                        + "qemu-img rebase -u")
+                    "\(file.called) is not there: looked for \(file.path); put it there"
+                        + (renaming.map { ", or \($0)" } ?? ""))
             case .noFunction:
                 throw .unsupported(
                     "\(file.called) is not opened: this needs Linux 5.6 or later; \(Self.permission(file.path)) does not help"

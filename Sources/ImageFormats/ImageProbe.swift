@@ -91,7 +91,7 @@ public enum ImageProbe {
     ///
     /// What a clone has not written itself is in its parent, under the parent's key.
     public static let encryptedClone = FormatError.unsupported(
-        "an encrypted Ceph clone (its LUKS header has the magic RBDL): most of its data is in its parent image; let Ceph 17 "
+        "an encrypted Ceph clone (its LUKS header has the magic RBDL): most of its data is in its parent image; let Ceph 18 "
             + "or later make it whole with `rbd flatten --encryption-format luks --encryption-passphrase-file FILE "
             + "POOL/IMAGE`, both options once for the clone and, if it differs, once for each parent, and export it anew"
     )

@@ -119,14 +119,15 @@ struct ImageChain {
                 return nil
             }
             let called = "the external data file (\(reference.shown))"
+            let command = RenameCommand(image: place.path, kind, isData: true)
             let name: ReferenceName
             do { name = try ReferenceName(ofDataFile: reference) } catch {
-                let command = RenameCommand(image: place.path, kind, isData: true)
                 throw .unsupported(
                     "\(called) \(error.reason); \(command.advice(error.remedy, name: reference, said: nil))")
             }
             let (data, found) = try options.references.open(
-                name, called, of: (file, place), excludesWriters: !options.sharesWithWriters)
+                name, called, of: (file, place), excludesWriters: !options.sharesWithWriters,
+                renaming: command.otherName(said: nil))
             guard !files.contains(data.identity) else {
                 throw .unsupported("\(called) is an image of the chain itself")
             }
@@ -179,11 +180,14 @@ struct ImageChain {
                             .rename(path: name.path.string, format: nil), name: reference, said: formatName))
             }
             let (file, place) = try options.references.open(
-                name, called, of: (link.file, link.place), excludesWriters: !options.sharesWithWriters)
+                name, called, of: (link.file, link.place), excludesWriters: !options.sharesWithWriters,
+                renaming: command.otherName(said: formatName ?? name.format))
             guard !files.contains(file.identity) else {
                 throw .damaged(
                     "backing file", at: 8, found: "\(reference.shown), which is above itself in the chain",
-                    allowed: "another file", advice: "name the right one with qemu-img rebase -u in a copy")
+                    allowed: "another file",
+                    advice: command.otherName(said: formatName ?? name.format).map { "in a copy of the image, \($0)" }
+                        ?? "restore the image from a backup")
             }
             let format = try FormatDecision.ofBackingFile(
                 file, layer: link.number + 1, said: formatName ?? name.format, called, options.formats,

@@ -44,6 +44,13 @@ struct RenameCommand {
         }
     }
 
+    /// What gives an image another name for a file, of the format `said`; nil when QEMU does not do that.
+    func otherName(said: String?) -> String? {
+        if case .qcow = kind { return nil }
+        return
+            "name another file in the image: \(isData ? amend("NAME") : rebase(to: "NAME", format: said ?? "FORMAT"))"
+    }
+
     private func rebase(to name: String, format: String?) -> String {
         let format = format.map { "-F \(quoted($0)) " } ?? ""
         // What looks like an option or a protocol to QEMU is none behind a directory.

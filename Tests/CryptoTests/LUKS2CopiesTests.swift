@@ -7,7 +7,8 @@ import Testing
 
 @Suite struct LUKS2CopiesTests {
     private static let repair =
-        "cryptsetup repair writes it anew, given what the header is in: a device, a file, or the disk of a guest in the guest"
+        "`cryptsetup repair DEVICE` writes it anew (the device or file that holds the header; for a disk in an image, where "
+        + "cryptsetup sees the disk)"
 
     private static func read(_ image: LUKSTestImage) throws -> LUKSVolume { try LUKSHeaderTests.read(image) }
 

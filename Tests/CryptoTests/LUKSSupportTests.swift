@@ -39,7 +39,7 @@ import Testing
             error.description
                 == "the LUKS2 volume is in the middle of a reencryption (mode reencrypt, direction forward, resilience "
                 + "checksum, state clean: it stopped between two steps, requirement online-reencrypt-v2), which nbdecrypt "
-                + "does not read; finish it with cryptsetup reencrypt --resume-only DEVICE (with --force-offline-reencrypt if that "
+                + "does not read; finish it with `cryptsetup reencrypt --resume-only DEVICE` (with --force-offline-reencrypt if that "
                 + "is a file, and --header FILE if the header is in another file; for a disk in an image, where cryptsetup sees the disk)"
         )
     }
@@ -93,7 +93,7 @@ import Testing
     ) throws {
         let sentence = try Self.refusal { Self.crashed($0, requirement: requirement) }
         #expect(sentence.contains("state crash: it stopped in the middle of a step"))
-        #expect(sentence.contains("finish it with cryptsetup reencrypt --resume-only DEVICE"))
+        #expect(sentence.contains("finish it with `cryptsetup reencrypt --resume-only DEVICE`"))
         // Also when one copy was written a step earlier.
         var fixture = LUKS2Fixture()
         fixture.secondaryJSON = fixture.json

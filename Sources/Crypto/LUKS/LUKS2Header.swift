@@ -100,14 +100,15 @@ struct LUKS2Header {
 
     /// What mends a copy. (Any command of cryptsetup that reads the header does it too, even luksDump.)
     private static let repair =
-        "cryptsetup repair writes it anew, given what the header is in: a device, a file, or the disk of a guest in the guest"
+        "`cryptsetup repair DEVICE` writes it anew \(LUKSSupport.whatIsDevice)"
 
     private static func warning(_ fault: LUKSFault, _ damaged: String, _ used: String) -> String {
         "the \(damaged) copy of the LUKS2 header is damaged, so the \(used) one is used (\(fault.sentence)); \(repair)"
     }
 
     private static let restore =
-        "restore the header from a backup (cryptsetup luksHeaderRestore; a header in a file of its own is copied)"
+        "restore the header from a backup: `cryptsetup luksHeaderRestore --header-backup-file BACKUP DEVICE` "
+        + LUKSSupport.whatIsDevice
 
     /// A backup that is older than a reencryption does not hold the new key, and the data is lost with the header.
     private static let noRestore =

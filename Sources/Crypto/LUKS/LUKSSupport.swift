@@ -17,8 +17,12 @@ public enum LUKSSupport {
 
     /// What finishes a reencryption; the header may be anywhere.
     static let resume =
-        "cryptsetup reencrypt --resume-only DEVICE (with --force-offline-reencrypt if that is a file, and --header FILE if "
+        "`cryptsetup reencrypt --resume-only DEVICE` (with --force-offline-reencrypt if that is a file, and --header FILE if "
         + "the header is in another file; for a disk in an image, where cryptsetup sees the disk)"
+
+    /// What DEVICE stands for in a command of cryptsetup that needs the header alone.
+    static let whatIsDevice =
+        "(the device or file that holds the header; for a disk in an image, where cryptsetup sees the disk)"
 
     private static let notRead = "which nbdecrypt does not read"
     private static let known = [

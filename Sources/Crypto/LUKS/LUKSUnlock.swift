@@ -153,7 +153,8 @@ public struct LUKSUnlock {
         let holders = volumeKeys.map { "\($0.name) (\($0.secret.count) bytes)" }.joined(separator: ", ")
         return .wrongSecret(
             "\(holders) is not the volume key: digest \(numbers.first ?? 0) does not fit; get the key with "
-                + "cryptsetup luksDump --dump-volume-key --volume-key-file FILE" + NamedSecret.hints(of: volumeKeys))
+                + "`cryptsetup luksDump --dump-volume-key --volume-key-file NEW DEVICE` \(LUKSSupport.whatIsDevice)"
+                + NamedSecret.hints(of: volumeKeys))
     }
 
     /// The digests whose keys the data needs; with their keys, it can be read.

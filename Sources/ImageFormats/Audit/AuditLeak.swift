@@ -58,7 +58,7 @@ public struct AuditLeak: Equatable, Sendable {
                         "\(layer.name): its data file is marked as a raw image that can be read on its own, but "
                         + "holds ciphertext: a program that trusts the mark gives out noise, or destroys the disk by "
                         + "writing plaintext to it; clear the mark with "
-                        + QEMUImageCommand.text("amend -o data_file_raw=off", isEncrypted: true)))
+                        + QEMUImageCommand.text("qemu-img amend -o data_file_raw=off", isEncrypted: true)))
         }
         return leaks
     }

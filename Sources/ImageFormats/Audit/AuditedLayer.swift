@@ -53,7 +53,7 @@ public struct AuditedLayer: Sendable {
         incompleteness = audit.incompleteness
         if lostClusterCount > 0 {
             notes.append(
-                "\(QEMUImageCommand.text("check -r leaks", isEncrypted: isEncrypted)) frees the lost clusters")
+                "\(QEMUImageCommand.text("qemu-img check -r leaks", isEncrypted: isEncrypted)) frees the lost clusters")
         }
         notes += header.marks
     }

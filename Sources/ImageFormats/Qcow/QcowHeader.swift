@@ -80,13 +80,13 @@ public struct QcowHeader: Equatable, Sendable {
         self.l1TableOffset = l1TableOffset
         self.l1EntryCount = try Self.l1EntryCount(
             size: size, coverageBits: UInt64(clusterBits) + UInt64(l2Bits), offset: l1TableOffset,
-            fileSize: device.size)
+            fileSize: device.size, encryption)
         self.backingFile = try Self.backingFile(device, backingOffset, backingLength)
     }
 
     /// How many entries the L1 table of a disk of `size` bytes has, 2^`coverageBits` bytes for each.
     private static func l1EntryCount(
-        size: UInt64, coverageBits: UInt64, offset: UInt64, fileSize: UInt64
+        size: UInt64, coverageBits: UInt64, offset: UInt64, fileSize: UInt64, _ encryption: Encryption
     ) throws(FormatError) -> Int {
         // At most 2^49: the multiplication below has room.
         let count = (size >> coverageBits) + (size & ((1 << coverageBits) - 1) == 0 ? 0 : 1)
@@ -97,10 +97,13 @@ public struct QcowHeader: Equatable, Sendable {
                 allowed: "a table within the file's \(fileSize) bytes")
         }
         guard count <= maximumL1EntryCount else {
+            // A copy would take QEMU days, for it asks for every cluster of the disk.
+            let serve = QEMUImageCommand.text(
+                "qemu-nbd --read-only --persistent --socket=$PWD/nbd.sock", driver: "qcow",
+                isEncrypted: encryption != .none)
             throw .unsupported(
                 "the image needs an L1 table of \(count) entries for its disk of \(size) bytes, and nbdecrypt reads "
-                    + "at most \(maximumL1EntryCount); make a qcow2 copy first: qemu-img convert -f qcow -O qcow2 OLD NEW"
-            )
+                    + "at most \(maximumL1EntryCount); \(serve) serves it")
         }
         return Int(count)
     }

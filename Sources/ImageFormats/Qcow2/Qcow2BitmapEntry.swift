@@ -103,7 +103,7 @@ struct Qcow2BitmapEntry {
             "\(title): flags", at: place + 12, found: "in_use", allowed: "a bitmap that was saved",
             advice: "the image was not closed properly, so that the bitmap misses changes: make a full copy instead; "
                 + QEMUImageCommand.text(
-                    "bitmap --remove", QEMUImageCommand.quoted(name), isEncrypted: header.encryption != .none)
+                    "qemu-img bitmap --remove", QEMUImageCommand.quoted(name), isEncrypted: header.encryption != .none)
                 + " removes it (in a copy of the image)")
     }
 

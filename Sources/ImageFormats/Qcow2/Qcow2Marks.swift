@@ -3,7 +3,7 @@
 extension Qcow2Header {
     /// What the marks mean that QEMU leaves in an image that may not be in order, a sentence for each, with what to do.
     public var marks: [String] {
-        let check = QEMUImageCommand.text("check -r all", isEncrypted: encryption != .none)
+        let check = QEMUImageCommand.text("qemu-img check -r all", isEncrypted: encryption != .none)
         var marks: [String] = []
         if features.contains(.dirty) {
             marks.append(

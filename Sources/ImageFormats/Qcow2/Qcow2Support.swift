@@ -20,7 +20,7 @@ public enum Qcow2Support {
                 "the image keeps its data in an external data file, but does not name it; "
                     + "give it a name, in a copy, with "
                     + QEMUImageCommand.text(
-                        "amend -o data_file=NAME", isEncrypted: header.encryption != .none,
+                        "qemu-img amend -o data_file=NAME", isEncrypted: header.encryption != .none,
                         options: "data-file.driver=file,data-file.filename=NAME"))
         }
     }

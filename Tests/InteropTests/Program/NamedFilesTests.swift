@@ -159,6 +159,48 @@ struct NamedFilesTests {
         }
     }
 
+    @Test("A backing file that is not there is named anew by the command that the message prints", arguments: methods)
+    func missingBackingFile(_ method: String) async throws {
+        try await withImages { directory, images in
+            let top = try await encrypted(method, "it's, top.qcow2", directory, images)
+            try await top.rename(to: "gone", format: "raw")
+            let outcome = try await Program.run(["serve", top.path, "--run", "true"] + top.secret)
+            #expect(outcome.code == 66 && outcome.errors.contains("is not there"), "\(outcome.errors)")
+            try await runAdvice(outcome.errors.replacing("./NAME", with: "./base"), "qemu-img rebase", directory)
+            let disk = try await disk(of: top, images)
+            try await ServerUnderTest.run(
+                ["serve", top.path, "--no-passphrase-check", "--socket", directory.file("s")] + top.secret,
+                in: directory
+            ) { server in try server.expect(disk) }
+        }
+    }
+
+    @Test("A data file that is not there is named anew by the command that the message prints", arguments: ["", "aes"])
+    func missingDataFile(_ method: String) async throws {
+        try await withImages { directory, images in
+            let top = try await encrypted(method, "it's, top", directory, images, more: ",data_file=\(images)/data")
+            let secret = top.secret + ["--no-passphrase-check"]
+            let disk = try await disk(of: top, images)
+            try FileManager.default.moveItem(atPath: "\(images)/data", toPath: "\(images)/moved")
+            let outcome = try await Program.run(["serve", top.path, "--run", "true"] + secret)
+            #expect(outcome.code == 66 && outcome.errors.contains("is not there"), "\(outcome.errors)")
+            try await runAdvice(
+                outcome.errors.replacing("=NAME", with: "=\(images)/moved"), "qemu-img amend", directory)
+            try await ServerUnderTest.run(
+                ["serve", top.path, "--socket", directory.file("s")] + secret, in: directory
+            ) { server in try server.expect(disk) }
+        }
+    }
+
+    @Test("In an image of qcow version 1 nothing is named anew, so the file has to be put there")
+    func missingBackingFileOfVersion1() async throws {
+        try await withImages { directory, images in
+            try await Tool.shell("cd \(images); qemu-img create -q -u -f qcow -F raw -b gone top 512k")
+            let outcome = try await Program.run(["serve", "\(images)/top", "--run", "true"])
+            #expect(outcome.code == 66 && outcome.errors.hasSuffix("put it there\n"), "\(outcome.errors)")
+        }
+    }
+
     /// The disk as QEMU reads it.
     private func disk(of image: Encrypted, _ images: String) async throws -> Data {
         try await Tool.shell("qemu-img convert \(image.source) -O raw \(images)/disk")

@@ -37,6 +37,20 @@ struct TLSOptionTests {
         }
     }
 
+    @Test("A file without keys gets one by the command that the refusal prints")
+    func madeKeys() async throws {
+        try await withDisk { disk in
+            let image = try disk.raw()
+            let keys = try disk.directory.write("keys.psk", text: "")
+            let serve = ["serve", "-f", "raw", image, "--tls-psk", keys, "--run", "true"]
+            let refused = try await Program.run(serve)
+            let begin = try #require(refused.errors.range(of: "make one with: "), "\(refused.errors)")
+            try await Tool.shell(String(refused.errors[begin.upperBound...]).replacing("USER", with: "alice"))
+            let served = try await Program.run(serve)
+            #expect(served.code == 0, "\(served.errors)")
+        }
+    }
+
     @Test("Where TLS is a must, clients that do without are let nowhere, and others see the disk")
     func require() async throws {
         try await withDisk { disk in
