@@ -14,6 +14,10 @@ let strict: [SwiftSetting] = [
     .unsafeFlags(["-cross-module-optimization"], .when(configuration: .release)),
 ]
 
+/// Functions are looked up when the program starts. Otherwise the dynamic linker does it at the first call, and saves on
+/// the stack, where nobody wipes them, the registers that a key may just have passed through.
+let boundAtStart: [LinkerSetting] = [.unsafeFlags(["-Xlinker", "-z", "-Xlinker", "now"])]
+
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
@@ -66,7 +70,7 @@ let package = Package(
             ],
             swiftSettings: strict,
             // The default linker warns about a function inside Foundation that the program does not call.
-            linkerSettings: [
+            linkerSettings: boundAtStart + [
                 .unsafeFlags(
                     ["-use-ld=lld", "-Xlinker", "-z", "-Xlinker", "pack-relative-relocs"],
                     .when(configuration: .release))
@@ -81,7 +85,7 @@ let package = Package(
         .testTarget(
             name: "CryptoTests",
             dependencies: ["BlockIO", "Crypto", "COpenSSL", "CGcrypt", "CNettle", "CSecureHeap", "TestSupport"],
-            swiftSettings: strict),
+            swiftSettings: strict, linkerSettings: boundAtStart),
         .testTarget(
             name: "NBDServerTests",
             dependencies: ["BlockIO", "NBDServer", "CTLS", "ServerTestSupport", "TestSupport", logging, system],

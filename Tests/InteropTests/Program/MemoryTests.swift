@@ -41,6 +41,12 @@ struct MemoryTests {
         }
     }
 
+    @Test("Functions are looked up at the start: later the dynamic linker would save registers with keys on a stack")
+    func boundAtStart() async throws {
+        let sections = try await Tool.succeed("readelf", ["-d", try Program.path])
+        #expect(sections.contains("BIND_NOW"), "\(sections)")
+    }
+
     @Test(
         "The server's private key and pre-shared keys are in memory only in pages that are locked and never dumped",
         arguments: ["rsa:3072", "ec", "ed25519"])
