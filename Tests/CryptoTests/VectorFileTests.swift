@@ -5,7 +5,7 @@ import Crypto
 import Foundation
 import Testing
 
-/// What others computed: Python's `cryptography` and `hashlib` (Tests/Fixtures/ciphers/make-vectors), and Linux.
+/// What others computed: Python's `cryptography` and `hashlib` (Tests/Fixtures/ciphers/make-vectors), Linux and QEMU.
 @Suite struct VectorFileTests {
     /// The lines of a kind, without the kind, as words.
     private static func lines(_ kind: String) throws -> [[String]] {
@@ -55,6 +55,23 @@ import Testing
             let stored = try cipher.encrypted(plain, firstSector: first)
             #expect(try Self.digest(stored, "sha256").prefix(16) == bytes(line[5])[...], "\(line)")
             let isSame = try cipher.decrypted(stored, firstSector: first) == plain
+            #expect(isSame, "\(line)")
+        }
+    }
+
+    /// What qemu-img stored: Tests/Fixtures/ciphers/make-qemu.
+    @Test func `what is encrypted is byte for byte what qemu-img stores`() throws {
+        let lines = try Self.words(of: "qemu.txt")
+        #expect(lines.count == 8)
+        for line in lines {
+            let key = secret(bytes(line[1]))
+            let cipher: any SectorCipher =
+                line[0] == "legacy"
+                ? LegacyAESCipher(key: key) : try CipherSpec(line[0]).makeCipher(key: key, sectorSize: 512)
+            let plain = noise(try #require(Int(line[2])), seed: 5)
+            let stored = try cipher.encrypted(plain, firstSector: 0)
+            #expect(try Self.digest(stored, "sha256").prefix(16) == bytes(line[3])[...], "\(line)")
+            let isSame = try cipher.decrypted(stored, firstSector: 0) == plain
             #expect(isSame, "\(line)")
         }
     }
