@@ -4,8 +4,10 @@
 public struct UnlockError: Error, Equatable, Sendable, CustomStringConvertible {
     /// What kind of failure this is.
     public enum Code: Sendable {
-        /// No secret fits, or none was given.
+        /// No secret fits, though each was tried wherever it may fit, or none was given.
         case wrongSecret
+        /// No secret fits where it was tried, but keyslots of the data were left out: one of them may be the one.
+        case notAllTried
         /// The caller has asked for something that is not there.
         case usage
         /// The image asks for what is not available here or costs more than is allowed.
@@ -24,6 +26,9 @@ public struct UnlockError: Error, Equatable, Sendable, CustomStringConvertible {
 
     /// No secret fits; the sentence says what was tried.
     public static func wrongSecret(_ description: String) -> UnlockError { UnlockError(.wrongSecret, description) }
+
+    /// No secret fits where it was tried; the sentence says what was not tried, and why.
+    static func notAllTried(_ description: String) -> UnlockError { UnlockError(.notAllTried, description) }
 
     /// Not here or not at this cost; the sentence says what would help.
     public static func refused(_ description: String) -> UnlockError { UnlockError(.refused, description) }

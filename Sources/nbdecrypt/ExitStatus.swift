@@ -28,10 +28,17 @@ enum ExitStatus: Int32 {
 struct Failure: Error, CustomStringConvertible {
     let status: ExitStatus
     let description: String
+    /// Another secret may open what this one does not.
+    let isOfSecret: Bool
 
     init(_ status: ExitStatus, _ description: String) {
+        self.init(status, description, isOfSecret: status == .wrongPassphrase)
+    }
+
+    private init(_ status: ExitStatus, _ description: String, isOfSecret: Bool) {
         self.status = status
         self.description = description
+        self.isOfSecret = isOfSecret
     }
 
     /// An image cannot be opened.
@@ -53,9 +60,9 @@ struct Failure: Error, CustomStringConvertible {
         let status: ExitStatus =
             switch error.code {
             case .wrongSecret: .wrongPassphrase
-            case .refused: .badImage
+            case .refused, .notAllTried: .badImage
             case .usage: .usage
             }
-        self.init(status, "\(image): \(error)")
+        self.init(status, "\(image): \(error)", isOfSecret: error.code == .wrongSecret || error.code == .notAllTried)
     }
 }

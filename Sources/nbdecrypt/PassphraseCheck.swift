@@ -23,7 +23,8 @@ struct PassphraseCheck: Encodable {
     /// Can it be that the secrets together open the image?
     let mayFit: Bool
 
-    /// Sentences about keyslots of the data that were not tried: one of them may open.
+    /// Why it is not certain that no secret opens the data: keyslots of it that were not tried, or that there is none, and
+    /// what to do; empty when each secret was tried wherever it may fit.
     let untried: [String]
 
     /// Tries all secrets of `ring` on all keyslots; asks a person when there are none.
@@ -82,7 +83,11 @@ struct PassphraseCheck: Encodable {
             return Outcome(source: secret.name, fits: fits, keyslots: opened.sorted(), notes: notes)
         }
         mayFit = needed.isSubset(of: proved)
-        self.untried = untried.sorted { $0.key < $1.key }.map { "keyslot \($0.key) was not tried: \($0.value)" }
+        let sentences = untried.sorted { $0.key < $1.key }.map { "keyslot \($0.key) was not tried: \($0.value)" }
+        self.untried =
+            sentences.isEmpty
+            ? volumeKeys.isEmpty ? [unlock.hopelessness].compactMap(\.self) : []
+            : sentences + [LUKSUnlock.adviceToName]
     }
 
     /// Judges the decrypted disk, for an AES image proves no passphrase.

@@ -89,7 +89,7 @@ final class SecretRing {
                 let result = try attempt([secret])
                 typed.append(secret)
                 return result
-            } catch let failure as Failure where failure.status == .wrongPassphrase && number < Self.maximumAttempts {
+            } catch let failure as Failure where failure.isOfSecret && number < Self.maximumAttempts {
                 log.error("\(failure)")
             }
         }
@@ -112,7 +112,7 @@ final class SecretRing {
     }
 
     private static func unlessWrong<Result>(_ body: () throws -> Result) throws -> Result? {
-        do { return try body() } catch let failure as Failure where failure.status == .wrongPassphrase { return nil }
+        do { return try body() } catch let failure as Failure where failure.isOfSecret { return nil }
     }
 
     private func ask(_ what: String) throws -> LUKSUnlock.NamedSecret {

@@ -38,10 +38,10 @@ struct LUKSTrial {
             tried.count == 1
             ? "1 keyslot (\(tried[0]))"
             : "\(tried.count) keyslots (\(tried.sorted().map(String.init).joined(separator: ", ")))"
-        let advice =
-            hasOnlyOneKeyslot ? "leave --key-slot out to try all" : "check the spelling and the keyboard layout"
-        return .wrongSecret(
-            "no keyslot opens with \(names): \(slots) tried\(reasons); \(advice)"
-                + LUKSUnlock.NamedSecret.hints(of: secrets))
+        let said = "no keyslot opens with \(names): \(slots) tried\(reasons); "
+        let hints = LUKSUnlock.NamedSecret.hints(of: secrets)
+        let spelling = "check the spelling and the keyboard layout"
+        guard skipped.isEmpty else { return .notAllTried("\(said)\(LUKSUnlock.adviceToName), or \(spelling)\(hints)") }
+        return .wrongSecret(said + (hasOnlyOneKeyslot ? "leave --key-slot out to try all" : spelling) + hints)
     }
 }

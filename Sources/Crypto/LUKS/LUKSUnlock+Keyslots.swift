@@ -26,12 +26,25 @@ extension LUKSUnlock {
             let reasons = untried.map { "keyslot \($0.keyslot): \($0.reason)" }.joined(separator: "; ")
             throw .refused("no keyslot of the data is tried: \(reasons)")
         }
+        throw noKeyslotOfData
+    }
+
+    /// What to do about keyslots that are not tried.
+    public static let adviceToName = "name the keyslot that it is for with --key-slot"
+
+    private var noKeyslotOfData: UnlockError {
         let advice = "give the volume key with --volume-key-file"
-        guard volume.keyslots.isEmpty else {
-            let numbers = volume.keyslots.map { String($0.number) }.joined(separator: ", ")
-            throw .refused("no keyslot holds the key of the data (unbound: \(numbers)); \(advice)")
+        guard !volume.keyslots.isEmpty else {
+            return .wrongSecret("no keyslot holds the key of the data; \(advice)")
         }
-        throw .wrongSecret("no keyslot holds the key of the data; \(advice)")
+        let numbers = volume.keyslots.map { String($0.number) }.joined(separator: ", ")
+        return .refused("no keyslot holds the key of the data (unbound: \(numbers)); \(advice)")
+    }
+
+    /// Why no passphrase whatsoever opens the data; nil when one may.
+    public var hopelessness: String? {
+        let numbers = volume.keyslots.map(\.number) + volume.otherKeyslots.map(\.number)
+        return numbers.contains(where: holdsKeyOfData) ? nil : noKeyslotOfData.description
     }
 
     /// The keyslots of a digest that are not tried by themselves, with the reasons; none when the caller names one.
@@ -89,8 +102,7 @@ extension LUKSUnlock {
         let surveyed = try surveyed()
         guard surveyed.contains(where: { $0.reason == nil }) else {
             guard !surveyed.isEmpty else {
-                throw .wrongSecret(
-                    "no keyslot holds the key of the data; give the volume key with --volume-key-file")
+                throw noKeyslotOfData
             }
             let reasons = surveyed.map { "keyslot \($0.number): \($0.reason ?? "")" }.joined(separator: "; ")
             throw .refused("no keyslot can be tried: \(reasons)")

@@ -49,6 +49,22 @@ struct PromptTests {
         }
     }
 
+    @Test("What opens no keyslot is asked for again, though there are keyslots that are not tried")
+    func ignoredKeyslot() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let disk = SmallDisk(directory)
+        let maker = LUKSMaker(directory: disk.directory)
+        let path = try await maker.format()
+        try await maker.addKey("second", to: path)
+        try await maker.cryptsetup(["config", path, "--key-slot", "1", "--priority", "ignore"])
+        let right = try await type("second\\r|correct horse\\r", ["serve", path] + disk.socket)
+        #expect(right.status == 0 && right.asked == 2 && right.served, "\(right)")
+        let wrong = try await type("second\\r", ["serve", path] + disk.socket)
+        #expect(wrong.status == 65 && wrong.asked == 3 && !wrong.served, "\(wrong)")
+        #expect(wrong.screen.contains("--key-slot 1"), "\(wrong)")
+    }
+
     @Test(
         "Ctrl-C, ctrl-D and an empty line are no passphrase; the echo is on again and no socket is left",
         arguments: ["\\x03", "\\x04", "\\r", "half\\x03"])
