@@ -37,7 +37,7 @@ public final class CryptDevice: BlockDevice {
     public func prefetch(_ range: ByteRange, _ budget: Budget) { below.prefetch(range, budget) }
 
     /// All of it is data: a hole in the ciphertext is not a hole in the disk.
-    public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
+    public func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
         guard offset < size, limit > 0 else { throw .outOfRange("crypt: there is no byte \(offset)") }
         return Extent(offset: offset, length: min(limit, size - offset), kind: .data)
     }

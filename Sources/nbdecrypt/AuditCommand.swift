@@ -13,7 +13,8 @@ struct AuditCommand: ParsableCommand {
         abstract: "Examine all metadata of an image: is it damaged, and does it leak plaintext?",
         discussion: """
             Needs no passphrase and changes nothing. Every table of the image is read and every cluster counted, as \
-            qemu-img check does; then it is said what of an encrypted image is stored in the clear. Guest data is not read.
+            qemu-img check does; then it is said what of an encrypted image is stored in the clear. On a disk that is not \
+            encrypted, LUKS containers are looked for, in its partitions and logical volumes too; no other guest data is read.
 
             Exit status: 0 clean, 1 leaks, 65 damaged or not examined in full, whether it leaks or not; others as below.
 
@@ -35,6 +36,7 @@ struct AuditCommand: ParsableCommand {
         help: "Examine an image that another program writes to; changes under way look like damage.")
     var forceShare = false
 
+    @OptionGroup(title: "What to look at on the disk") var part: PartOptions
     @OptionGroup(title: "Files that an image names") var references: ReferenceOptions
 
     func run() throws {
@@ -72,6 +74,7 @@ struct AuditCommand: ParsableCommand {
             ])
         }
         try options.formats.check(chain)
-        return try AuditReport.examine(chain, luksHeader: header, progress: progress)
+        return try AuditReport.examine(
+            chain, luksHeader: header, part: part.selection(image: path, log: log), progress: progress)
     }
 }

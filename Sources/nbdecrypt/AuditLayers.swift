@@ -9,13 +9,14 @@ extension AuditedLayer {
     ///
     /// - Parameters:
     ///   - name: for the report.
+    ///   - dataSize: of the data of a detached LUKS header in bytes, when it is known.
     ///   - dataFileSize: of the external data file in bytes, when it is known.
     ///   - progress: is told the part that is done, 0 to 1.
     /// - Throws: ``FormatError`` when the image needs what this program does not know, or when a file cannot be read;
     ///   ``Failure`` about the file with the LUKS header. Damage is no error, but a result.
     init(
         _ file: any BlockDevice, name: String, format: ImageFormat, luksHeader: DetachedHeader? = nil,
-        dataFileSize: UInt64? = nil, progress: (Double) -> Void = { _ in }
+        dataSize: UInt64? = nil, dataFileSize: UInt64? = nil, progress: (Double) -> Void = { _ in }
     ) throws {
         switch format {
         case .raw:
@@ -27,7 +28,17 @@ extension AuditedLayer {
         case .qcow: self = try Self.qcow(file, name)
         case .qcow2: self = try Self.qcow2(file, name, dataFileSize, progress)
         }
-        if let luksHeader { try check(luksHeader, dataSize: format == .luks ? file.size : nil) }
+        if let luksHeader { try check(luksHeader, dataSize: dataSize) }
+    }
+
+    /// Audits a LUKS container in a part of a disk.
+    init(container part: DiskPart) {
+        self.init(name: part.fullName, format: ImageFormat.luks.rawValue, isEncrypted: true)
+        do throws(FormatError) {
+            try checkLUKS(part.device, dataSize: part.device.size, isDetached: false)
+        } catch {
+            incompleteness = error.description
+        }
     }
 
     private static func qcow(_ file: any BlockDevice, _ name: String) throws(FormatError) -> AuditedLayer {

@@ -55,23 +55,35 @@ struct AuditReport: Report {
 
     let verdict: Verdict
     let layers: [Layer]
+    /// LUKS containers on the disk, which can be read without a key.
+    let containers: [Layer]
+    /// What of the disk could not be looked into.
+    let unseen: [String]
     let leaks: [Leak]
 
-    /// A report about a chain of layers, the top first.
-    init(layers audited: [AuditedLayer]) {
+    /// A report about a chain of layers, the top first, and about the disk that they make.
+    init(layers audited: [AuditedLayer], disk: AuditedDisk = AuditedDisk()) {
         layers = audited.map(Layer.init)
-        leaks = AuditLeak.all(of: audited).map { leak in
+        containers = disk.containers.map(Layer.init)
+        unseen = disk.unseen
+        // A container is no layer: that there is something beside it is no leak.
+        let found = AuditLeak.all(of: audited) + disk.containers.flatMap { AuditLeak.all(of: [$0]) }
+        leaks = found.map { leak in
             Leak(
                 kind: leak.kind.rawValue, layer: leak.layer, clusterCount: leak.clusterCount, offsets: leak.places,
                 description: leak.description)
         }
+        let examined = layers + containers
         verdict =
-            if layers.contains(where: { $0.faultCount > 0 }) {
+            if examined.contains(where: { $0.faultCount > 0 }) {
                 .damaged
-            } else if layers.contains(
-                where: { !$0.isComplete })
-            { .incomplete } else if !leaks.isEmpty { .leaks } else { .clean }
+            } else if !disk.unseen.isEmpty || examined.contains(where: { !$0.isComplete }) {
+                .incomplete
+            } else if !leaks.isEmpty { .leaks } else { .clean }
     }
+
+    /// Were the files of the image examined in full, and is it of the disk in them alone that not all could be seen?
+    var isOnlyDiskUnseen: Bool { verdict == .incomplete && layers.allSatisfy(\.isComplete) }
 
     /// How the program ends; nil when all is well.
     var failure: Failure? {
@@ -79,20 +91,27 @@ struct AuditReport: Report {
         case .clean: nil
         case .leaks: Failure(.leaks, leaks.map(\.description).joined(separator: "\nnbdecrypt: "))
         case .damaged:
-            layers.first { $0.faultCount > 0 }.map { layer in
+            (layers + containers).first { $0.faultCount > 0 }.map { layer in
                 let first = layer.faults.first?.description ?? ""
                 return Failure(.badImage, "\(layer.name): the image is damaged: \(first)")
             }
         case .incomplete:
-            layers.first { !$0.isComplete }.map { layer in
-                Failure(.badImage, "\(layer.name): not all was examined: \(layer.incompleteness ?? "")")
-            }
+            notExamined.first.map { Failure(.badImage, $0) }
         }
+    }
+
+    /// Sentences about what was not examined, and why.
+    var notExamined: [String] {
+        (layers + containers).compactMap { layer in
+            layer.incompleteness.map { "\(layer.name): not all was examined: \($0)" }
+        } + unseen.map { "\(layers.first?.name ?? ""): not all was examined: \($0)" }
     }
 
     /// The report for people.
     var text: String {
-        let lines = layers.flatMap(\.lines) + leaks.map { ("leak", $0.description) } + [("verdict", verdict.rawValue)]
+        let lines =
+            layers.flatMap(\.lines) + containers.flatMap(\.lines) + unseen.map { ("not seen", $0) }
+            + leaks.map { ("leak", $0.description) } + [("verdict", verdict.rawValue)]
         return Self.table(lines).joined(separator: "\n")
     }
 }

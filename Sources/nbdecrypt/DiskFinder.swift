@@ -18,17 +18,16 @@ struct DiskFinder {
     /// As many as a client can be told of in reasonable time.
     static let maximumCount = 1024
 
-    private var selection: ExportSelection { options.selection }
+    /// The data of a detached header is a part of the disk; what is in the container is looked for in its plaintext.
+    private var selection: ExportSelection {
+        options.luksHeader == nil ? options.selection : options.selection.insideContainer
+    }
 
     private var parts: DiskPartOpener {
         DiskPartOpener(opener: opener, selection: places, log: log)
     }
 
-    private var places: PartSelection {
-        PartSelection(
-            partition: selection.partition, offset: selection.offset, size: selection.size,
-            sectorSize: options.sectorSize, image: options.path, log: log)
-    }
+    private var places: PartSelection { PartSelection(options, log, selection) }
 
     private var volumes: LogicalVolumes {
         LogicalVolumes(opener: opener, parts: parts, image: options.path, log: log)
@@ -200,7 +199,7 @@ struct DiskFinder {
         return try layer.snapshots.map { snapshot in
             let disk = disk(snapshot)
             // An older snapshot may have a container with older passphrases.
-            do { return try decrypted(disk) } catch let failure as Failure where failure.status == .wrongPassphrase {
+            do { return try decrypted(disk) } catch let failure as Failure where failure.isOfSecret {
                 log.warning("\(failure); \(disk.name) is served as it is")
                 return disk
             }

@@ -23,6 +23,9 @@ struct DiskPart {
     /// For messages that do not name the image otherwise.
     var fullName: String { "\(name) of \(image)" }
 
+    /// What it is, for a report.
+    var title: String { description.hasPrefix(name) ? description : "\(name), \(description)" }
+
     /// As it is.
     var disk: DeviceStack.Disk { DeviceStack.Disk(name: exportName, description: description, device: device) }
 }
@@ -50,12 +53,7 @@ struct DiskPartOpener {
     ///
     /// - Throws: ``FormatError``.
     func checkNotAnImage(_ part: DiskPart) throws(FormatError) {
-        guard let signature = try? ImageProbe.signature(of: part.device) else { return }
-        switch signature {
-        case .format(.luks), .encryptedClone: return
-        case .format, .other: break
-        }
-        let looks = "\(part.name) looks like \(signature.name)"
+        guard let looks = FormatDecision.looksLikeImage(part) else { return }
         guard let secrets = opener.ring.names else {
             log.warning("\(part.image): \(looks), and is served as it is")
             return
@@ -82,7 +80,7 @@ struct DiskPartOpener {
             return Disk(
                 name: part.exportName, description: "\(encryption), decrypted, in \(part.description)",
                 device: device, container: part)
-        } catch let failure as Failure where demand == .offered && failure.status == .wrongPassphrase {
+        } catch let failure as Failure where demand == .offered && failure.isOfSecret {
             log.warning("\(failure); the \(part.noun) is served as it is")
             return Disk(
                 name: part.exportName, description: "\(part.description), LUKS, not decrypted", device: part.device,

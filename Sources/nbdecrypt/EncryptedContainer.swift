@@ -56,8 +56,11 @@ struct LUKSContainer {
         }
     }
 
-    /// The data in `data` with its header in another file.
-    init(data: any BlockDevice, header path: String) throws {
+    /// The data in `part` with its header in another file.
+    ///
+    /// - Parameter options: with which `serve` finds the part.
+    init(data part: DiskPart, header path: String, options: String) throws {
+        let data = part.device
         do {
             let file = try FileDevice(path: FilePath(path), excludesWriters: false)
             volume = try LUKSOpener.header(file, dataSize: data.size, isDetached: true)
@@ -67,6 +70,7 @@ struct LUKSContainer {
         }
         place = "detached header"
         headerPath = path
+        serveOptions = options
         isDataInImage = !(data is FileDevice)
         dataSize = data.size
         guestSize = nil

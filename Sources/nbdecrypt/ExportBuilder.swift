@@ -31,7 +31,7 @@ struct ExportBuilder {
         var exports: [Export] = []
         for request in requests {
             let image = try OpenImage(request.options, secrets: request.ring.names, log: log)
-            if command.audit { try audit(image) }
+            if command.audit { try audit(image, PartSelection(request.options, log)) }
             let stack = try DeviceStack(image, request.options, ring: request.ring, log: log)
             for disk in stack.disks { exports.append(try export(disk, request)) }
         }
@@ -44,10 +44,14 @@ struct ExportBuilder {
     }
 
     /// Refuses an image whose metadata is damaged, and warns of what it leaks.
-    private func audit(_ image: OpenImage) throws {
+    private func audit(_ image: OpenImage, _ part: PartSelection) throws {
         do {
-            let report = try AuditReport.examine(image.chain, luksHeader: image.luksHeader)
-            if let failure = report.failure, report.verdict != .leaks { throw failure }
+            let report = try AuditReport.examine(image.chain, luksHeader: image.luksHeader, part: part)
+            if report.isOnlyDiskUnseen {
+                for sentence in report.notExamined { log.warning("\(sentence)") }
+            } else if let failure = report.failure, report.verdict != .leaks {
+                throw failure
+            }
             for leak in report.leaks { log.warning("\(image.path): \(leak.description)") }
         } catch let error as FormatError {
             throw Failure(error, image: image.path)

@@ -31,8 +31,17 @@ struct ExportSelection {
     var wantsPlaintext: Bool { names != .listed(["ciphertext"]) }
     /// Is the default export a window of something?
     var isWindow: Bool { offset != nil || size != nil }
+    /// Is the default export a partition or a window, or in one?
+    var isPartOfDisk: Bool { partition != nil || isWindow }
     /// Is the default export a part of the disk?
-    var isPart: Bool { partition != nil || isWindow || logicalVolume != nil }
+    var isPart: Bool { isPartOfDisk || logicalVolume != nil }
+
+    /// What is left to be selected in the container to which a partition or a window has led.
+    var insideContainer: ExportSelection {
+        var inside = self
+        (inside.partition, inside.offset, inside.size) = (nil, nil, nil)
+        return inside
+    }
 }
 
 extension ExportSelection.Names {

@@ -58,6 +58,15 @@ enum FormatDecision {
         }
     }
 
+    /// That a part of a disk begins as an image does, for a sentence; nil when it does not. LUKS is no image here.
+    static func looksLikeImage(_ part: DiskPart) -> String? {
+        guard let signature = try? ImageProbe.signature(of: part.device) else { return nil }
+        switch signature {
+        case .format(.luks), .encryptedClone: return nil
+        case .format, .other: return "\(part.name) looks like \(signature.name)"
+        }
+    }
+
     /// The format of a backing file: what the image says, what the caller says, or else raw, unless that is doubtful.
     ///
     /// - Parameters:

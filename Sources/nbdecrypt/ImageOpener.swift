@@ -39,7 +39,7 @@ struct ImageOpener {
         return layers[0]
     }
 
-    /// Opens data whose LUKS header is in a file of its own; the data may be in a qcow2 image.
+    /// Opens data whose LUKS header is in a file of its own; the data may be in a qcow2 image, and in a part of the disk.
     private func openDetached(_ chain: ImageChain, _ header: DetachedHeader) throws -> ImageLayer {
         let top = chain.links[0]
         let container: ImageLayer? =
@@ -47,17 +47,21 @@ struct ImageOpener {
             case .raw, .luks: nil
             case .qcow, .qcow2: try open(chain)
             }
-        let data = container?.disk ?? top.file
+        let part = try PartSelection(options, log).detachedData(
+            on: container?.disk ?? top.file, container?.description ?? "the disk", said: options.format)
+        let data = part.device
         do {
             // Refused under the name of the file that is wrong.
             _ = try LUKSOpener.header(header.file, dataSize: data.size, isDetached: true)
         } catch {
             throw Failure(error, image: header.path)
         }
-        let (disk, encryption) = try luks(options.path, layer: 0).open(header: header.file, data: data)
+        let isPart = options.selection.isPartOfDisk
+        let (disk, encryption) = try luks(isPart ? part.fullName : options.path, layer: 0).open(
+            header: header.file, data: data)
         return ImageLayer(
-            path: options.path, format: .luks, encryption: encryption, disk: disk, below: container?.below ?? [],
-            snapshots: [])
+            path: options.path, format: .luks, encryption: isPart ? "\(encryption), in \(part.name)" : encryption,
+            disk: disk, below: container?.below ?? [], snapshots: [])
     }
 
     /// The LUKS container that a disk holds, decrypted.

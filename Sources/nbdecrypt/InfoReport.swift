@@ -111,14 +111,14 @@ struct InfoReport: Report {
         fileSize = file.size
         encryption = Self.encryption(.none, path)
         switch found {
+        case .raw where luksHeader != nil, .luks where luksHeader != nil:
+            let said = format.map { " -f \($0.rawValue)" } ?? ""
+            try luksHeader.map { try examine(file, header: $0, said: format, options: said) }
         case .raw:
             virtualSize = file.size
             try examine(file, options: " -f raw")
-        case .qcow: try examineQcow(file)
-        case .luks:
-            let container =
-                try luksHeader.map { try LUKSContainer(data: file, header: $0) } ?? LUKSContainer(file: file)
-            take(container)
+        case .qcow: try examineQcow(file, luksHeader)
+        case .luks: take(try LUKSContainer(file: file))
         case .qcow2: try examineQcow2(file, luksHeader)
         }
         guard !part.isPart || isPartExamined else {
@@ -127,6 +127,21 @@ struct InfoReport: Report {
                 "\(path): info decrypts nothing and opens no other file, so it does not see the parts of this disk; serve them"
             )
         }
+    }
+
+    /// Examines a container whose header is in a file of its own, and whose data is a disk that can be read without a key, or
+    /// the part of it that is wanted.
+    ///
+    /// - Parameters:
+    ///   - said: the format of the image; nil: it was found out.
+    ///   - options: what `serve` needs for the disk.
+    private mutating func examine(
+        _ disk: any BlockDevice, header: String, said: ImageFormat?, options: String
+    ) throws {
+        isPartExamined = true
+        let data = try part.detachedData(on: disk, "the disk", said: said)
+        if part.isPart { partName = data.title }
+        take(try LUKSContainer(data: data, header: header, options: options + part.serveOptions))
     }
 
     /// Examines a disk that can be read without a key, or the part of it that is wanted.
@@ -151,7 +166,7 @@ struct InfoReport: Report {
             device = found.device
             virtualSize = device.size
             let isLast = index == steps.count - 1
-            partName = isLast ? "\(found.name), \(found.description)" : partName
+            partName = isLast ? found.title : partName
             if let container = try LUKSContainer(part: found, options: options + part.serveOptions) {
                 guard isLast else {
                     throw Failure(
@@ -190,7 +205,7 @@ struct InfoReport: Report {
             guard refusal == nil, header.backingFile == nil, !header.features.contains(.externalDataFile) else { break }
             let disk = Qcow2Image(file: file, header: header, cipher: nil)
             if let luksHeader {
-                take(try LUKSContainer(data: disk, header: luksHeader))
+                try examine(disk, header: luksHeader, said: nil, options: "")
             } else if !part.isPart, let inside = try LUKSContainer(guestDisk: disk) {
                 take(inside)
             } else if part.isPart, (try? ImageProbe.holdsLUKS(disk)) == true {
@@ -216,7 +231,7 @@ struct InfoReport: Report {
             firstFault: census.firstFault)
     }
 
-    private mutating func examineQcow(_ file: FileDevice) throws {
+    private mutating func examineQcow(_ file: FileDevice, _ luksHeader: String?) throws {
         guard let header = try QcowHeader(device: file) else {
             throw FormatError.notRecognised(
                 "the file is not qcow version 1; leave -f out, or say -f raw if it is a plain disk image")
@@ -232,7 +247,9 @@ struct InfoReport: Report {
             container = .legacyAES { QcowImage(file: file, header: header, cipher: $0, backing: nil) }
         } else if header.backingFile == nil {
             let disk = QcowImage(file: file, header: header, cipher: nil, backing: nil)
-            if let inside = try LUKSContainer(guestDisk: disk) {
+            if let luksHeader {
+                try examine(disk, header: luksHeader, said: nil, options: "")
+            } else if let inside = try LUKSContainer(guestDisk: disk) {
                 if !part.isPart { take(inside) }
             } else {
                 try examine(disk, options: "")

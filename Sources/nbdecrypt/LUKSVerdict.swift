@@ -170,8 +170,9 @@ extension LUKSVerdict {
     enum Place {
         /// In a file or device that cryptsetup takes.
         case file(String)
-        /// The header in a file of its own; the data is in the other file or device, if that is known.
-        case detached(header: String, data: String?)
+        /// The header in a file of its own; the data is in the other file or device, if that is known, and cryptsetup takes it.
+        /// What `serve` needs to find both.
+        case detached(header: String, data: String?, served: String)
         /// In an image that cryptsetup does not see into, or in a part of one; what `serve` needs to find it.
         case image(String, options: String)
 
@@ -179,9 +180,14 @@ extension LUKSVerdict {
         init(_ container: LUKSContainer, path: String) {
             switch container.place {
             case "detached header":
+                let header = container.headerPath ?? "HEADER"
                 self = .detached(
-                    header: container.headerPath ?? "HEADER", data: container.isDataInImage ? nil : path)
-            case "header alone": self = .detached(header: path, data: nil)
+                    header: header, data: container.isDataInImage ? nil : path,
+                    served: "\(Instructions.fileArgument(path)) --header \(Instructions.fileArgument(header))"
+                        + container.serveOptions)
+            case "header alone":
+                self = .detached(
+                    header: path, data: nil, served: "DEVICE --header \(Instructions.fileArgument(path))")
             case "file": self = .file(path)
             default: self = .image(path, options: container.serveOptions)
             }
@@ -206,19 +212,23 @@ extension LUKSVerdict {
             // What the header alone is changed by takes the file with the header; the rest needs the data, too.
             let header: String
             let volume: String
+            let served: String
             var offline = ""
             switch place {
             case .file(let path):
                 header = Instructions.fileArgument(path)
                 volume = header
+                served = header
                 offline = Self.offline(path)
-            case .detached(let path, let data):
+            case .detached(let path, let data, let found):
+                served = found
                 offline = data.map(Self.offline) ?? ""
                 header = Instructions.fileArgument(path)
                 volume = "--header \(header) \(data.map(Instructions.fileArgument) ?? "DEVICE")"
             case .image(let path, let options):
                 header = ""
                 volume = Instructions.fileArgument(path) + options
+                served = volume
             }
             let isInImage = if case .image = place { true } else { false }
             // cryptsetup takes no header that tells of plaintext, but in an encryption that is under way.
@@ -226,7 +236,7 @@ extension LUKSVerdict {
                 // What is being reencrypted cannot be read.
                 guard !isInReencryption else { return }
                 let options = Set(plaintext.map(\.option)).sorted().map { "\($0) " }.joined()
-                let renew = Self.renewal("\(options)\(volume)")
+                let renew = Self.renewal("\(options)\(served)")
                 self.renew = renew
                 (convertKey, reencrypt, toLUKS2, repair, largerSectors) = (renew, renew, renew, renew, renew)
                 return
@@ -240,7 +250,7 @@ extension LUKSVerdict {
                 noteOnLUKS2 =
                     "; it cannot be converted, because its data begins where the header ends, as QEMU makes it"
                 convertKey = "cryptsetup luksChangeKey --iter-time 5000 \(header)"
-                reencrypt = Self.renewal(volume)
+                reencrypt = Self.renewal(served)
                 return
             }
             // For LUKS1 it is the first of the list, and the others need it.

@@ -24,16 +24,7 @@ struct LogicalVolumes {
     ///
     /// - Throws: ``FormatError`` when a place cannot be read, or when a label is damaged.
     private func assembly(_ places: [Place]) throws(FormatError) -> LVMAssembly {
-        var texts = LVMTexts()
-        var found: [LVMPhysicalVolume] = []
-        for place in places {
-            do throws(FormatError) {
-                if let physical = try LVMPhysicalVolume(place.device, name: place.name, &texts) {
-                    found.append(physical)
-                }
-            } catch { throw error.naming(place.name) }
-        }
-        return LVMAssembly(found)
+        try LVMAssembly(places) { (place, error) throws(FormatError) in throw error.naming(place.name) }
     }
 
     // MARK: One that was named
@@ -87,7 +78,7 @@ struct LogicalVolumes {
                 let (device, _) = try opener.openContainer(
                     on: part.device, part.fullName, mayAsk: containers.count == 1)
                 opened.append((part.name, device))
-            } catch let failure as Failure where failure.status == .wrongPassphrase {
+            } catch let failure as Failure where failure.isOfSecret {
                 refusal = failure
             } catch let error as FormatError {
                 log.warning("\(image): \(error.naming(part.name))")
@@ -106,18 +97,9 @@ struct LogicalVolumes {
     ///   - limit: how many there may be.
     /// - Throws: ``Failure`` when there are more.
     func all(in places: [Place], limit: Int) throws -> [Disk] {
-        var texts = LVMTexts()
-        var found: [LVMPhysicalVolume] = []
-        for place in places {
-            do throws(FormatError) {
-                if let physical = try LVMPhysicalVolume(place.device, name: place.name, &texts) {
-                    found.append(physical)
-                }
-            } catch  where error.code != .unreadable {
-                log.warning("\(image): \(error.naming(place.name))")
-            } catch {}
+        let assembly = LVMAssembly(places) { place, error in
+            if error.code != .unreadable { log.warning("\(image): \(error.naming(place.name))") }
         }
-        let assembly = LVMAssembly(found)
         for fault in assembly.faults { log.warning("\(image): \(fault)") }
         let volumes = assembly.groups.flatMap(\.volumes)
         // Before containers on them are unlocked.
@@ -146,20 +128,10 @@ struct LogicalVolumes {
 
     /// Tells somebody who serves physical volumes as they are how to serve what they hold.
     func hint(at places: [Place]) {
-        var texts = LVMTexts()
-        var found: [LVMPhysicalVolume] = []
-        for place in places {
-            guard (try? LVMPhysicalVolume.isLabelled(place.device)) == true else { continue }
-            do throws(FormatError) {
-                if let physical = try LVMPhysicalVolume(place.device, name: place.name, &texts) {
-                    found.append(physical)
-                }
-            } catch {
-                log.warning("\(image): \(place.name) is an LVM physical volume, but it is damaged: \(error)")
-            }
+        let assembly = LVMAssembly(places) { place, error in
+            guard error.code != .unreadable else { return }
+            log.warning("\(image): \(place.name) is an LVM physical volume, but it is damaged: \(error)")
         }
-        guard !found.isEmpty else { return }
-        let assembly = LVMAssembly(found)
         for fault in assembly.faults { log.warning("\(image): \(fault)") }
         for group in assembly.groups {
             let paths = group.volumes.map(\.path)
@@ -181,6 +153,28 @@ struct LogicalVolumes {
 }
 
 extension LVMAssembly {
+    /// What the physical volumes on some parts of a disk hold.
+    ///
+    /// - Parameter fault: is told of a part whose label is damaged, or whose start cannot be read.
+    init<Fault: Error>(
+        _ places: [LogicalVolumes.Place], fault: (LogicalVolumes.Place, FormatError) throws(Fault) -> Void
+    ) throws(Fault) {
+        var texts = LVMTexts()
+        var found: [LVMPhysicalVolume] = []
+        for place in places {
+            let result: Result<LVMPhysicalVolume?, FormatError>
+            do throws(FormatError) {
+                result = .success(try LVMPhysicalVolume(place.device, name: place.name, &texts))
+            } catch { result = .failure(error) }
+            switch result {
+            case .success(let physical?): found.append(physical)
+            case .success(nil): break
+            case .failure(let error): try fault(place, error)
+            }
+        }
+        self.init(found)
+    }
+
     /// The volume with a name.
     fileprivate func volume(_ path: String) -> LVMLogicalVolume? {
         let names = path.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)

@@ -63,6 +63,24 @@ struct PartSelection {
     /// Is it a part of the disk?
     var isPart: Bool { partition != nil || offset != nil || size != nil }
 
+    init(
+        partition: Int? = nil, offset: UInt64? = nil, size: UInt64? = nil, sectorSize: Int? = nil, image: String,
+        log: Logger
+    ) {
+        (self.partition, self.offset, self.size) = (partition, offset, size)
+        self.sectorSize = sectorSize
+        self.image = image
+        self.log = log
+    }
+
+    /// - Parameter selection: what of the disk; nil: what the options say.
+    init(_ options: DeviceStack.Options, _ log: Logger, _ selection: ExportSelection? = nil) {
+        let selection = selection ?? options.selection
+        self.init(
+            partition: selection.partition, offset: selection.offset, size: selection.size,
+            sectorSize: options.sectorSize, image: options.path, log: log)
+    }
+
     /// How `serve` is told, with a space before each option.
     var serveOptions: String {
         let options = [
@@ -88,6 +106,8 @@ struct PartSelection {
         let isWindow = offset != nil || size != nil
         guard let partition else { return isWindow ? [.window] : [] }
         guard isWindow else { return [.partition(partition)] }
+        // What begins where the disk does is the disk.
+        guard let offset, offset > 0 else { return [.partition(partition), .window] }
         let outer = try PartitionTable(disk, sectorSize: sectorSize)
         let nested = (try? window(of: disk, "")).flatMap { try? PartitionTable($0.device, sectorSize: sectorSize) }
         let isInner = outer == nil || nested?.partitions.contains { $0.number == partition } == true
@@ -116,6 +136,24 @@ struct PartSelection {
             throw Failure(
                 .usage, "\(image) has no partition \(number); it has \(numbers.isEmpty ? "none" : numbers)")
         }
+    }
+
+    /// The data of a LUKS container whose header is in a file of its own: the part of `disk` as it is, or all of it.
+    ///
+    /// - Parameters:
+    ///   - description: of the disk, for clients.
+    ///   - said: the format of the image; nil: found out.
+    /// - Throws: ``FormatError`` when the part looks like an image; ``Failure`` when there is no such part.
+    func detachedData(on disk: any BlockDevice, _ description: String, said: ImageFormat?) throws -> DiskPart {
+        let whole = DiskPart(
+            exportName: "", noun: "disk", name: "the disk", image: image, description: description, device: disk)
+        let found = try steps(on: disk).reduce(whole) { try part($1, of: $0.device, $0.description) }
+        if isPart, said != .luks, let looks = FormatDecision.looksLikeImage(found) {
+            throw FormatError.unsupported(
+                "\(looks), and --header says that it is the data of a LUKS container; if that is the disk of the image, copy the "
+                    + "image into a file of its own; if it looks like that by chance, say so with -f luks")
+        }
+        return found
     }
 
     /// The parts that the partition table on a disk names; nil when there is no table.

@@ -6,8 +6,6 @@ import Testing
 /// Logical volumes of LVM, wherever their physical volumes are.
 @Suite("Logical volumes", .fourAtATime)
 struct LogicalVolumeTests {
-    /// Extent 34 of the first physical volume, which begins at 1 MiB, as its data does within it.
-    private static let secretPlace = (2 << 20) + 34 * LVMImage.extent
     private static let secretSize = 32 * LVMImage.extent
     private static let luks = LUKSMaker.cheap + ["--luks2-metadata-size", "16k", "--luks2-keyslots-size", "256k"]
 
@@ -196,7 +194,7 @@ struct LogicalVolumeTests {
         let secret = ["--passphrase-file", try directory.write("p", text: "correct horse")]
         let luks = try await LUKSMaker(directory: directory, size: Self.secretSize).format(options: Self.luks)
         let container = try File.contents(luks)
-        try LVMImage.write(container, to: path, at: Self.secretPlace)
+        try LVMImage.write(container, to: path, at: LVMImage.secret)
         // What it holds is what is served of the container alone, which other tests compare with dm-crypt.
         let plain = directory.file("plain")
         try await Tool.succeed(

@@ -124,6 +124,8 @@ struct WindowTests {
         }
         try await expect((2 << 20) + 1000..<(2 << 20) + 3000, "--partition", "1", "--offset", "1000", "--size", "2000")
         try await expect((8 << 20) + 1000..<(12 << 20), "--partition", "2", "--offset", "1000")
+        // A disk that begins where the disk does is no other.
+        try await expect(8 << 20..<(8 << 20) + 3000, "--partition", "2", "--size", "3000")
         // The partition of the outer disk has no byte 8 MiB, but could have.
         try await Program.expectRefusal(
             ["serve", "--socket", directory.file("s"), "-f", "raw", outer, "--partition", "1", "--offset", "8M"],
@@ -131,6 +133,69 @@ struct WindowTests {
         try await serve(
             [outer, "-f", "raw", "--offset", "8M", "--exports", "partition/1"], directory
         ) { server in try server.expect(nested[(1 << 20)..<(3 << 20)], at: "partition/1") }
+    }
+
+    @Test(
+        "A part of a disk is the data of a detached header, which counts from its start, as in cryptsetup open --header",
+        arguments: ["luks1", "luks2"], ["", "8192"])
+    func detached(_ type: String, _ payload: String) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let secret = ["--passphrase-file", try directory.write("p", text: "correct horse")]
+        let (data, plain) = try await detachedData(type, payload: payload, directory)
+        let header = ["--header", directory.file("header")]
+        let offset = 3 << 20
+        for format in ["raw", "qcow2"] {
+            for offset in [offset, 1000] {
+                let image = try await disk(format, directory, size: 16 << 20, [(offset, data)])
+                // What the image is need not be said: the header says it.
+                let window = [image[0], "--offset", "\(offset)", "--size", "\(data.count)"] + header
+                try await expect(plain, window, secret, directory)
+            }
+            let image = try await disk(format, directory, size: 16 << 20, [(offset, data)]) { path in
+                "printf 'label: gpt\nstart=2048,size=1M\nstart=\(offset / 512),size=\(data.count / 512)\n' | sfdisk -q --wipe never \(path)"
+            }
+            try await expect(plain, image + ["--partition", "2"] + header, secret, directory)
+            // A part of a partition.
+            try await expect(
+                plain.dropLast(4096), image + ["--partition", "2", "--size", "\(data.count - 4096)"] + header, secret,
+                directory)
+            try await Program.expectRefusal(
+                ["serve", "--socket", directory.file("s"), "--partition", "3"] + image + header + secret, status: 64,
+                saying: "no partition 3; it has 1, 2")
+        }
+    }
+
+    @Test("What is in the container of a detached header on a part of a disk is selected by its name")
+    func insideDetached() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let secret = ["--passphrase-file", try directory.write("p", text: "correct horse")]
+        let inner = try await innerDisk(directory)
+        let partition = try File.contents(inner)[(1 << 20)..<(3 << 20)]
+        let luks = directory.file("inner.luks")
+        try await LUKSMaker.qemu(inner, luks, passphrase: secret[1])
+        let maker = LUKSMaker(directory: directory)
+        try await maker.cryptsetup(["luksHeaderBackup", luks, "--header-backup-file", directory.file("header")])
+        // The header is of no use where it was.
+        var container = try File.contents(luks)
+        container.replaceSubrange(0..<8, with: Data(count: 8))
+        let image = try await disk("raw", directory, size: 16 << 20, [(5 << 20, container)])
+        let window = ["--offset", "5M", "--size", "\(container.count)", "--header", directory.file("header")]
+        try await serve(image + window + secret + ["--exports", "disk,partition/1"], directory) { server in
+            try server.expectExports("", "partition/1")
+            try server.expect(partition, at: "partition/1")
+            try server.expectContents(try File.contents(inner))
+        }
+        // What looks like an image is not taken for data.
+        let qcow2 = directory.file("other.qcow2")
+        try await Tool.succeed("qemu-img", ["create", "-q", "-f", "qcow2", qcow2, "1M"])
+        let other = try File.contents(qcow2) + Data(count: container.count)
+        let looks = try await disk("raw", directory, size: 16 << 20, [(5 << 20, other)])
+        for command in [["serve", "--socket", directory.file("s")] + secret, ["info"]] {
+            try await Program.expectRefusal(
+                command + looks + window, status: 65, saying: "looks like a qcow2 image", "say so with -f luks")
+        }
     }
 
     @Test("The header of an encrypted Ceph clone is refused wherever it is found", arguments: ["luks1", "luks2"])
@@ -163,6 +228,44 @@ struct WindowTests {
     }
 
     // MARK: Disks
+
+    /// Serves, shows and audits the same.
+    private func expect(
+        _ plain: Data, _ image: [String], _ secret: [String], _ directory: TemporaryDirectory
+    ) async throws {
+        try await serve(image + secret, directory) { try $0.expectContents(plain) }
+        let text = try await Tool.succeed(
+            try Program.path, ["info", "--json", "--check-passphrase"] + image + secret)
+        let report = try JSONDecoder().decode(InfoReport.self, from: Data(text.utf8))
+        #expect(report.virtualSize == UInt64(plain.count) && report.luks?.place == "detached header", "\(image)")
+        #expect(report.passphraseCheck?.outcomes.map(\.keyslots) == [[0]])
+    }
+
+    /// Data that cryptsetup has encrypted, for a header that it has made; and what it was.
+    ///
+    /// - Parameter payload: the sector of the data where it begins, by the header.
+    private func detachedData(
+        _ type: String, payload: String, _ directory: TemporaryDirectory
+    ) async throws -> (data: Data, plain: Data) {
+        let maker = LUKSMaker(directory: directory)
+        let plain = DiskContents(mark: 5).bytes(at: 0, count: 2 << 20, .noise)
+        let path = try directory.write("encrypted", plain)
+        let secret = ["--key-file", directory.file("p")]
+        let cipher = ["--cipher", "aes-xts-plain64", "--key-size", "512"] + LUKSMaker.cheap
+        try await maker.cryptsetup(
+            ["reencrypt", "--encrypt", "--type", "luks2", "--sector-size", "512", "--force-offline-reencrypt"] + cipher
+                + secret + ["--header", directory.file("first"), path])
+        // The same key in the header that is wanted.
+        let key = ["--volume-key-file", directory.file("key")]
+        try await maker.cryptsetup(["luksDump", "--dump-volume-key"] + key + secret + [directory.file("first")])
+        try await maker.cryptsetup(
+            ["luksFormat", "--type", type] + (payload.isEmpty ? [] : ["--offset", payload])
+                + (type == "luks2" ? ["--sector-size", "512"] : []) + cipher + key
+                + ["--header", directory.file("header"), try directory.write("room", Data(count: 8 << 20)), "-"],
+            "correct horse")
+        let before = DiskContents(mark: 8).bytes(at: 0, count: 512 * (Int(payload) ?? 0), .noise)
+        return (before + (try File.contents(path)), plain)
+    }
 
     /// A container, its plaintext and the option that opens it.
     private func withContainer(
@@ -198,12 +301,16 @@ struct WindowTests {
     }
 
     /// Zeros with something in them; arguments for the program.
+    ///
+    /// - Parameter change: a shell command that changes the raw disk.
     private func disk(
-        _ format: String, _ directory: TemporaryDirectory, size: Int, _ pieces: [(offset: Int, bytes: Data)]
+        _ format: String, _ directory: TemporaryDirectory, size: Int, _ pieces: [(offset: Int, bytes: Data)],
+        change: ((_ path: String) -> String)? = nil
     ) async throws -> [String] {
         var contents = Data(count: size)
         for (offset, bytes) in pieces { contents.replaceSubrange(offset..<(offset + bytes.count), with: bytes) }
         let raw = try directory.write("disk.raw", contents)
+        if let change { try await Tool.shell(change(raw)) }
         guard format == "qcow2" else { return [raw, "-f", "raw"] }
         let image = directory.file("disk.qcow2")
         try await Tool.succeed("qemu-img", ["convert", "-f", "raw", "-O", "qcow2", raw, image])

@@ -9,6 +9,8 @@ struct LVMImage {
 
     /// Of the volume group "two", in extents of 256 KiB behind 1 MiB of each of its physical volumes, which are partitions.
     static let extent = 256 << 10
+    /// Extent 34 of the first physical volume, which begins at 1 MiB, as its data does within it: the volume "secret", of 8 MiB.
+    static let secret = (2 << 20) + 34 * extent
 
     /// A disk with the volume group "two" on its two partitions, of 60 and 36 MiB.
     func two(_ name: String = "two.raw") async throws -> String {

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import ImageFormats
+import Logging
+
+/// What an audit finds on the disk in an image, as far as no key is needed to read it: LUKS containers that cover it, or lie in
+/// its partitions and logical volumes.
+struct AuditedDisk {
+    /// Each with its faults and what of it is in the clear.
+    private(set) var containers: [AuditedLayer] = []
+    /// Sentences about what could not be looked into.
+    private(set) var unseen: [String] = []
+
+    /// No disk, or nothing on it.
+    init() {}
+
+    /// - Parameters:
+    ///   - disk: takes requests of any offset and length.
+    ///   - part: what of it is looked at.
+    /// - Throws: ``FormatError``, or ``Failure`` when the part is not there.
+    init(_ disk: any BlockDevice, _ part: PartSelection) throws {
+        var place = DiskPart(
+            exportName: "", noun: "disk", name: "the disk", image: part.image, description: "", device: disk)
+        for step in try part.steps(on: disk) { place = try part.part(step, of: place.device, "") }
+        guard !takeContainer(place) else { return }
+        var places: [LogicalVolumes.Place] = []
+        do throws(FormatError) {
+            guard let partitions = try part.partitions(of: place.device) else {
+                takeVolumes([(place.name, place.device)], part.image)
+                return
+            }
+            for (_, partition) in partitions where !takeContainer(partition) {
+                places.append((partition.name, partition.device))
+            }
+        } catch {
+            unseen.append("\(place.name): \(error)")
+        }
+        takeVolumes(places, part.image)
+    }
+
+    /// Is the part a container? It is looked into then.
+    private mutating func takeContainer(_ part: DiskPart) -> Bool {
+        do throws(FormatError) {
+            switch try ImageProbe.findLUKS(part.device) {
+            case .none, .leftover: return false
+            case .encryptedClone: unseen.append("\(part.name): \(ImageProbe.encryptedClone)")
+            case .container: containers.append(AuditedLayer(container: part))
+            }
+            return true
+        } catch {
+            unseen.append("\(part.name): \(error)")
+            return true
+        }
+    }
+
+    private mutating func takeVolumes(_ places: [LogicalVolumes.Place], _ image: String) {
+        var faults: [String] = []
+        let assembly = LVMAssembly(places) { place, error in faults.append("\(place.name): \(error)") }
+        unseen += faults + assembly.faults.map(\.description)
+        for volume in assembly.groups.flatMap(\.volumes) {
+            do throws(FormatError) {
+                _ = takeContainer(
+                    DiskPart(
+                        exportName: "", noun: "logical volume", name: "logical volume \(volume.path)", image: image,
+                        description: "", device: try volume.disk()))
+            } catch {
+                unseen.append(error.description)
+            }
+        }
+    }
+}
+
+extension ImageChain {
+    /// The disk of the image, when no key is needed to read it; nil when one is, or when not all files are there.
+    var plainDisk: (any BlockDevice)? {
+        guard breakage == nil else { return nil }
+        let cache = ImageCache()
+        var disk: (any BlockDevice)?
+        for link in links.reversed() {
+            switch link.kind {
+            case .raw: disk = AlignedDevice.lifting(link.file)
+            case .luks: return nil
+            case .qcow(let header):
+                guard header.encryption == .none else { return nil }
+                disk = AlignedDevice.lifting(
+                    QcowImage(file: link.file, header: header, cipher: nil, backing: disk, cache: cache))
+            case .qcow2(let header):
+                guard header.encryption == .none else { return nil }
+                disk = AlignedDevice.lifting(
+                    Qcow2Image(
+                        file: link.file, header: header, mapping: header.mapping, cipher: nil, dataFile: link.dataFile,
+                        backing: disk, cache: cache))
+            }
+        }
+        return disk
+    }
+}
