@@ -24,13 +24,13 @@ struct DiskFinder {
     }
 
     private var parts: DiskPartOpener {
-        DiskPartOpener(opener: opener, selection: places, log: log)
+        DiskPartOpener(opener: opener.containers, selection: places, log: log)
     }
 
     private var places: PartSelection { PartSelection(options, log, selection) }
 
     private var volumes: LogicalVolumes {
-        LogicalVolumes(opener: opener, parts: parts, image: options.path, log: log)
+        LogicalVolumes(parts: parts, image: options.path, log: log)
     }
 
     /// What is wanted of the default export.
@@ -107,7 +107,7 @@ struct DiskFinder {
         case "ciphertext": offered = ciphertext()
         case "snapshot": return try decrypted(snapshot(String(name.dropFirst("snapshot/".count))))
         case "partition": offered = try partitions(of: base, .named, only: name)
-        case "lv" where ExportOptions.isLogicalVolume(String(name.dropFirst("lv/".count))):
+        case "lv" where LogicalVolumeOptions.isLogicalVolume(String(name.dropFirst("lv/".count))):
             return try volumes.volume(String(name.dropFirst("lv/".count)), on: base, .named)
         case "layer": offered = layers()
         default: offered = []

@@ -24,7 +24,7 @@ struct DiskPart {
     var fullName: String { "\(name) of \(image)" }
 
     /// What it is, for a report.
-    var title: String { description.hasPrefix(name) ? description : "\(name), \(description)" }
+    var title: String { description.contains(name) ? description : "\(name), \(description)" }
 
     /// As it is.
     var disk: DeviceStack.Disk { DeviceStack.Disk(name: exportName, description: description, device: device) }
@@ -34,7 +34,7 @@ struct DiskPart {
 struct DiskPartOpener {
     typealias Disk = DeviceStack.Disk
 
-    let opener: ImageOpener
+    let opener: ContainerOpener
     /// Finds the parts.
     let selection: PartSelection
     let log: Logger
@@ -75,7 +75,7 @@ struct DiskPartOpener {
         }
         guard try holdsContainer(part) else { return part.disk }
         do {
-            let (device, encryption) = try opener.openContainer(
+            let (device, encryption) = try opener.open(
                 on: part.device, part.fullName, mayAsk: demand == .named)
             return Disk(
                 name: part.exportName, description: "\(encryption), decrypted, in \(part.description)",

@@ -22,6 +22,29 @@ struct DiskReport: Encodable {
         let contents: [String]
     }
 
+    /// A volume group of LVM, as far as its physical volumes are on the disk.
+    struct VolumeGroup: Encodable {
+        let name: String
+        /// Where its physical volumes are, e.g. "partition 2".
+        let places: [String]
+        let volumes: [LogicalVolume]
+    }
+
+    struct LogicalVolume: Encodable {
+        /// "GROUP/VOLUME".
+        let path: String
+        /// In the words of LVM.
+        let type: String
+        /// In bytes.
+        let size: UInt64
+        /// As of a partition; empty when it is not read.
+        let contents: [String]
+        /// Why `serve` refuses it; nil when it does not.
+        let refusal: String?
+        /// What to type to serve it; nil when that is refused.
+        let command: String?
+    }
+
     /// "GPT" or "MBR"; nil when there is none that can be read.
     let table: String?
     /// Of the table, in bytes.
@@ -29,13 +52,20 @@ struct DiskReport: Encodable {
     let partitions: [Partition]
     /// What the disk itself begins with.
     let contents: [String]
+    let volumeGroups: [VolumeGroup]
+    /// Why there are no other volume groups.
+    let volumeFaults: [String]
     let warnings: [String]
     /// Why its partition table cannot be read.
     let fault: String?
 
-    /// Partitions with a LUKS container, for a sentence.
-    var encrypted: [String] {
-        partitions.filter { $0.contents.contains { $0.hasPrefix("LUKS") } }.map { "partition \($0.number)" }
+    /// Partitions and logical volumes with a LUKS container, and the options that name them.
+    var encrypted: [(name: String, option: String)] {
+        func holdsLUKS(_ contents: [String]) -> Bool { contents.contains { $0.hasPrefix("LUKS") } }
+        let found = partitions.filter { holdsLUKS($0.contents) }.map(\.number)
+        let volumes = volumeGroups.flatMap(\.volumes).filter { holdsLUKS($0.contents) }.map(\.path)
+        return found.map { ("partition \($0)", "--partition \($0)") }
+            + volumes.map { ("logical volume \($0)", "--logical-volume \($0)") }
     }
 
     /// Is nothing known of the disk?
@@ -43,8 +73,10 @@ struct DiskReport: Encodable {
 
     /// - Parameters:
     ///   - disk: may have any alignment.
+    ///   - name: of the disk, for sentences.
     ///   - sectorSize: of its partition table, in bytes; nil: found out.
-    init(_ disk: any BlockDevice, sectorSize: Int?) {
+    ///   - served: what `serve` is told to serve it, as the shell takes it.
+    init(_ disk: any BlockDevice, name: String = "the disk", sectorSize: Int?, served: String) {
         let disk = AlignedDevice.lifting(disk)
         let survey = DiskSurvey(disk, sectorSize: sectorSize)
         table = survey.table.map { $0.kind == .gpt ? "GPT" : "MBR" }
@@ -58,8 +90,31 @@ struct DiskReport: Encodable {
                 contents: (index < DiskSurvey.mostParts ? Self.contents(WindowDevice(disk, partition.range)) : nil)
                     ?? part.contents)
         }
+        let places: [LogicalVolumes.Place] =
+            survey.table == nil
+            ? [(name, disk)]
+            : survey.parts.map { part in
+                ("partition \(part.partition.number)", WindowDevice(disk, part.partition.range))
+            }
+        var faults: [String] = []
+        let assembly = LVMAssembly(places) { place, error in
+            if error.code != .unreadable { faults.append("\(place.name): \(error)") }
+        }
+        volumeGroups = assembly.groups.map { group in
+            VolumeGroup(
+                name: group.name, places: group.places,
+                volumes: group.volumes.enumerated().map { index, volume in
+                    LogicalVolume(volume, isLookedInto: index < DiskSurvey.mostParts, served: served)
+                })
+        }
+        volumeFaults = faults + assembly.faults.map(\.description)
         warnings = survey.table?.warnings ?? []
         fault = survey.fault?.description
+    }
+
+    /// What a device begins with, e.g. "ext4", "LUKS2, aes-xts-plain64"; empty when nothing is recognised.
+    fileprivate static func start(of device: any BlockDevice) -> [String] {
+        contents(device) ?? DiskSurvey(device, sectorSize: nil).contents
     }
 
     /// What is known of a LUKS container; nil when there is none.
@@ -92,6 +147,42 @@ struct DiskReport: Encodable {
                     + "\(partition.typeName ?? "type \(partition.type)")\(name)"
             )
         }
-        return lines + warnings.map { ("warning", $0) }
+        for group in volumeGroups {
+            let count = "\(group.volumes.count) logical volume\(group.volumes.count == 1 ? "" : "s")"
+            lines.append(("volume group", "\(group.name), \(count), on \(group.places.joined(separator: ", "))"))
+            lines += group.volumes.map { ("volume", $0.line) }
+            if let command = group.volumes.lazy.compactMap(\.command).first { lines.append(("to serve one", command)) }
+        }
+        return lines + volumeFaults.map { ("LVM", $0) } + warnings.map { ("warning", $0) }
+    }
+}
+
+extension DiskReport.LogicalVolume {
+    /// - Parameters:
+    ///   - isLookedInto: its start is read.
+    ///   - served: what `serve` is told to serve the disk, as the shell takes it.
+    fileprivate init(_ volume: LVMLogicalVolume, isLookedInto: Bool, served: String) {
+        path = volume.path
+        type = volume.type
+        size = volume.size
+        do throws(FormatError) {
+            let device = try volume.disk()
+            contents = isLookedInto ? DiskReport.start(of: device) : []
+            refusal = nil
+            command = "nbdecrypt serve \(served) --logical-volume \(Instructions.quoted(volume.path))"
+        } catch {
+            contents = []
+            refusal = error.description
+            command = nil
+        }
+    }
+
+    /// For people.
+    fileprivate var line: String {
+        guard let refusal else {
+            let known = contents.isEmpty ? "nothing known" : contents.joined(separator: ", ")
+            return "\(path): \(known); \(size) bytes, \(type)"
+        }
+        return "\(path): not served; \(size) bytes, \(type): \(refusal)"
     }
 }

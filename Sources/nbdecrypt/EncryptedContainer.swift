@@ -12,6 +12,9 @@ enum EncryptedContainer {
     /// The clusters of a qcow or qcow2 image, with the passphrase as the key; the disk that a cipher gives.
     case legacyAES((LegacyAESCipher) -> any BlockDevice)
     case luks(LUKSContainer)
+
+    /// Is there one?
+    var isEncrypted: Bool { if case .none = self { false } else { true } }
 }
 
 /// A LUKS container and where it was found.
@@ -29,10 +32,40 @@ struct LUKSContainer {
     private(set) var refusal: String?
     /// What `serve` needs besides the image to find it, e.g. " --partition 2".
     private(set) var serveOptions = ""
+    /// Where the segments are.
+    private let data: Data
     /// Of the device with the segments, in bytes; nil inside qcow2 and for a header alone.
     let dataSize: UInt64?
     /// The size of the disk, in bytes, where qcow2 decides it.
     let guestSize: UInt64?
+
+    /// Where the encrypted data of a container is.
+    private enum Data {
+        case device(any BlockDevice)
+        /// In the clusters of an image: the disk that a cipher gives; nil when other files are a part of it.
+        case clusters(((any SectorCipher) -> any BlockDevice)?)
+        /// Not known.
+        case elsewhere
+    }
+
+    /// The decrypted disk, which takes requests of any offset and length; nil when it is not all in the image.
+    ///
+    /// - Throws: ``FormatError`` when `serve` refuses the container.
+    func disk(
+        _ opened: [LUKSUnlock.Opened], allowing permissions: LUKSPlaintext.Permissions
+    ) throws(FormatError) -> (any BlockDevice)? {
+        let segments = try LUKSSegments(volume, allowing: permissions)
+        switch data {
+        case .device(let data): return try LUKSOpener.disk(volume, segments, over: data, opened)
+        case .clusters(let image):
+            guard let image, let key = opened.first?.key else { return nil }
+            return AlignedDevice.lifting(image(try segments.cipher(key: key)))
+        case .elsewhere: return nil
+        }
+    }
+
+    /// What `serve` needs to open the container, with a space before each option, as the shell takes it.
+    var options: String { (headerPath.map { " --header \(Instructions.fileArgument($0))" } ?? "") + serveOptions }
 
     /// The container in a file: the header at its start. The data may be elsewhere.
     init(file: FileDevice) throws(FormatError) {
@@ -41,6 +74,7 @@ struct LUKSContainer {
         do throws(FormatError) {
             volume = try LUKSOpener.header(file, dataSize: file.size, isDetached: false)
             place = "file"
+            data = .device(file)
             dataSize = file.size
         } catch {
             // Is it only that the data is not here?
@@ -51,6 +85,7 @@ struct LUKSContainer {
             else { throw error }
             volume = alone
             place = "header alone"
+            self.data = .elsewhere
             dataSize = nil
             refusal = error.description
         }
@@ -60,10 +95,10 @@ struct LUKSContainer {
     ///
     /// - Parameter options: with which `serve` finds the part.
     init(data part: DiskPart, header path: String, options: String) throws {
-        let data = part.device
+        let device = part.device
         do {
             let file = try FileDevice(path: FilePath(path), excludesWriters: false)
-            volume = try LUKSOpener.header(file, dataSize: data.size, isDetached: true)
+            volume = try LUKSOpener.header(file, dataSize: device.size, isDetached: true)
             header = file
         } catch {
             throw Failure(error, image: path)
@@ -71,13 +106,16 @@ struct LUKSContainer {
         place = "detached header"
         headerPath = path
         serveOptions = options
-        isDataInImage = !(data is FileDevice)
-        dataSize = data.size
+        isDataInImage = !(device is FileDevice)
+        data = .device(device)
+        dataSize = device.size
         guestSize = nil
     }
 
     /// The header inside a qcow2 image.
     init(qcow2 header: Qcow2Header, file: FileDevice) throws(FormatError) {
+        let isAlone = header.backingFile == nil && !header.features.contains(.externalDataFile)
+        data = .clusters(isAlone ? { Qcow2Image(file: file, header: header, cipher: $0) } : nil)
         let window = header.luksWindow(in: file)
         volume = try LUKSOpener.header(window, dataSize: nil, isDetached: true)
         self.header = window
@@ -96,6 +134,7 @@ struct LUKSContainer {
         volume = try LUKSOpener.header(disk, dataSize: disk.size, isDetached: false)
         header = disk
         place = "guest disk"
+        data = .device(disk)
         dataSize = disk.size
         guestSize = nil
     }
@@ -115,6 +154,7 @@ struct LUKSContainer {
         } catch { throw error.naming(part.name) }
         header = part.device
         place = part.noun
+        data = .device(part.device)
         serveOptions = options
         dataSize = part.device.size
         guestSize = nil

@@ -74,14 +74,7 @@ struct ExportOptions: ParsableArguments {
 
     @OptionGroup var part: PartOptions
 
-    @Option(
-        name: .long,
-        help: ArgumentHelp(
-            """
-            Serve this logical volume of LVM, decrypted if it holds LUKS. Its physical volumes may be the disk or partitions \
-            of it, in LUKS containers too.
-            """, valueName: "group/volume"))
-    var logicalVolume: String?
+    @OptionGroup var volume: LogicalVolumeOptions
 
     @Option(
         name: .long,
@@ -100,9 +93,6 @@ struct ExportOptions: ParsableArguments {
         guard bitmap.isEmpty || !isPartSelected else {
             throw ValidationError("--bitmap is for the whole disk: bitmaps do not fit a part of it or a snapshot.")
         }
-        guard logicalVolume.map(Self.isLogicalVolume) ?? true else {
-            throw ValidationError("--logical-volume takes the names of a volume group and a volume, as in vg0/root.")
-        }
     }
 
     var selection: ExportSelection {
@@ -111,16 +101,36 @@ struct ExportOptions: ParsableArguments {
             offset: part.offset?.bytes, size: part.size?.bytes, logicalVolume: logicalVolume)
     }
 
-    /// Has the text the form "GROUP/VOLUME"?
-    static func isLogicalVolume(_ text: String) -> Bool {
-        let names = text.split(separator: "/", omittingEmptySubsequences: false)
-        return names.count == 2 && names.allSatisfy { !$0.isEmpty }
-    }
+    var logicalVolume: String? { volume.logicalVolume }
 
     /// Is one of the options given that make sense for one image only?
     var isForOneImage: Bool { !bitmap.isEmpty || isPartSelected }
 
     private var isPartSelected: Bool {
         part.isPart || snapshot != nil || logicalVolume != nil
+    }
+}
+
+/// The option that names a logical volume, the same for all commands.
+struct LogicalVolumeOptions: ParsableArguments {
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            """
+            Take this logical volume of LVM, decrypted if it holds LUKS. Its physical volumes may be the disk or partitions \
+            of it, in LUKS containers too.
+            """, valueName: "group/volume"))
+    var logicalVolume: String?
+
+    func validate() throws {
+        guard logicalVolume.map(Self.isLogicalVolume) ?? true else {
+            throw ValidationError("--logical-volume takes the names of a volume group and a volume, as in vg0/root.")
+        }
+    }
+
+    /// Has the text the form "GROUP/VOLUME"?
+    static func isLogicalVolume(_ text: String) -> Bool {
+        let names = text.split(separator: "/", omittingEmptySubsequences: false)
+        return names.count == 2 && names.allSatisfy { !$0.isEmpty }
     }
 }

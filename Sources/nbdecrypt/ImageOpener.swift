@@ -64,18 +64,8 @@ struct ImageOpener {
             disk: disk, below: container?.below ?? [], snapshots: [])
     }
 
-    /// The LUKS container that a disk holds, decrypted.
-    ///
-    /// - Parameter mayAsk: a person may be asked for its passphrase.
-    func openContainer(
-        on disk: any BlockDevice, _ name: String, mayAsk: Bool = true
-    ) throws -> (disk: any BlockDevice, encryption: String) {
-        guard mayAsk || ring.names != nil else {
-            throw Failure(.wrongPassphrase, "\(name) holds a LUKS container, and no secret is given")
-        }
-        let (device, encryption) = try luks(name, layer: nil).open(header: disk, data: disk)
-        return (device, encryption)
-    }
+    /// Opens what lies on the disks.
+    var containers: ContainerOpener { ContainerOpener(ring: ring, options: options.unlock, log: log) }
 
     private func open(_ link: ImageChain.Link, over below: [ImageLayer]) throws -> ImageLayer {
         let path = link.path.string
@@ -174,9 +164,7 @@ struct ImageOpener {
         ).open()
     }
 
-    private func luks(_ name: String, layer: Int?) -> LUKSOpener {
-        LUKSOpener(name: name, layer: layer, ring: ring, options: options.unlock, log: log)
-    }
+    private func luks(_ name: String, layer: Int?) -> LUKSOpener { containers.opener(name, layer: layer) }
 
     private func warnOfRaw(_ file: FileDevice) {
         if file.size % 512 != 0 {

@@ -14,7 +14,8 @@ struct InfoCommand: ParsableCommand {
         abstract: "Show what an image is and how it is encrypted.",
         discussion: """
             Needs no passphrase, changes nothing, and opens no other file that the image names. A LUKS header gets a \
-            verdict: what is strong, what is weak, and the commands that improve it.
+            verdict: what is strong, what is weak, and the commands that improve it. Partitions and the logical volumes of LVM \
+            are listed; what is in a container, too, when a passphrase that is tried opens it.
 
             \(ExitStatus.explanation)
             """)
@@ -30,13 +31,16 @@ struct InfoCommand: ParsableCommand {
     var checkPassphrase = false
 
     @OptionGroup(title: "What to look at") var part: PartOptions
+    @OptionGroup var volume: LogicalVolumeOptions
     @OptionGroup(title: "Passphrase") var secret: SecretOptions
     @OptionGroup(title: "LUKS") var unlock: UnlockOptions
 
     func validate() throws {
         let isNamed = !secret.sources.isEmpty || secret.rawKeyFile != nil || !secret.volumeKeyFile.isEmpty
-        guard checkPassphrase || !isNamed else {
-            throw ValidationError("info needs no passphrase; to try one, add --check-passphrase.")
+        guard checkPassphrase || !isNamed || volume.logicalVolume != nil else {
+            throw ValidationError(
+                "info needs no passphrase, but for a --logical-volume in a LUKS container; to try one, add --check-passphrase."
+            )
         }
     }
 
@@ -47,12 +51,17 @@ struct InfoCommand: ParsableCommand {
         let report: InfoReport
         do {
             let file = try FileDevice(path: FilePath(image.image), excludesWriters: false)
+            let ring = SecretRing(secret, termination: termination, log: log)
             var found = try InfoReport(
                 file, path: image.image, format: image.format, luksHeader: unlock.header,
-                plaintext: unlock.unlock.plaintext, part: part.selection(image: image.image, log: log))
-            if checkPassphrase {
-                let ring = SecretRing(secret, termination: termination, log: log)
-                found.passphraseCheck = try check(found.container, found.disk?.encrypted ?? [], ring, log)
+                plaintext: unlock.unlock.plaintext, part: part.selection(image: image.image, log: log),
+                volume: volume.logicalVolume,
+                opener: ContainerOpener(ring: ring, options: unlock.unlock, log: log, mayAsk: checkPassphrase))
+            // The secret that has opened a container around the part has been tried.
+            if checkPassphrase, found.container.isEncrypted || !found.isPartDecrypted {
+                let result = try check(found.container, found.disk?.encrypted ?? [], ring, log)
+                found.passphraseCheck = result
+                found.show(decryptedBy: result)
             }
             report = found
         } catch let error as FormatError {
@@ -76,11 +85,12 @@ struct InfoCommand: ParsableCommand {
     }
 
     private func check(
-        _ container: EncryptedContainer, _ encrypted: [String], _ ring: SecretRing, _ log: Logger
+        _ container: EncryptedContainer, _ encrypted: [(name: String, option: String)], _ ring: SecretRing,
+        _ log: Logger
     ) throws -> PassphraseCheck {
         switch container {
         case .none:
-            let hint = encrypted.first.map { "; \($0) holds LUKS: add --\($0)" } ?? ""
+            let hint = encrypted.first.map { "; \($0.name) holds LUKS: add \($0.option)" } ?? ""
             throw Failure(.usage, "\(image.image) is not encrypted: there is no passphrase to check\(hint)")
         case .legacyAES(let disk):
             try PassphraseCheck(legacyAES: disk, ring: ring, path: image.image)

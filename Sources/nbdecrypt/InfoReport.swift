@@ -65,8 +65,15 @@ struct InfoReport: Report {
     private(set) var partName: String?
     /// What lies where, if no key is needed to see it.
     private(set) var disk: DiskReport?
+    /// What lies where on the disk in the container that the given secrets open.
+    private(set) var decrypted: DiskReport?
+    /// A container around the part was opened.
+    private(set) var isPartDecrypted = false
+    private let volume: String?
+    private let opener: ContainerOpener
     private let part: PartSelection
     private var isPartExamined = false
+    private var isVolumeExamined = false
     private let plaintext: LUKSPlaintext.Permissions
     /// For the passphrase check.
     private(set) var container = EncryptedContainer.none
@@ -75,7 +82,7 @@ struct InfoReport: Report {
         case image, format, fileSize, virtualSize, headerSize, version, clusterSize, compression, refcountBits,
             features,
             backingFile, backingFormat
-        case dataFile, snapshots, encryption, luks, clusters, refusal, passphraseCheck, disk
+        case dataFile, snapshots, encryption, luks, clusters, refusal, passphraseCheck, disk, decrypted
         case partName = "part"
     }
 
@@ -85,12 +92,16 @@ struct InfoReport: Report {
     ///   - luksHeader: the file with a detached LUKS header.
     ///   - plaintext: what of a LUKS container may be in the clear.
     ///   - part: what of the disk it is about.
+    ///   - volume: the logical volume of that which it is about; nil: all.
+    ///   - opener: opens containers around the logical volume.
     init(
         _ file: FileDevice, path: String, format: ImageFormat?, luksHeader: String?,
-        plaintext: LUKSPlaintext.Permissions, part: PartSelection
+        plaintext: LUKSPlaintext.Permissions, part: PartSelection, volume: String?, opener: ContainerOpener
     ) throws {
         self.plaintext = plaintext
         self.part = part
+        self.volume = volume
+        self.opener = opener
         var found: ImageFormat
         if let format {
             found = format
@@ -100,7 +111,7 @@ struct InfoReport: Report {
             do throws(FormatError) { found = try ImageProbe.detect(file) } catch {
                 // What it is when it is a plain disk helps to say so; of what is left of LUKS nobody knows what it is.
                 guard error.code == .notRecognised, try ImageProbe.findLUKS(file) == .none,
-                    !DiskReport(file, sectorSize: part.sectorSize).isEmpty || part.isPart
+                    !DiskReport(file, sectorSize: part.sectorSize, served: "").isEmpty || part.isPart
                 else { throw error }
                 found = .raw
                 refusal = error.description
@@ -121,13 +132,77 @@ struct InfoReport: Report {
         case .luks: take(try LUKSContainer(file: file))
         case .qcow2: try examineQcow2(file, luksHeader)
         }
-        guard !part.isPart || isPartExamined else {
+        let isUnseen = part.isPart && !isPartExamined
+        if let volume, !isVolumeExamined, !isUnseen, let inside = try opened() {
+            isPartDecrypted = true
+            try examine(volume, on: inside.disk, options: inside.options)
+        }
+        guard !isUnseen, volume == nil || isVolumeExamined else {
             throw Failure(
                 .usage,
-                "\(path): info decrypts nothing and opens no other file, so it does not see the parts of this disk; serve them"
+                "\(path): info decrypts nothing but for --logical-volume, and opens no other file, so it does not see the parts of this disk; serve them"
             )
         }
     }
+
+    /// The disk in the container that was found, by the secrets that there are; nil when nothing is encrypted, or when
+    /// other files are a part of it.
+    private func opened() throws -> (disk: any BlockDevice, options: String)? {
+        guard backingFile == nil, dataFile == nil else { return nil }
+        switch container {
+        case .none: return nil
+        case .luks(let found):
+            if let refusal { throw FormatError.unsupported(refusal) }
+            let keys = try opener.keys(of: found, image)
+            return try found.disk(keys, allowing: plaintext).map { ($0, found.options) }
+        case .legacyAES(let disk):
+            let cipher = try opener.cipher(image, disk)
+            return (AlignedDevice.lifting(disk(cipher)), "")
+        }
+    }
+
+    /// Shows the disk in the container that was found, which the secrets of a check have opened.
+    mutating func show(decryptedBy check: PassphraseCheck) {
+        guard check.mayFit, backingFile == nil, dataFile == nil else { return }
+        let disk: (any BlockDevice)?
+        var options = ""
+        switch container {
+        case .none: return
+        case .luks(let found):
+            disk = (try? found.disk(check.opened, allowing: plaintext)) ?? nil
+            options = found.options
+        case .legacyAES(let make): disk = check.cipher.map { AlignedDevice.lifting(make($0)) }
+        }
+        decrypted = disk.map { DiskReport($0, sectorSize: part.sectorSize, served: served(options)) }
+    }
+
+    /// Examines a logical volume.
+    ///
+    /// - Parameter options: what `serve` needs for the disk that its physical volumes are on.
+    private mutating func examine(_ volume: String, on disk: any BlockDevice, options: String) throws {
+        isVolumeExamined = true
+        let parts = DiskPartOpener(opener: opener, selection: part, log: opener.log)
+        let (found, isInContainer) = try LogicalVolumes(parts: parts, image: image, log: opener.log).find(
+            volume, on: disk)
+        isPartDecrypted = isPartDecrypted || isInContainer
+        partName = found.title
+        virtualSize = found.device.size
+        let options = "\(options) --logical-volume \(Instructions.quoted(volume))"
+        container = .none
+        luks = nil
+        guard let inside = try LUKSContainer(part: found, options: options) else {
+            encryption = Encryption(
+                method: "none",
+                description: isPartDecrypted ? "none of the volume itself, which is in a container" : "none")
+            self.disk = DiskReport(
+                found.device, name: found.name, sectorSize: part.sectorSize, served: served(options))
+            return
+        }
+        take(inside)
+    }
+
+    /// What `serve` is told with some options.
+    private func served(_ options: String) -> String { Instructions.fileArgument(image) + options }
 
     /// Examines a container whose header is in a file of its own, and whose data is a disk that can be read without a key, or
     /// the part of it that is wanted.
@@ -149,25 +224,32 @@ struct InfoReport: Report {
     /// - Parameter options: what `serve` needs for the disk.
     private mutating func examine(_ device: any BlockDevice, options: String) throws {
         var device = AlignedDevice.lifting(device)
-        guard part.isPart else {
-            let report = DiskReport(device, sectorSize: part.sectorSize)
+        let options = options + part.serveOptions
+        guard part.isPart || volume != nil else {
+            let report = DiskReport(device, sectorSize: part.sectorSize, served: served(options))
             disk = report
             if !report.encrypted.isEmpty, encryption.method == "none" {
-                encryption = Encryption(
-                    method: "none",
-                    description: "none of the disk itself; LUKS in \(report.encrypted.joined(separator: ", "))")
+                let names = report.encrypted.map(\.name).joined(separator: ", ")
+                encryption = Encryption(method: "none", description: "none of the disk itself; LUKS in \(names)")
             }
             return
         }
         isPartExamined = true
         let steps = try part.steps(on: device)
+        var name = "the disk"
         for (index, step) in steps.enumerated() {
             let found = try part.part(step, of: device, format)
             device = found.device
             virtualSize = device.size
+            name = found.name
             let isLast = index == steps.count - 1
             partName = isLast ? found.title : partName
-            if let container = try LUKSContainer(part: found, options: options + part.serveOptions) {
+            if let container = try LUKSContainer(part: found, options: options) {
+                if isLast, let volume {
+                    isPartDecrypted = true
+                    let inside = try opener.open(on: found.device, found.fullName).disk
+                    return try examine(volume, on: inside, options: options)
+                }
                 guard isLast else {
                     throw Failure(
                         .usage, "\(found.fullName) is encrypted, and info decrypts nothing: leave out the other options"
@@ -176,7 +258,8 @@ struct InfoReport: Report {
                 return take(container)
             }
         }
-        disk = DiskReport(device, sectorSize: part.sectorSize)
+        if let volume { return try examine(volume, on: device, options: options) }
+        disk = DiskReport(device, name: name, sectorSize: part.sectorSize, served: served(options))
     }
 
     private mutating func examineQcow2(_ file: FileDevice, _ luksHeader: String?) throws {
@@ -338,6 +421,15 @@ struct InfoReport: Report {
         lines.append(("encryption", encryption.description))
         lines += luks?.lines ?? []
         lines += disk?.lines ?? []
+        if let decrypted {
+            let isKnown = !decrypted.lines.isEmpty
+            lines.append(
+                (
+                    "decrypted",
+                    isKnown ? "with the secret; on the disk is:" : "with the secret; nothing is known of the disk"
+                ))
+            lines += decrypted.lines
+        }
         lines += encryption.weaknesses.map { ("weak", $0) }
         if let refusal { lines.append(("serve", "refused: \(refusal)")) }
         lines += (passphraseCheck?.lines ?? []).map { ("secret", $0) }

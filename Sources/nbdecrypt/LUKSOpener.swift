@@ -41,6 +41,16 @@ struct LUKSOpener {
         let volume = try Self.header(header, dataSize: data.size, isDetached: header !== data)
         let segments = try check(volume)
         let opened = try unlock(volume, header)
+        return (try Self.disk(volume, segments, over: data, opened), Self.describe(volume))
+    }
+
+    /// The decrypted disk of a volume whose keys are known; takes requests of any offset and length.
+    ///
+    /// - Parameter data: holds the segments.
+    /// - Throws: ``FormatError`` when they do not fit.
+    static func disk(
+        _ volume: LUKSVolume, _ segments: LUKSSegments, over data: any BlockDevice, _ opened: [LUKSUnlock.Opened]
+    ) throws(FormatError) -> any BlockDevice {
         let parts = try segments.devices(over: data) { number -> Secret? in
             opened.first { $0.digest.segments.contains(number) }?.key
         }
@@ -51,7 +61,7 @@ struct LUKSOpener {
                 advice:
                     "a file with a header alone is a backup of the header: give the data as IMAGE and it as --header")
         }
-        return (AlignedDevice.lifting(disk), Self.describe(volume))
+        return AlignedDevice.lifting(disk)
     }
 
     /// The cipher of a qcow2 image whose LUKS header lies in `window`.
@@ -88,7 +98,9 @@ struct LUKSOpener {
         return segments
     }
 
-    private func unlock(_ volume: LUKSVolume, _ header: any BlockDevice) throws -> [LUKSUnlock.Opened] {
+    /// The keys of a volume that the secrets open, which is checked already.
+    /// - Throws: ``Failure`` when they open it not.
+    func unlock(_ volume: LUKSVolume, _ header: any BlockDevice) throws -> [LUKSUnlock.Opened] {
         let progress = DerivationProgress(log: log)
         defer { progress.end() }
         let unlock = LUKSUnlock(volume, header: header, options: options) { what in

@@ -183,8 +183,7 @@ extension LUKSVerdict {
                 let header = container.headerPath ?? "HEADER"
                 self = .detached(
                     header: header, data: container.isDataInImage ? nil : path,
-                    served: "\(Instructions.fileArgument(path)) --header \(Instructions.fileArgument(header))"
-                        + container.serveOptions)
+                    served: Instructions.fileArgument(path) + container.options)
             case "header alone":
                 self = .detached(
                     header: path, data: nil, served: "DEVICE --header \(Instructions.fileArgument(path))")

@@ -11,7 +11,6 @@ struct LogicalVolumes {
     /// A part in which a physical volume may be, and what it is called in messages.
     typealias Place = (name: String, device: any BlockDevice)
 
-    let opener: ImageOpener
     let parts: DiskPartOpener
     /// The image, as a person typed it.
     let image: String
@@ -37,14 +36,22 @@ struct LogicalVolumes {
     ///   - demand: of what the volume holds; containers around it are opened in any case.
     /// - Throws: ``FormatError`` for one that cannot be read, or ``Failure`` when there is none, or no secret fits.
     func volume(_ path: String, on disk: Disk, _ demand: DiskPartOpener.Demand) throws -> Disk {
+        try parts.disk(in: find(path, on: disk.device).part, demand)
+    }
+
+    /// The logical volume with a name, as it is.
+    ///
+    /// - Returns: the volume, and whether a container was opened to find it.
+    /// - Throws: as ``volume(_:on:_:)``.
+    func find(_ path: String, on disk: any BlockDevice) throws -> (part: DiskPart, isInContainer: Bool) {
         let (plain, containers) = try places(on: disk)
         let outside = try assembly(plain)
         if let volume = outside.volume(path), containers.isEmpty || (try? volume.disk()) != nil {
-            return try self.disk(volume, demand)
+            return (try part(volume), false)
         }
         // A group can have physical volumes inside and outside of containers.
         let all = try assembly(plain + open(containers))
-        if let volume = all.volume(path) { return try self.disk(volume, demand) }
+        if let volume = all.volume(path) { return (try part(volume), true) }
         if let fault = all.faults.first { throw fault }
         let there = all.groups.flatMap(\.volumes).map(\.path)
         let shown = there.prefix(Self.mostShown).joined(separator: ", ") + (there.count > Self.mostShown ? ", …" : "")
@@ -52,10 +59,8 @@ struct LogicalVolumes {
     }
 
     /// Parts that are not encrypted, and LUKS containers that may have a physical volume inside.
-    private func places(on disk: Disk) throws -> (plain: [Place], containers: [DiskPart]) {
-        guard let partitions = try parts.selection.partitions(of: disk.device) else {
-            return ([("the disk", disk.device)], [])
-        }
+    private func places(on disk: any BlockDevice) throws -> (plain: [Place], containers: [DiskPart]) {
+        guard let partitions = try parts.selection.partitions(of: disk) else { return ([("the disk", disk)], []) }
         var plain: [Place] = []
         var containers: [DiskPart] = []
         for (_, part) in partitions {
@@ -75,7 +80,7 @@ struct LogicalVolumes {
         var refusal: Failure?
         for part in containers {
             do {
-                let (device, _) = try opener.openContainer(
+                let (device, _) = try parts.opener.open(
                     on: part.device, part.fullName, mayAsk: containers.count == 1)
                 opened.append((part.name, device))
             } catch let failure as Failure where failure.isOfSecret {
@@ -109,19 +114,18 @@ struct LogicalVolumes {
         }
         var disks: [Disk] = []
         for volume in volumes {
-            do { disks.append(try disk(volume, .offered)) } catch let error as FormatError {
+            do { disks.append(try parts.disk(in: part(volume), .offered)) } catch let error as FormatError {
                 log.warning("\(image): \(error)")
             }
         }
         return disks
     }
 
-    private func disk(_ volume: LVMLogicalVolume, _ demand: DiskPartOpener.Demand) throws -> Disk {
+    private func part(_ volume: LVMLogicalVolume) throws(FormatError) -> DiskPart {
         let name = "logical volume \(volume.path)"
-        return try parts.disk(
-            in: DiskPart(
-                exportName: "lv/\(volume.path)", noun: "logical volume", name: name, image: image,
-                description: "\(volume.type) \(name)", device: try volume.disk()), demand)
+        return DiskPart(
+            exportName: "lv/\(volume.path)", noun: "logical volume", name: name, image: image,
+            description: "\(volume.type) \(name)", device: try volume.disk())
     }
 
     // MARK: None

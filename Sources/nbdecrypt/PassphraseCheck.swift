@@ -19,6 +19,12 @@ struct PassphraseCheck: Encodable {
     }
 
     private(set) var outcomes: [Outcome] = []
+    /// The keys that were found, of LUKS.
+    private(set) var opened: [LUKSUnlock.Opened] = []
+    /// The first cipher of AES that may be right.
+    private(set) var cipher: LegacyAESCipher?
+
+    private enum CodingKeys: String, CodingKey { case outcomes, mayFit, untried }
 
     /// Can it be that the secrets together open the image?
     let mayFit: Bool
@@ -50,23 +56,25 @@ struct PassphraseCheck: Encodable {
             }
         } catch { throw Failure(error, image: path) }
         for key in volumeKeys {
-            let digests = ((try? unlock.proved(by: [key])) ?? []).map(\.digest.number)
-            proved.formUnion(digests)
-            let fits = !digests.isEmpty
+            let keys = (try? unlock.proved(by: [key])) ?? []
+            opened += keys
+            proved.formUnion(keys.map(\.digest.number))
+            let fits = !keys.isEmpty
             outcomes.append(Outcome(source: key.name, fits: fits, notes: fits ? [] : key.hints.all))
         }
         let secrets = volumeKeys.isEmpty || ring.hasPassphrases(for: 0) ? try ring.all(path) : []
         let survey: [[(keyslot: Int, outcome: LUKSUnlock.Outcome)]]
         do { survey = try unlock.survey(secrets) } catch { throw Failure(error, image: path) }
         var untried: [Int: String] = [:]
-        outcomes += zip(secrets, survey).map { secret, results in
-            var opened: [Int] = []
+        for (secret, results) in zip(secrets, survey) {
+            var keyslots: [Int] = []
             var notes: [String] = []
             var fits = false
             for (keyslot, result) in results {
                 switch result {
                 case .opened(let key):
-                    opened.append(keyslot)
+                    opened.append(key)
+                    keyslots.append(keyslot)
                     proved.insert(key.digest.number)
                     if needed.contains(key.digest.number) {
                         fits = true
@@ -79,8 +87,8 @@ struct PassphraseCheck: Encodable {
                     if unlock.holdsKeyOfData(keyslot) { untried[keyslot] = reason }
                 }
             }
-            if opened.isEmpty { notes += secret.hints.all }
-            return Outcome(source: secret.name, fits: fits, keyslots: opened.sorted(), notes: notes)
+            if keyslots.isEmpty { notes += secret.hints.all }
+            outcomes.append(Outcome(source: secret.name, fits: fits, keyslots: keyslots.sorted(), notes: notes))
         }
         mayFit = needed.isSubset(of: proved)
         let sentences = untried.sorted { $0.key < $1.key }.map { "keyslot \($0.key) was not tried: \($0.value)" }
@@ -96,22 +104,24 @@ struct PassphraseCheck: Encodable {
     /// - Parameter disk: what the image alone says if a cipher is right.
     init(legacyAES disk: (LegacyAESCipher) -> any BlockDevice, ring: SecretRing, path: String) throws {
         let raw = try ring.rawKey().map { [$0] }
-        outcomes = try (raw ?? ring.all(path)).map { secret in
+        for secret in try raw ?? ring.all(path) {
             guard raw == nil || secret.secret.count == LegacyAESKey.count else {
-                return Outcome(
-                    source: secret.name, fits: false,
-                    notes: ["it does not hold \(LegacyAESKey.count) bytes"] + secret.hints.all)
+                let notes = ["it does not hold \(LegacyAESKey.count) bytes"] + secret.hints.all
+                outcomes.append(Outcome(source: secret.name, fits: false, notes: notes))
+                continue
             }
             let key = raw == nil ? LegacyAESKey.derive(from: secret.secret) : secret.secret
-            let check = ContentCheck.examine(AlignedDevice(disk(LegacyAESCipher(key: key))))
+            let cipher = LegacyAESCipher(key: key)
+            let check = ContentCheck.examine(AlignedDevice(disk(cipher)))
             let fits: Bool? =
                 switch check.verdict {
                 case .plausible: true
                 case .implausible: false
                 case .cannotTell: nil
                 }
-            return Outcome(
-                source: secret.name, fits: fits, notes: [check.summary] + (fits == false ? secret.hints.all : []))
+            if fits != false { self.cipher = self.cipher ?? cipher }
+            let notes = [check.summary] + (fits == false ? secret.hints.all : [])
+            outcomes.append(Outcome(source: secret.name, fits: fits, notes: notes))
         }
         mayFit = outcomes.contains { $0.fits != false }
         untried = []

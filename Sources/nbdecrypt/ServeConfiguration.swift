@@ -165,7 +165,7 @@ extension ServeConfiguration.Image {
         guard partition.map({ $0 > 0 }) ?? true, size.map({ $0 > 0 }) ?? true else {
             throw Failure(.usage, "\(file): \(path): partition and size are above 0")
         }
-        guard logicalVolume.map(ExportOptions.isLogicalVolume) ?? true else {
+        guard logicalVolume.map(LogicalVolumeOptions.isLogicalVolume) ?? true else {
             throw Failure(.usage, "\(file): \(path): logical-volume is a volume group and a volume, as in vg0/root")
         }
         if let sectorSize, !PartitionTable.sectorSizes.contains(sectorSize) {

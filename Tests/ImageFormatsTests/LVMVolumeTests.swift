@@ -77,6 +77,29 @@ import Testing
         #expect(error.description.contains("which nbdecrypt does not read; serve the whole disk to a Linux machine"))
     }
 
+    @Test
+    func `cache, writecache, RAID with integrity and VDO are refused by name, and nothing of what they lie on is seen`()
+        throws
+    {
+        let device = try LVMTestDevice(1, fixture: "kinds")
+        let physical = try #require(try LVMPhysicalVolume.find(device, name: "disk"))
+        let assembly = LVMAssembly([physical])
+        #expect(assembly.faults == [])
+        let group = try #require(assembly.groups.first)
+        #expect(
+            group.volumes.map { "\($0.path) \($0.type)" } == [
+                "kinds/plain linear", "kinds/cached cache", "kinds/written writecache", "kinds/checked raid1",
+                "kinds/deduped vdo", "kinds/vpool vdo-pool",
+            ])
+        #expect(try group.volumes[0].disk().origin(at: 0) == LVMOrigin(volume: 1, sector: 2048))
+        for volume in group.volumes.dropFirst() {
+            let error = try #require(throws: FormatError.self) { try volume.disk() }
+            #expect(error.code == .unsupported)
+            #expect(
+                error.description.hasPrefix("logical volume \(volume.path) is of type \(volume.type), which nbdecrypt"))
+        }
+    }
+
     @Test func `a volume that needs a physical volume on another disk is refused, and others are read`() throws {
         let group = try two([1])
         #expect(group.places == ["partition 1"])

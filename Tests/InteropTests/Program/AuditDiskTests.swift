@@ -96,7 +96,8 @@ struct AuditDiskTests {
         }
         #expect(report.unseen.count == 6)
         let text = try await Program.run(["audit", path, "-f", "raw"])
-        #expect(text.code == 65 && text.errors.contains("not all was examined: logical volume two/frozen is a snapshot"))
+        #expect(
+            text.code == 65 && text.errors.contains("not all was examined: logical volume two/frozen is a snapshot"))
         // Those that are on the other partition cannot be seen either.
         let one = try await audit([path, "-f", "raw", "--partition", "1"])
         #expect(one.unseen.contains { $0.contains("two/linear needs a physical volume that is not on this disk") })

@@ -112,8 +112,26 @@ struct InfoReport: Decodable {
     let passphraseCheck: PassphraseCheck?
     let part: String?
     let disk: Disk?
+    let decrypted: Disk?
 
     struct Disk: Decodable {
+        struct VolumeGroup: Decodable {
+            struct LogicalVolume: Decodable {
+                let path: String
+                let type: String
+                let size: UInt64
+                let contents: [String]
+                let refusal: String?
+                let command: String?
+            }
+
+            let name: String
+            let places: [String]
+            let volumes: [LogicalVolume]
+        }
+
+        let volumeGroups: [VolumeGroup]
+        let volumeFaults: [String]
         struct Partition: Decodable {
             let number: Int
             let offset: UInt64

@@ -11,6 +11,8 @@ struct LVMImage {
     static let extent = 256 << 10
     /// Extent 34 of the first physical volume, which begins at 1 MiB, as its data does within it: the volume "secret", of 8 MiB.
     static let secret = (2 << 20) + 34 * extent
+    /// Extent 66: the volume "origin", of 1 MiB.
+    static let origin = (2 << 20) + 66 * extent
 
     /// A disk with the volume group "two" on its two partitions, of 60 and 36 MiB.
     func two(_ name: String = "two.raw") async throws -> String {
@@ -28,6 +30,14 @@ struct LVMImage {
         let path = directory.file(name)
         try await Tool.succeed("truncate", ["-s", "16M", path])
         try Self.put("whole", in: path, at: 0)
+        return path
+    }
+
+    /// A disk with the volume group "kinds", whose volumes, but for one, are stored in ways that are not read.
+    func kinds(_ name: String = "kinds.raw") async throws -> String {
+        let path = directory.file(name)
+        try await Tool.succeed("truncate", ["-s", "64M", path])
+        try Self.put("kinds", in: path, at: 0)
         return path
     }
 
