@@ -3,8 +3,6 @@
 extension Connection {
     /// Why a client is let go for which the system has not even the smallest buffer.
     static let noMemory = "there is no memory for its request"
-    /// From so many bytes on replies leave before more are added: the client has something to do meanwhile.
-    private static let enough = 64 << 10
     /// Messages in a row before other clients of the loop have their turn.
     private static let turn = 128
     /// As many at least, so that who has much to say does not leave one to each of the others.
@@ -27,7 +25,7 @@ extension Connection {
                 case .handled:
                     hasHeardAll = false
                     turn -= 1
-                    if outbox.filledCount >= Self.enough {
+                    if outbox.filledCount >= memory.sizes.enough {
                         guard flush() else { break work }
                     }
                     guard turn > 0, !loop.hasWork || turn > Self.turn - Self.leastTurn else {

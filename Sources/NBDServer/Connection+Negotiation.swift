@@ -24,7 +24,7 @@ struct Securing {
 extension Connection {
     /// Handles the next message of the negotiation.
     func negotiate(_ handshake: Handshake) -> Step {
-        guard outbox.room(for: Handshake.longestOutput, payload: ReplyBufferPool.smallestPayload) != nil else {
+        guard outbox.room(for: Handshake.longestOutput, payload: memory.sizes.smallest) != nil else {
             if !outbox.isFilling { close("there is no memory for a reply") }
             return .flushFirst
         }

@@ -18,22 +18,14 @@ struct PiecewiseRead {
 }
 
 extension Connection {
-    /// Reads of more bytes than this go to a worker at once: they would hold up the other clients of the loop.
-    private static let inlineLimit = 1 << 20
-    /// Reads of so many bytes are worth the change of threads, if the client waits for more and a processor is idle.
-    private static let worthSharing = 64 << 10
-    /// The buffer that replies of one event are gathered in.
-    static let batchPayload = 256 << 10
-    /// The piece of a read that has no buffer of its own size, if there is room for that.
-    private static let largestPiece = 1 << 20
-
     /// Serves a read here and now if that needs no waiting.
     func read(_ handler: RequestHandler) -> Step {
         let length = Int(handler.request.length)
-        guard length <= Self.inlineLimit else { return offloadRead(handler) }
+        let sizes = memory.sizes
+        guard length <= sizes.inlineLimit else { return offloadRead(handler) }
         // Another request of the client is there behind this one.
         let hasMore = input.count >= 2 * handler.session.mode.requestLength
-        if length >= Self.worthSharing, hasMore, workersBusy < context.limits.requestsInFlight,
+        if length >= sizes.worthSharing, hasMore, workersBusy < context.limits.requestsInFlight,
             context.processors.take()
         {
             workersBusy += 1
@@ -41,7 +33,7 @@ extension Connection {
             return .handled()
         }
         let total = max(handler.reply.length(ofData: length), Reply.longestWithoutData)
-        guard let buffer = outbox.room(for: total, payload: max(length, Self.batchPayload)) else {
+        guard let buffer = outbox.room(for: total, payload: max(length, sizes.batch)) else {
             return startPieces(handler)
         }
         guard let error = handler.read(0..<length, into: buffer, loop.readMode) else { return .handled() }
@@ -105,13 +97,14 @@ extension Connection {
         self.pieces?.isWaiting = true
         workersBusy += 1
         onWorker { [self] in
-            guard let buffer = memory.take(payload: min(rest, Self.largestPiece)) ?? memory.takeSmallest() else {
+            guard let buffer = memory.take(payload: min(rest, memory.sizes.largestPiece)) ?? memory.takeSmallest()
+            else {
                 return loop.run { [self] in
                     workersBusy -= 1
                     close(Self.noMemory)
                 }
             }
-            let length = min(rest, buffer.capacity - ReplyBufferPool.headRoom)
+            let length = min(rest, buffer.payloadCapacity)
             let part = pieces.done..<(pieces.done + length)
             var error: BlockError?
             if pieces.failure == nil {

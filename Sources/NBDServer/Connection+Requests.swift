@@ -36,7 +36,7 @@ extension Connection {
     /// Adds a reply without data to the output.
     private func reply(_ handler: RequestHandler, payload: Int = 0, _ body: (ReplyBuffer) -> Void) -> Step {
         let length = Reply.longestWithoutData
-        guard let buffer = outbox.room(for: length, payload: ReplyBufferPool.smallestPayload) else {
+        guard let buffer = outbox.room(for: length, payload: memory.sizes.smallest) else {
             if outbox.isFilling { return .flushFirst }
             // Workers have the memory of this client.
             return .waitForWorkers
@@ -86,7 +86,7 @@ extension Connection {
     /// Answers here and now what the tables in memory tell, else has a worker look.
     private func blockStatus(_ handler: RequestHandler, isOne: Bool) -> Step {
         let length = handler.lengthOfStatus(extents: EventLoop.looksPerRequest)
-        guard let buffer = outbox.room(for: length, payload: Self.batchPayload) else {
+        guard let buffer = outbox.room(for: length, payload: memory.sizes.batch) else {
             return outbox.isFilling ? .flushFirst : offload(handler, .blockStatus(isOne: isOne))
         }
         do throws(BlockError) {

@@ -36,9 +36,6 @@ final class Upload: @unchecked Sendable {
 }
 
 extension Connection {
-    /// The largest piece of a payload, in bytes.
-    private static let largestPayloadPiece = 1 << 20
-
     /// Takes the payload from now on.
     func startUpload(_ handler: RequestHandler, isDurable: Bool) -> Step {
         upload = Upload(handler: handler, isDurable: isDurable)
@@ -55,7 +52,7 @@ extension Connection {
             return outbox.isFilling ? .flushFirst : .waitForWorkers
         }
         upload.piece = piece
-        let room = min(piece.capacity - ReplyBufferPool.headRoom - piece.count, upload.length - upload.received)
+        let room = min(piece.payloadCapacity - piece.count, upload.length - upload.received)
         let moved = input.move(room, to: piece)
         upload.received += moved
         guard moved == room else {
@@ -70,7 +67,7 @@ extension Connection {
 
     private func nextPiece(_ upload: Upload) -> ReplyBuffer? {
         guard workersBusy < context.limits.requestsInFlight else { return nil }
-        return takeBuffer(min(upload.length - upload.received, Self.largestPayloadPiece))
+        return takeBuffer(min(upload.length - upload.received, memory.sizes.largestPiece))
     }
 
     private func write(_ piece: ReplyBuffer, of upload: Upload) {

@@ -51,7 +51,7 @@ struct Outbox {
         if let buffer, buffer.isEmpty, buffer.room < count { release() }
         if buffer == nil {
             buffer = memory.take(payload: payload)
-            if buffer == nil, count <= ReplyBufferPool.smallestPayload + ReplyBufferPool.headRoom {
+            if buffer == nil, count <= memory.sizes.smallestCapacity {
                 buffer = memory.takeSmallest()
             }
         }
@@ -61,7 +61,7 @@ struct Outbox {
     /// Adds bytes of the negotiation, which no reply of a worker overtakes.
     /// - Returns: false when there is no room for them.
     mutating func add(_ bytes: [UInt8]) -> Bool {
-        guard let buffer = room(for: bytes.count, payload: ReplyBufferPool.smallestPayload) else { return false }
+        guard let buffer = room(for: bytes.count, payload: memory.sizes.smallest) else { return false }
         buffer.append(bytes[...])
         _ = right.takeForLoop()
         return true

@@ -11,6 +11,8 @@ import Synchronization
 final class ReplyBuffer: @unchecked Sendable {
     /// In bytes.
     let capacity: Int
+    /// Of the data of a request that it is for, in bytes; there is more room, for heads.
+    fileprivate(set) var payloadCapacity = 0
     /// How many bytes have been filled.
     private(set) var count = 0
     /// How many of those have been sent.
@@ -102,11 +104,7 @@ final class ReplyBuffer: @unchecked Sendable {
 
 /// Hands out reply buffers within a limit for the whole process, whatever the number of clients.
 final class ReplyBufferPool: Sendable {
-    /// The payload that the smallest buffer holds, in bytes.
-    static let smallestPayload = 64 << 10
-    /// Room for the heads of replies beside the payload.
-    static let headRoom = 4096
-
+    let sizes: PayloadSizes
     /// How many of the smallest buffers are kept beyond the limit.
     private static let keptCount = 16
 
@@ -127,9 +125,14 @@ final class ReplyBufferPool: Sendable {
 
     /// - Parameters:
     ///   - maximumBytes: of all buffers together, except that each client can always have one of the smallest.
+    ///   - sizes: of the buffers.
     ///   - allocate: makes a buffer of so many bytes; nil when there is no memory for it.
-    init(maximumBytes: Int, allocate: @escaping @Sendable (_ capacity: Int) -> ReplyBuffer? = ReplyBuffer.init) {
+    init(
+        maximumBytes: Int, sizes: PayloadSizes = PayloadSizes(),
+        allocate: @escaping @Sendable (_ capacity: Int) -> ReplyBuffer? = ReplyBuffer.init
+    ) {
         self.maximumBytes = maximumBytes
+        self.sizes = sizes
         self.allocate = allocate
     }
 
@@ -143,10 +146,10 @@ final class ReplyBufferPool: Sendable {
     /// Grows whenever somebody does not get the memory that he wants.
     var refusalCount: Int { refusals.load(ordering: .relaxed) }
 
-    fileprivate static func capacity(for payload: Int) -> Int {
-        var size = smallestPayload
+    private func capacity(for payload: Int) -> Int {
+        var size = sizes.smallest
         while size < payload { size *= 2 }
-        return size + headRoom
+        return size + sizes.headRoom
     }
 
     /// A buffer for a payload of this many bytes and some heads; nil when the limit is reached, or the client's share is.
@@ -154,7 +157,7 @@ final class ReplyBufferPool: Sendable {
     /// A client that has some memory already gets more as long as that leaves half as much to others: the less there is, the
     /// less more one of them gets.
     fileprivate func take(payload: Int, for share: ReplyShare) -> ReplyBuffer? {
-        let capacity = Self.capacity(for: payload)
+        let capacity = capacity(for: payload)
         let buffer: ReplyBuffer? = state.withLock { state in
             let unused = maximumBytes - state.usedBytes
             guard capacity <= unused, share.heldBytes == 0 || share.heldBytes + capacity <= 2 * unused,
@@ -171,13 +174,14 @@ final class ReplyBufferPool: Sendable {
     private func map(_ capacity: Int, _ state: inout State) -> ReplyBuffer? {
         if state.mappedBytes + capacity > maximumBytes { dropFree(&state, until: maximumBytes - capacity) }
         guard let buffer = allocate(capacity) else { return nil }
+        buffer.payloadCapacity = capacity - sizes.headRoom
         state.mappedBytes += capacity
         return buffer
     }
 
     /// A buffer of the smallest size for a client that has none, limit or not.
     fileprivate func takeSmallest(for share: ReplyShare) -> ReplyBuffer? {
-        let capacity = Self.capacity(for: Self.smallestPayload)
+        let capacity = sizes.smallestCapacity
         return state.withLock { state in
             guard share.heldBytes == 0, let buffer = state.free[capacity]?.popLast() ?? map(capacity, &state) else {
                 return nil
@@ -196,7 +200,7 @@ final class ReplyBufferPool: Sendable {
             share.heldBytes -= buffer.capacity
             // Of the smallest ones some are kept all the same: to map one costs more than to fill it.
             let isKept =
-                buffer.capacity == Self.capacity(for: Self.smallestPayload)
+                buffer.capacity == sizes.smallestCapacity
                 && state.free[buffer.capacity, default: []].count < Self.keptCount
             if state.mappedBytes > maximumBytes, !isKept {
                 state.mappedBytes -= buffer.capacity
@@ -223,13 +227,15 @@ final class ReplyShare: @unchecked Sendable {
 
     init(of pool: ReplyBufferPool) { self.pool = pool }
 
+    var sizes: PayloadSizes { pool.sizes }
+
     /// A buffer for a payload of this many bytes and some heads; nil when the limit of all clients is reached, or the share of
     /// this one.
     func take(payload: Int) -> ReplyBuffer? { pool.take(payload: payload, for: self) }
 
     /// A buffer of the smallest size. A client that has none gets it, limit or not.
     func takeSmallest() -> ReplyBuffer? {
-        take(payload: ReplyBufferPool.smallestPayload) ?? pool.takeSmallest(for: self)
+        take(payload: sizes.smallest) ?? pool.takeSmallest(for: self)
     }
 
     /// What the client has, in bytes.

@@ -175,7 +175,7 @@ struct RequestHandler: Sendable {
         let range = try range(filter?.length ?? request.length)
         let contexts = session.contexts.filter { filter?.ids.contains($0.id) ?? true }
         // All of them share the buffer.
-        let share = (ReplyBufferPool.smallestPayload - Reply.longestWithoutData) / contexts.count
+        let share = (buffer.payloadCapacity - Reply.longestWithoutData) / contexts.count
         let maximumCount = isOne ? 1 : (share - session.mode.headLength - 8) / (session.mode == .extended ? 16 : 8)
         var statuses: [[StatusExtent]] = []
         for selected in contexts {

@@ -53,11 +53,11 @@ final class SocketWatch: @unchecked Sendable {
         if writing, isWriting { writable?() }
     }
 
-    /// Does `action` after a while, in place of what was to be done before; nil for nothing.
+    /// Does `action` after a while, in place of what was to be done before; nil, or `never`, for nothing.
     func setDeadline(_ interval: DispatchTimeInterval, _ action: (@Sendable () -> Void)?) {
         deadline?.cancel()
         deadline = nil
-        guard let action else { return }
+        guard let action, interval != .never else { return }
         let timer = DispatchSource.makeTimerSource(queue: loop.queue)
         timer.setEventHandler(handler: action)
         timer.schedule(deadline: .now() + interval)
