@@ -2,7 +2,6 @@
 
 import BlockIO
 import Dispatch
-import Glibc
 import Synchronization
 import TestSupport
 import Testing
@@ -14,19 +13,6 @@ import Testing
 @Suite struct WholeRepliesTests {
     private static let bytes = noise(51 << 20)
 
-    /// - Returns: what a client says that chooses `mode`, sends `requests`, and says good-bye.
-    private static func conversation(_ mode: WireMode, _ requests: [WireRequest]) -> [UInt8] {
-        var bytes: [UInt8] = [0, 0, 0, 3]
-        switch mode {
-        case .simple: break
-        case .structured: bytes += WireOption.encoded(8)
-        case .extended: bytes += WireOption.encoded(11)
-        }
-        bytes += WireOption.encoded(7, WireOption.info(""))
-        for request in requests { bytes += request.encoded(mode) }
-        return bytes + WireRequest(.disconnect, cookie: .max).encoded(mode)
-    }
-
     /// Serves a read in pieces and others behind it, with little memory.
     private static func serve(_ mode: WireMode, flags: UInt16, decide: @escaping (Int) -> Int) throws {
         let lengths = [300_000, 64 << 10, 70_000, 5, 200_000, 64 << 10, 64 << 10]
@@ -34,6 +20,7 @@ import Testing
             WireRequest(
                 .read, flags: flags, cookie: UInt64(index), offset: UInt64(index * 1001), length: UInt64(length))
         }
+        let conversation = WireConversation(mode, requests)
         let loop = try EventLoop(index: 0, processors: SpareProcessors(total: 0), isDriven: true)
         let output: [UInt8] = try loop.queue.sync {
             let driven = try DrivenConnection(
@@ -41,20 +28,16 @@ import Testing
                 limits: ServerLimits(),
                 // A buffer for the last piece, and one for a worker.
                 buffers: ReplyBufferPool(maximumBytes: 210_000), processors: 4,
-                input: conversation(mode, requests), decide: decide)
+                input: conversation.bytes, decide: decide)
             driven.run()
             #expect(driven.isEnded)
             driven.end()
             return driven.output
         }
-        // The greeting; an ACK of the mode; the block sizes, the export, the ACK.
-        let negotiation = 18 + (mode == .simple ? 0 : 20) + (20 + 14) + (20 + 12) + 20
-        var checker = ReplyChecker(mode)
-        for request in requests { checker.expect(request) }
-        for reply in try checker.takeAll(output.dropFirst(negotiation)) {
-            let start = Int(reply.request.offset)
+        var checker = conversation.checker
+        for reply in try checker.takeAll(try conversation.replies(in: output)) {
             try #require(reply.error == 0)
-            try #require(reply.data == Array(bytes[start..<(start + Int(reply.request.length))]))
+            try #require(reply.hasData(of: bytes))
         }
         #expect(checker.openCount == 0)
     }
@@ -115,18 +98,7 @@ import Testing
         client.send(requests)
         for _ in requests {
             let reply = try client.reply()
-            let range = Int(reply.request.offset)..<Int(reply.request.offset + reply.request.length)
-            // Quicker than a comparison of arrays in a debug build.
-            let isRight = unsafe bytes.withUnsafeBytes { bytes in
-                unsafe reply.data.withUnsafeBytes { data in
-                    guard let expected = bytes.baseAddress, let start = data.baseAddress else {
-                        return false
-                    }
-                    return unsafe data.count == range.count
-                        && memcmp(start, expected + range.lowerBound, data.count) == 0
-                }
-            }
-            guard reply.error == 0, isRight else { throw WireFault("wrong bytes in \(range)") }
+            guard reply.error == 0, reply.hasData(of: bytes) else { throw WireFault("wrong bytes: \(reply.request)") }
         }
     }
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Glibc
+
 /// All that a server has said to one request.
 public struct WireReply: Sendable {
     /// A run of bytes with the same status.
@@ -38,4 +40,29 @@ public struct WireReply: Sendable {
     public internal(set) var pieces: [Piece] = []
     /// Of a block status: the extents in each context.
     public internal(set) var status: [UInt32: [Extent]] = [:]
+
+    /// Has a disk with these contents, which are longer, the data of a part of the request?
+    ///
+    /// - Parameters:
+    ///   - part: in bytes from the start of the request.
+    public func hasData(of contents: [UInt8], in part: Range<Int>? = nil) -> Bool {
+        let part = part ?? 0..<Int(request.length)
+        return data.count >= part.upperBound
+            && data.hasSameBytes(part, as: contents, at: Int(request.offset) + part.lowerBound)
+    }
+}
+
+extension Array<UInt8> {
+    /// Are the bytes of `range` those of another array from `start` on? Both are long enough. Quick in builds for debugging
+    /// and for fuzzing, too, unlike a comparison of elements.
+    public func hasSameBytes(_ range: Range<Int>, as other: [UInt8], at start: Int) -> Bool {
+        precondition(range.upperBound <= count && start >= 0 && range.count <= other.count - start)
+        guard !range.isEmpty else { return true }
+        return unsafe withUnsafeBytes { bytes in
+            unsafe other.withUnsafeBytes { other in
+                guard let one = bytes.baseAddress, let two = other.baseAddress else { return false }
+                return unsafe memcmp(one + range.lowerBound, two + start, range.count) == 0
+            }
+        }
+    }
 }
