@@ -21,6 +21,7 @@ final class DrivenConnection: @unchecked Sendable {
     fileprivate let peer: DrivenPeer
     private var works: [WorkQueue.Job] = []
     private var isLoopBusy = false
+    private var isToStop: Bool
     /// Steps within steps; deep ones take no further.
     private var depth = 0
 
@@ -28,19 +29,22 @@ final class DrivenConnection: @unchecked Sendable {
         case mail
         case work(Int)
         case readable, writable
+        case stop
     }
 
     /// - Parameters:
     ///   - loop: is driven; its queue is that of the caller.
     ///   - input: all that the client says.
-    ///   - hangsUp: the client goes when it has said all, without waiting for replies.
+    ///   - hangsUp: the client goes when it has said all, without waiting for replies; when, is decided.
+    ///   - stops: the server is told to stop once the client has chosen an export; when, is decided.
     ///   - log: told what the server says of the client; nil for nobody.
     init(
         _ loop: EventLoop, _ exports: [Export], limits: ServerLimits, buffers: ReplyBufferPool, processors: Int,
-        input: [UInt8], hangsUp: Bool = false, log: Logger? = nil, decide: @escaping (Int) -> Int
+        input: [UInt8], hangsUp: Bool = false, stops: Bool = false, log: Logger? = nil, decide: @escaping (Int) -> Int
     ) throws(Errno) {
         self.decide = decide
         self.loop = loop
+        isToStop = stops
         var pair: [Int32] = [-1, -1]
         // Nothing goes through it; it is there to be watched and closed.
         guard unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &pair) == 0 else {
@@ -116,7 +120,8 @@ final class DrivenConnection: @unchecked Sendable {
 
     /// - Returns: false when nobody has anything to do.
     private func step() -> Bool {
-        let steps = loopSteps() + works.indices.prefix(4).map(Step.work)
+        var steps = loopSteps() + works.indices.prefix(4).map(Step.work)
+        if isToStop, case .transmission = connection.phase { steps.append(.stop) }
         guard !steps.isEmpty else { return false }
         depth += 1
         defer { depth -= 1 }
@@ -127,6 +132,9 @@ final class DrivenConnection: @unchecked Sendable {
         case .writable:
             peer.takesMore()
             onLoop { connection.watch?.isReady(reading: false, writing: true) }
+        case .stop:
+            isToStop = false
+            connection.leave()
         }
         return true
     }
@@ -174,9 +182,7 @@ private final class DrivenPeer: ByteStream, @unchecked Sendable {
         others()
         guard !input.isEmpty else { return hangsUp || isEnded ? .closed : .wouldBlock }
         let count = min(input.count, buffer.byteCount, [.max, 28, 60, 1][decide(4)])
-        for (index, byte) in input.prefix(count).enumerated() {
-            buffer.storeBytes(of: byte, toByteOffset: index, as: UInt8.self)
-        }
+        Array(input.prefix(count)).withBytes { buffer.copy(from: $0) }
         input.removeFirst(count)
         return .bytes(count)
     }
@@ -187,6 +193,8 @@ private final class DrivenPeer: ByteStream, @unchecked Sendable {
     func takesMore() { room = nil }
 
     func send(_ bytes: RawSpan) -> Socket.Progress {
+        // Nobody is there to take it.
+        if hangsUp, input.isEmpty, decide(2) == 1 { return .closed }
         if room == nil { room = [.max, 0, 10, 1000, 70_000][decide(5)] }
         let count = min(bytes.byteCount, room ?? 0)
         room = (room ?? 0) - count

@@ -21,19 +21,21 @@ import Testing
                 .read, flags: flags, cookie: UInt64(index), offset: UInt64(index * 1001), length: UInt64(length))
         }
         let conversation = WireConversation(mode, requests)
+        // A buffer for the last piece, and one for a worker.
+        let pool = ReplyBufferPool(maximumBytes: 210_000)
         let loop = try EventLoop(index: 0, processors: SpareProcessors(total: 0), isDriven: true)
         let output: [UInt8] = try loop.queue.sync {
             let driven = try DrivenConnection(
                 loop, [Export(name: "", description: "", device: MemoryDevice(Array(bytes[..<400_000])))],
                 limits: ServerLimits(),
-                // A buffer for the last piece, and one for a worker.
-                buffers: ReplyBufferPool(maximumBytes: 210_000), processors: 4,
+                buffers: pool, processors: 4,
                 input: conversation.bytes, decide: decide)
             driven.run()
             #expect(driven.isEnded)
             driven.end()
             return driven.output
         }
+        #expect(pool.report.used == 0)
         var checker = conversation.checker
         for reply in try checker.takeAll(try conversation.replies(in: output)) {
             try #require(reply.error == 0)
