@@ -2,15 +2,21 @@
 
 /// Takes any offset and length and asks the device below in whole units of its alignment.
 ///
-/// The aligned middle of a request goes straight into the caller's buffer; a ragged head or tail goes through one unit
-/// of scratch memory.
+/// The aligned middle of a request goes straight into the caller's buffer, or out of it; a ragged head or tail goes through
+/// one unit of scratch memory, which a write reads first.
 public final class AlignedDevice: BlockDevice {
     private let below: any BlockDevice
     private let unit: UInt64
+    /// Of units that somebody changes: what is read from one to be written again must not change meanwhile.
+    private let changes = RangeLock()
     /// The length of the device below, in bytes.
     public var size: UInt64 { below.size }
     /// Any offset and length is accepted.
     public let alignment = 1
+    /// Of the device below.
+    public var depth: Int { below.depth }
+    /// As the device below.
+    public var isWritable: Bool { below.isWritable }
 
     /// `device` itself when it takes any request, else a device over it that does.
     public static func lifting(_ device: any BlockDevice) -> any BlockDevice {
@@ -59,5 +65,74 @@ public final class AlignedDevice: BlockDevice {
         let start = range.offset / unit * unit
         let end = min(size, range.end + (unit - range.end % unit) % unit)
         if let whole = ByteRange(offset: start, length: end - start) { below.prefetch(whole, budget) }
+    }
+
+    /// One write below for the aligned middle; each ragged end is read and written again as a unit.
+    public func write(_ bytes: inout MutableRawSpan, at offset: UInt64, _ options: WriteOptions) throws(BlockError) {
+        try checkBounds(bytes.byteCount, at: offset, layer: "request")
+        guard let range = ByteRange(offset: offset, length: UInt64(bytes.byteCount)) else { return }
+        changes.acquire(units(range))
+        defer { changes.release(units(range)) }
+        for part in parts(range) {
+            let place = Int(part.offset - offset)..<Int(part.end - offset)
+            try bytes.withSlice(place) { (slice) throws(BlockError) in
+                if part.length % unit == 0, part.offset % unit == 0 {
+                    try below.write(&slice, at: part.offset, options)
+                } else {
+                    try change(part, options) { $0.copy(from: slice.bytes) }
+                }
+            }
+        }
+    }
+
+    /// In the device below for the aligned middle; each ragged end is read and written again as a unit.
+    public func zero(_ range: ByteRange, _ options: ZeroOptions) throws(BlockError) {
+        try checkBounds(range, layer: "request")
+        changes.acquire(units(range))
+        defer { changes.release(units(range)) }
+        for part in parts(range) {
+            if part.length % unit == 0, part.offset % unit == 0 {
+                try below.zero(part, options)
+            } else {
+                try change(part, options.contains(.durable) ? .durable : []) { $0.clear() }
+            }
+        }
+    }
+
+    /// In the device below, of the whole units in the range.
+    public func discard(_ range: ByteRange) throws(BlockError) {
+        try checkBounds(range, layer: "request")
+        changes.acquire(units(range))
+        defer { changes.release(units(range)) }
+        for part in parts(range) where part.length % unit == 0 && part.offset % unit == 0 { try below.discard(part) }
+    }
+
+    /// Of the device below.
+    public func flush() throws(BlockError) { try below.flush() }
+
+    /// Changes a part of a unit.
+    private func change(
+        _ part: ByteRange, _ options: WriteOptions, _ body: (inout MutableRawSpan) -> Void
+    ) throws(BlockError) {
+        let start = part.offset - part.offset % unit
+        var sector = try below.read(count: Int(unit), at: start)
+        try sector.withMutableBytes { (sector) throws(BlockError) in
+            sector.withSlice(Int(part.offset - start)..<Int(part.end - start)) { body(&$0) }
+            try below.write(&sector, at: start, options)
+        }
+    }
+
+    /// The units that a range touches, which is within the device.
+    private func units(_ range: ByteRange) -> Range<UInt64> {
+        range.offset / unit..<(range.end + unit - 1) / unit
+    }
+
+    /// A range as its head, its middle of whole units, and its tail, each if there is one.
+    private func parts(_ range: ByteRange) -> [ByteRange] {
+        let first = min(range.end, (range.offset + unit - 1) / unit * unit)
+        let last = max(first, range.end / unit * unit)
+        return [range.offset..<first, first..<last, last..<range.end].compactMap { part in
+            part.isEmpty ? nil : ByteRange(offset: part.lowerBound, length: UInt64(part.count))
+        }
     }
 }

@@ -5,7 +5,7 @@
 /// Layers are devices over devices. A layer answers for its own bytes only; it never looks past the device below it.
 /// Calls may block, and any number of them may run at the same time on any threads.
 public protocol BlockDevice: AnyObject, Sendable {
-    /// The length in bytes; constant for the life of the device.
+    /// The length in bytes; constant for the life of the device, unless it is a ``GrowableDevice``.
     var size: UInt64 { get }
 
     /// Can the bytes be changed? Otherwise `write`, `zero` and `discard` throw ``BlockError/Code/readOnly``.
@@ -14,6 +14,9 @@ public protocol BlockDevice: AnyObject, Sendable {
     /// Offsets and lengths of requests must be multiples of this many bytes; 1 when any request is accepted.
     /// A power of two. ``AlignedDevice`` lifts the restriction.
     var alignment: Int { get }
+
+    /// How many requests the device likes to have under way at once: few for a file, many for one that is far away.
+    var depth: Int { get }
 
     /// Fills all of `buffer` with the bytes at `offset`.
     ///
@@ -44,8 +47,9 @@ public protocol BlockDevice: AnyObject, Sendable {
 
     /// Replaces the bytes at `offset`. After an error, any part of them may have been written.
     ///
-    /// The bounds are those of `read`.
-    func write(_ bytes: RawSpan, at offset: UInt64) throws(BlockError)
+    /// Afterwards `bytes` is unspecified: a layer encrypts in place, as ``read(into:at:_:)`` decrypts in place. The bounds are
+    /// those of `read`.
+    func write(_ bytes: inout MutableRawSpan, at offset: UInt64, _ options: WriteOptions) throws(BlockError)
 
     /// Makes all bytes of a range read as zeros.
     /// - Throws: ``BlockError``; with ``ZeroOptions/fastOnly``, ``BlockError/Code/notSupported`` when nothing is faster
@@ -57,6 +61,18 @@ public protocol BlockDevice: AnyObject, Sendable {
 
     /// Makes all that has been written survive a power failure, before it returns.
     func flush() throws(BlockError)
+}
+
+/// How bytes are written.
+public struct WriteOptions: OptionSet, Sendable {
+    /// The bits.
+    public let rawValue: Int
+
+    /// As `OptionSet` wants it.
+    public init(rawValue: Int) { self.rawValue = rawValue }
+
+    /// What is written survives a power failure when the call returns: `NBD_CMD_FLAG_FUA`. Nothing is said of other bytes.
+    public static let durable = WriteOptions(rawValue: 1)
 }
 
 /// How bytes may be made zero.
@@ -71,14 +87,31 @@ public struct ZeroOptions: OptionSet, Sendable {
     public static let mayDiscard = ZeroOptions(rawValue: 1)
     /// Fail rather than write zeros one by one.
     public static let fastOnly = ZeroOptions(rawValue: 2)
+    /// The zeros survive a power failure when the call returns.
+    public static let durable = ZeroOptions(rawValue: 4)
 }
 
-extension BlockDevice {
-    /// What a layer is that does not write.
+/// A layer that nobody writes to. Only such a layer has the verbs that change something for nothing: one that is writable
+/// and forgets ``BlockDevice/flush()`` does not compile.
+public protocol ReadOnlyDevice: BlockDevice {}
+
+/// What an image format allocates clusters in: a file.
+public protocol GrowableDevice: BlockDevice {
+    /// Makes the device longer; the new bytes read as zeros. Other calls may run at the same time.
+    ///
+    /// - Parameter size: in bytes. When the device is as long as that already, nothing happens.
+    /// - Throws: ``BlockError``; ``BlockError/Code/noSpace`` when there is no room.
+    func grow(to size: UInt64) throws(BlockError)
+}
+
+extension ReadOnlyDevice {
+    /// No.
     public var isWritable: Bool { false }
 
     /// Refuses.
-    public func write(_ bytes: RawSpan, at offset: UInt64) throws(BlockError) { throw .readOnly }
+    public func write(_ bytes: inout MutableRawSpan, at offset: UInt64, _ options: WriteOptions) throws(BlockError) {
+        throw .readOnly
+    }
 
     /// Refuses.
     public func zero(_ range: ByteRange, _ options: ZeroOptions) throws(BlockError) { throw .readOnly }
@@ -88,7 +121,9 @@ extension BlockDevice {
 
     /// Nothing has been written.
     public func flush() throws(BlockError) {}
+}
 
+extension BlockDevice {
     /// What the bytes from `offset` on are, whatever it takes to find out.
     public func extent(at offset: UInt64, limit: UInt64) throws(BlockError) -> Extent {
         try extent(at: offset, limit: limit, .mayBlock)

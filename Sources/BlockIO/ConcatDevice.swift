@@ -12,6 +12,10 @@ public final class ConcatDevice: BlockDevice {
     public let size: UInt64
     /// Any offset and length is accepted.
     public let alignment = 1
+    /// Of the part that likes most.
+    public let depth: Int
+    /// Are all parts?
+    public let isWritable: Bool
     private let parts: [Part]
 
     /// - Returns: nil when the sum of the sizes does not fit 64 bits.
@@ -24,6 +28,8 @@ public final class ConcatDevice: BlockDevice {
             end = range.end
         }
         self.parts = parts
+        self.depth = parts.map(\.device.depth).max() ?? 1
+        self.isWritable = !parts.isEmpty && parts.allSatisfy(\.device.isWritable)
         self.size = end
     }
 
@@ -66,10 +72,59 @@ public final class ConcatDevice: BlockDevice {
 
     /// Of each part that the range touches.
     public func prefetch(_ range: ByteRange, _ budget: Budget) {
+        try? forEachPart(of: range) { (device, inside) throws(BlockError) in device.prefetch(inside, budget) }
+    }
+
+    /// One write of each part that the range touches.
+    public func write(_ bytes: inout MutableRawSpan, at offset: UInt64, _ options: WriteOptions) throws(BlockError) {
+        guard isWritable else { throw .readOnly }
+        try checkBounds(bytes.byteCount, at: offset, layer: "segments")
+        guard let range = ByteRange(offset: offset, length: UInt64(bytes.byteCount)) else { return }
+        var done = 0
+        for part in parts[index(of: offset)...].prefix(while: { $0.start < range.end }) {
+            let first = max(offset, part.start)
+            let count = Int(min(range.end, part.end) - first)
+            try bytes.withSlice(done..<(done + count)) { (slice) throws(BlockError) in
+                try part.device.write(&slice, at: first - part.start, options)
+            }
+            done += count
+        }
+    }
+
+    /// In each part that the range touches.
+    public func zero(_ range: ByteRange, _ options: ZeroOptions) throws(BlockError) {
+        guard isWritable else { throw .readOnly }
+        try checkBounds(range, layer: "segments")
+        try forEachPart(of: range) { (device, inside) throws(BlockError) in try device.zero(inside, options) }
+    }
+
+    /// In each part that the range touches.
+    public func discard(_ range: ByteRange) throws(BlockError) {
+        guard isWritable else { throw .readOnly }
+        try checkBounds(range, layer: "segments")
+        try forEachPart(of: range) { (device, inside) throws(BlockError) in try device.discard(inside) }
+    }
+
+    /// All parts, also when one of them fails.
+    public func flush() throws(BlockError) { try flushAll(parts.map(\.device)) }
+
+    /// Calls `body` with each part that a range touches, and what of it.
+    private func forEachPart(
+        of range: ByteRange, _ body: (any BlockDevice, ByteRange) throws(BlockError) -> Void
+    ) throws(BlockError) {
         for part in parts[index(of: range.offset)...].prefix(while: { $0.start < range.end }) {
             let first = max(range.offset, part.start)
             let inside = ByteRange(offset: first - part.start, length: min(range.end, part.end) - first)
-            if let inside { part.device.prefetch(inside, budget) }
+            if let inside { try body(part.device, inside) }
         }
     }
+}
+
+/// Flushes all of some devices, also when one of them fails, and then throws what the first failure was.
+func flushAll(_ devices: [any BlockDevice]) throws(BlockError) {
+    var failure: BlockError?
+    for device in devices {
+        do throws(BlockError) { try device.flush() } catch { failure = failure ?? error }
+    }
+    if let failure { throw failure }
 }

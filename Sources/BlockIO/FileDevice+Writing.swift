@@ -8,11 +8,18 @@ extension FileDevice {
     /// What zeros are written with where the system cannot make them.
     private static let zeros = [UInt8](repeating: 0, count: 1 << 20)
 
-    /// Writes with pwrite(2), to the page cache.
-    public func write(_ bytes: RawSpan, at offset: UInt64) throws(BlockError) {
+    /// Writes with pwrite(2), to the page cache; flushes all of the file when the bytes have to be on disk.
+    ///
+    /// `bytes` stays as it is.
+    public func write(_ bytes: inout MutableRawSpan, at offset: UInt64, _ options: WriteOptions) throws(BlockError) {
         guard isWritable else { throw .readOnly }
         try checkBounds(bytes.byteCount, at: offset, layer: "file")
         try checkNothingIsLost()
+        try put(bytes.bytes, at: offset)
+        if options.contains(.durable) { try flush() }
+    }
+
+    private func put(_ bytes: RawSpan, at offset: UInt64) throws(BlockError) {
         let failure: BlockError? = unsafe bytes.withUnsafeBytes { bytes in
             Self.writeAll(bytes.count, at: offset) { done in
                 let rest = unsafe UnsafeRawBufferPointer(rebasing: bytes[done...])
@@ -44,7 +51,7 @@ extension FileDevice {
     }
 
     /// What is written behind the end of a file that has become shorter would make zeros of what it has lost.
-    private func checkNothingIsLost() throws(BlockError) {
+    func checkNothingIsLost() throws(BlockError) {
         guard presentSize < size else { return }
         throw .inputOutput("file: it has become shorter than \(size) bytes, and is not written to any more")
     }
@@ -55,6 +62,11 @@ extension FileDevice {
         try checkBounds(range, layer: "file")
         // What is lost stays so when a range behind the end is made zero.
         try checkNothingIsLost()
+        try makeZero(range, options)
+        if options.contains(.durable) { try flush() }
+    }
+
+    private func makeZero(_ range: ByteRange, _ options: ZeroOptions) throws(BlockError) {
         let (offset, length) = (off_t(range.offset), off_t(range.length))
         if options.contains(.mayDiscard), linux_punch_hole(descriptor.rawValue, offset, length) == 0 { return }
         if linux_zero_range(descriptor.rawValue, offset, length) == 0 { return }
@@ -69,7 +81,7 @@ extension FileDevice {
             let count = Int(min(UInt64(Self.zeros.count), range.length - done))
             let place = range.offset + done
             try Self.zeros.withBytes { (zeros) throws(BlockError) in
-                try write(zeros.extracting(0..<count), at: place)
+                try put(zeros.extracting(0..<count), at: place)
             }
             done += UInt64(count)
         }
@@ -99,7 +111,7 @@ extension FileDevice {
         return nil
     }
 
-    private static func failure(_ action: String, _ error: Errno) -> BlockError {
+    static func failure(_ action: String, _ error: Errno) -> BlockError {
         // EDQUOT and EFBIG are no space to NBD as well.
         switch error {
         case .noSpace, .diskQuotaExceeded, .fileTooLarge: .noSpace("file: \(action): \(error)")

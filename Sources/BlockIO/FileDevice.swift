@@ -2,14 +2,20 @@
 
 import CLinux
 import Glibc
+import Synchronization
 public import SystemPackage
 
 /// A regular file or a block device, opened for reading, or for reading and writing.
 ///
 /// Any number of threads may call it at the same time; the file position is never used.
-public final class FileDevice: BlockDevice {
-    /// The length in bytes when the file was opened.
-    public let size: UInt64
+public final class FileDevice: GrowableDevice {
+    /// The length in bytes when the file was opened, or as it has grown by this device.
+    public var size: UInt64 { knownSize.load(ordering: .relaxed) }
+    private let knownSize: Atomic<UInt64>
+    /// One thread at a time makes the file longer.
+    private let growth = Locked(())
+    /// As many as the system serves side by side from a disk.
+    public let depth = 8
     /// Any offset and length is accepted.
     public let alignment = 1
     /// Tells whether two names are of one file.
@@ -60,7 +66,9 @@ public final class FileDevice: BlockDevice {
         self.isWritable = isWritable
         var descriptor = found
         do throws(FormatError) {
+            let size: UInt64
             (size, identity) = try Self.examine(descriptor)
+            knownSize = Atomic(size)
             if isWritable { try Self.openExclusively(&descriptor) }
             missingLocks =
                 excludesWriters
@@ -231,6 +239,25 @@ public final class FileDevice: BlockDevice {
         let hole = linux_seek_hole(descriptor.rawValue, off_t(offset))
         let dataEnd = hole > off_t(offset) ? min(end, UInt64(hole)) : end
         return Extent(offset: offset, length: dataEnd - offset, kind: .data)
+    }
+
+    /// Makes a regular file longer: ftruncate(2). A block device is as long as it is.
+    public func grow(to size: UInt64) throws(BlockError) {
+        guard isWritable else { throw .readOnly }
+        try growth.withLock { (_) throws(BlockError) in
+            let known = self.size
+            guard size > known else { return }
+            try checkNothingIsLost()
+            while ftruncate(descriptor.rawValue, off_t(clamping: size)) != 0 {
+                let error = Errno(rawValue: errno)
+                guard error == .interrupted else {
+                    // EINVAL is what a block device says.
+                    if error == .invalidArgument { throw .noSpace("file: it cannot be made longer: \(error)") }
+                    throw Self.failure("making it \(size) bytes long", error)
+                }
+            }
+            knownSize.store(size, ordering: .relaxed)
+        }
     }
 
     /// The length that a regular file has now, in bytes; 0 when it does not tell. A block device is as long as it was.

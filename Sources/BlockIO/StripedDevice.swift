@@ -6,6 +6,10 @@ public final class StripedDevice: BlockDevice {
     public let size: UInt64
     /// Any offset and length is accepted.
     public let alignment = 1
+    /// Of all stripes together: a long request is one of each.
+    public let depth: Int
+    /// Are all stripes?
+    public let isWritable: Bool
     private let stripes: [any BlockDevice]
     private let chunk: UInt64
     /// One chunk of each stripe, in bytes.
@@ -23,6 +27,8 @@ public final class StripedDevice: BlockDevice {
         let (row, isTooWide) = chunk.multipliedReportingOverflow(by: UInt64(stripes.count))
         guard !isTooLarge, !isTooWide else { return nil }
         self.stripes = stripes.map(AlignedDevice.lifting)
+        self.depth = self.stripes.map(\.depth).max() ?? 1
+        self.isWritable = stripes.allSatisfy(\.isWritable)
         self.chunk = chunk
         self.size = size
         self.row = row
@@ -87,17 +93,56 @@ public final class StripedDevice: BlockDevice {
 
     /// The part of each stripe that the range touches.
     public func prefetch(_ range: ByteRange, _ budget: Budget) {
-        guard range.length > 0, range.end <= size else { return }
+        guard range.end <= size else { return }
+        for (stripe, part) in parts(of: range) { stripe.prefetch(part, budget) }
+    }
+
+    /// One write for each chunk that the range touches.
+    public func write(_ bytes: inout MutableRawSpan, at offset: UInt64, _ options: WriteOptions) throws(BlockError) {
+        guard isWritable else { throw .readOnly }
+        try checkBounds(bytes.byteCount, at: offset, layer: "stripes")
+        var done = 0
+        while done < bytes.byteCount {
+            let (stripe, inside, rest) = place(offset + UInt64(done))
+            let count = Int(min(rest, UInt64(bytes.byteCount - done)))
+            try bytes.withSlice(done..<(done + count)) { (slice) throws(BlockError) in
+                try stripes[stripe].write(&slice, at: inside, options)
+            }
+            done += count
+        }
+    }
+
+    /// The part of each stripe that the range touches.
+    public func zero(_ range: ByteRange, _ options: ZeroOptions) throws(BlockError) {
+        guard isWritable else { throw .readOnly }
+        try checkBounds(range, layer: "stripes")
+        for (stripe, part) in parts(of: range) { try stripe.zero(part, options) }
+    }
+
+    /// The part of each stripe that the range touches.
+    public func discard(_ range: ByteRange) throws(BlockError) {
+        guard isWritable else { throw .readOnly }
+        try checkBounds(range, layer: "stripes")
+        for (stripe, part) in parts(of: range) { try stripe.discard(part) }
+    }
+
+    /// All stripes, also when one of them fails.
+    public func flush() throws(BlockError) { try flushAll(stripes) }
+
+    /// The stripes that a range within the device touches, and what of each: that lies together.
+    private func parts(of range: ByteRange) -> [(stripe: any BlockDevice, part: ByteRange)] {
+        guard range.length > 0 else { return [] }
         let firstRow = range.offset / row
         let lastRow = (range.end - 1) / row
-        for (number, stripe) in stripes.enumerated() {
+        return stripes.enumerated().compactMap { (number, stripe) in
             // Whole chunks but for the first and the last row, where the range may begin or end within this stripe's chunk.
             let start = UInt64(number) * chunk
             let first = min(chunk, max(start, range.offset - firstRow * row) - start)
             let last = min(chunk, max(start, range.end - lastRow * row) - start)
             let from = firstRow * chunk + first
             let to = lastRow * chunk + last
-            if from < to, let part = ByteRange(offset: from, length: to - from) { stripe.prefetch(part, budget) }
+            guard from < to else { return nil }
+            return ByteRange(offset: from, length: to - from).map { (stripe, $0) }
         }
     }
 }

@@ -6,6 +6,8 @@ public final class WindowDevice: BlockDevice {
     public let size: UInt64
     /// The device below decides; the part starts at a multiple of it.
     public var alignment: Int { below.alignment }
+    /// Of the device below.
+    public var depth: Int { below.depth }
     private let below: any BlockDevice
     private let start: UInt64
 
@@ -39,9 +41,9 @@ public final class WindowDevice: BlockDevice {
     }
 
     /// One write to the device below.
-    public func write(_ bytes: RawSpan, at offset: UInt64) throws(BlockError) {
+    public func write(_ bytes: inout MutableRawSpan, at offset: UInt64, _ options: WriteOptions) throws(BlockError) {
         try checkBounds(bytes.byteCount, at: offset, layer: "window")
-        try below.write(bytes, at: start + offset)
+        try below.write(&bytes, at: start + offset, options)
     }
 
     /// Of the device below.

@@ -26,6 +26,9 @@ public final class ZeroDetectingDevice: BlockDevice {
     /// Of the device below.
     public var size: UInt64 { below.size }
 
+    /// Of the device below.
+    public var depth: Int { below.depth }
+
     /// As the device below.
     public var isWritable: Bool { below.isWritable }
 
@@ -96,7 +99,9 @@ public final class ZeroDetectingDevice: BlockDevice {
     public func prefetch(_ range: ByteRange, _ budget: Budget) { below.prefetch(range, budget) }
 
     /// One write to the device below.
-    public func write(_ bytes: RawSpan, at offset: UInt64) throws(BlockError) { try below.write(bytes, at: offset) }
+    public func write(_ bytes: inout MutableRawSpan, at offset: UInt64, _ options: WriteOptions) throws(BlockError) {
+        try below.write(&bytes, at: offset, options)
+    }
 
     /// In the device below.
     public func zero(_ range: ByteRange, _ options: ZeroOptions) throws(BlockError) { try below.zero(range, options) }

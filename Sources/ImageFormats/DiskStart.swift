@@ -34,7 +34,7 @@ enum DiskStart {
 }
 
 /// A device that says of all its bytes that they are stored: signatures count wherever they come from.
-private final class StoredDevice: BlockDevice {
+private final class StoredDevice: ReadOnlyDevice {
     private let below: any BlockDevice
 
     init(below: any BlockDevice) { self.below = below }
@@ -42,6 +42,8 @@ private final class StoredDevice: BlockDevice {
     var size: UInt64 { below.size }
 
     var alignment: Int { below.alignment }
+
+    var depth: Int { below.depth }
 
     func read(into buffer: inout MutableRawSpan, at offset: UInt64, _ mode: ReadMode) throws(BlockError) {
         try below.read(into: &buffer, at: offset, mode)

@@ -72,18 +72,21 @@ extension Connection {
 
     private func write(_ piece: ReplyBuffer, of upload: Upload) {
         let offset = upload.received - piece.count
+        // Of several pieces all are made durable at once, in the end.
+        let options: WriteOptions = upload.isDurable && piece.count == upload.length ? .durable : []
         upload.pending += 1
         workersBusy += 1
         onWorker { [memory] in
             memory.put(piece)
         } _: { [self] in
-            let error = piece.withFilled { upload.handler.write($0, part: offset) }
+            let error = piece.withFilled { upload.handler.write(&$0, part: offset, options) }
             loop.run { [self] in written(piece, of: upload, offset, error) }
         }
     }
 
     private func written(_ piece: ReplyBuffer, of upload: Upload, _ offset: Int, _ error: BlockError?) {
         upload.pending -= 1
+        let isWhole = piece.count == upload.length
         if let error {
             report(error)
             let place = upload.handler.request.offset + UInt64(offset)
@@ -101,7 +104,7 @@ extension Connection {
             return workerFinished(piece)
         }
         count(written: handler.request.length)
-        guard upload.isDurable else {
+        guard upload.isDurable, !isWhole else {
             handler.reply.succeed(in: piece)
             return workerFinished(piece)
         }

@@ -71,9 +71,10 @@ final class ReplyBuffer: @unchecked Sendable {
         try fill(&span)
     }
 
-    /// Gives `body` what has been filled.
-    func withFilled<Result>(_ body: (RawSpan) -> Result) -> Result {
-        body(unsafe RawSpan(_unsafeStart: UnsafeRawPointer(memory), byteCount: count))
+    /// Gives `body` what has been filled, to work in it.
+    func withFilled<Result>(_ body: (inout MutableRawSpan) -> Result) -> Result {
+        var span = unsafe MutableRawSpan(_unsafeStart: memory, byteCount: count)
+        return body(&span)
     }
 
     /// Adds bytes, which must fit.

@@ -97,8 +97,7 @@ struct RequestHandler: Sendable {
                 try device.discard(range(request.length))
                 if isDurable { try device.flush() }
             case .zero(let options, let isDurable):
-                if let next = try zero(options, from: done) { return .unfinished(done: next) }
-                if isDurable { try device.flush() }
+                if let next = try zero(options, isDurable: isDurable, from: done) { return .unfinished(done: next) }
             case .cache: try prefetch(isAbandoned)
             case .blockStatus(let isOne), .filteredBlockStatus(let isOne):
                 let budget = Budget(looks: Self.looks, until: .now + Self.patience, isAbandoned: isAbandoned)
@@ -117,15 +116,18 @@ struct RequestHandler: Sendable {
 
     /// Makes a range zero: at once where that is quick, else a slice of it.
     /// - Returns: how many bytes are done when there are more.
-    private func zero(_ options: ZeroOptions, from done: UInt64?) throws(BlockError) -> UInt64? {
+    private func zero(
+        _ options: ZeroOptions, isDurable: Bool, from done: UInt64?
+    ) throws(BlockError) -> UInt64? {
         let range = try range(request.length)
+        let durable: ZeroOptions = isDurable ? [.durable] : []
         if range.length <= Self.zeroSlice || options.contains(.fastOnly) {
-            try device.zero(range, options)
+            try device.zero(range, options.union(durable))
             return nil
         }
         guard let done else {
             do throws(BlockError) {
-                try device.zero(range, options.union(.fastOnly))
+                try device.zero(range, options.union(durable).union(.fastOnly))
                 return nil
             } catch {
                 guard error.code == .notSupported else { throw error }
@@ -134,13 +136,15 @@ struct RequestHandler: Sendable {
         }
         let length = min(Self.zeroSlice, range.length - done)
         if let slice = ByteRange(offset: range.offset + done, length: length) { try device.zero(slice, options) }
-        return done + length < range.length ? done + length : nil
+        guard done + length == range.length else { return done + length }
+        if isDurable { try device.flush() }
+        return nil
     }
 
-    /// Writes a part of the payload. May block.
-    func write(_ bytes: RawSpan, part: Int) -> BlockError? {
+    /// Writes a part of the payload, which is unspecified afterwards. May block.
+    func write(_ bytes: inout MutableRawSpan, part: Int, _ options: WriteOptions) -> BlockError? {
         do throws(BlockError) {
-            try device.write(bytes, at: request.offset + UInt64(part))
+            try device.write(&bytes, at: request.offset + UInt64(part), options)
             return nil
         } catch { return error }
     }

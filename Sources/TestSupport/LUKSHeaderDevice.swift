@@ -3,7 +3,9 @@
 public import BlockIO
 
 /// A header with as many zeros behind it as it asks for: a large volume that needs little memory.
-public final class LUKSHeaderDevice: BlockDevice {
+public final class LUKSHeaderDevice: ReadOnlyDevice {
+    /// As a file.
+    public let depth = 8
     /// What the device starts with.
     public let bytes: [UInt8]
     /// As given to `init`.

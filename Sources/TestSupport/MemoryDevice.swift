@@ -3,8 +3,8 @@
 public import BlockIO
 import Synchronization
 
-/// A device in memory that can be told to fail, for tests and fuzz targets.
-public final class MemoryDevice: BlockDevice {
+/// A device in memory that can be told to fail, to be short or to wait, for tests and fuzz targets.
+public final class MemoryDevice: GrowableDevice {
     /// What the device does wrong on purpose.
     public struct Faults: Sendable {
         /// Every `cachedOnly` read says that it would block.
@@ -25,7 +25,8 @@ public final class MemoryDevice: BlockDevice {
 
     /// A call that changes the device, or asks it to prefetch or flush.
     public enum Call: Equatable, Sendable {
-        case write(offset: UInt64, count: Int)
+        case write(offset: UInt64, count: Int, WriteOptions = [])
+        case grow(UInt64)
         case zero(ByteRange, ZeroOptions)
         case discard(ByteRange)
         case prefetch(ByteRange)
@@ -34,6 +35,7 @@ public final class MemoryDevice: BlockDevice {
 
     private struct State {
         var bytes: [UInt8]
+        var size: UInt64
         var faults = Faults()
         var reads = 0
         var calls: [Call] = []
@@ -44,7 +46,9 @@ public final class MemoryDevice: BlockDevice {
     /// As given to `init`.
     public let alignment: Int
     /// The number of bytes.
-    public let size: UInt64
+    public var size: UInt64 { state.withLock { $0.size } }
+    /// As a file.
+    public let depth = 8
     private let extents: [Extent]
     private let state: Mutex<State>
 
@@ -52,11 +56,10 @@ public final class MemoryDevice: BlockDevice {
     ///
     /// - Parameter extents: what the device says of its bytes, in order; what they leave out is data.
     public init(_ bytes: [UInt8], alignment: Int = 1, isWritable: Bool = false, extents: [Extent] = []) {
-        self.size = UInt64(bytes.count)
         self.alignment = alignment
         self.isWritable = isWritable
         self.extents = extents
-        self.state = Mutex(State(bytes: bytes))
+        self.state = Mutex(State(bytes: bytes, size: UInt64(bytes.count)))
     }
 
     /// The contents.
@@ -113,10 +116,23 @@ public final class MemoryDevice: BlockDevice {
     /// Only recorded.
     public func prefetch(_ range: ByteRange, _ budget: Budget) { record(.prefetch(range)) }
 
-    /// Replaces bytes.
-    public func write(_ bytes: RawSpan, at offset: UInt64) throws(BlockError) {
+    /// Replaces bytes. Those that were given are noise afterwards, which nobody may rely on.
+    public func write(_ bytes: inout MutableRawSpan, at offset: UInt64, _ options: WriteOptions) throws(BlockError) {
         guard let range = ByteRange(offset: offset, length: UInt64(bytes.byteCount)) else { throw .readOnly }
-        try change(range, .write(offset: offset, count: bytes.byteCount)) { $0.copy(from: bytes) }
+        try change(range, .write(offset: offset, count: bytes.byteCount, options)) { $0.copy(from: bytes.bytes) }
+        Self.spoil(&bytes)
+    }
+
+    /// Adds zeros at the end.
+    public func grow(to size: UInt64) throws(BlockError) {
+        guard isWritable else { throw .readOnly }
+        if let failure = faults.changeFailure { throw failure }
+        state.withLock { state in
+            state.calls.append(.grow(size))
+            guard size > state.size else { return }
+            state.bytes += [UInt8](repeating: 0, count: Int(size - state.size))
+            state.size = size
+        }
     }
 
     /// Replaces bytes with zeros.
@@ -127,9 +143,11 @@ public final class MemoryDevice: BlockDevice {
 
     /// Fills the range with noise, which nobody may rely on.
     public func discard(_ range: ByteRange) throws(BlockError) {
-        try change(range, .discard(range)) { bytes in
-            for index in 0..<bytes.byteCount { bytes.storeBytes(of: 0xD5, toByteOffset: index, as: UInt8.self) }
-        }
+        try change(range, .discard(range)) { Self.spoil(&$0) }
+    }
+
+    private static func spoil(_ bytes: inout MutableRawSpan) {
+        for index in 0..<bytes.byteCount { bytes.storeBytes(of: 0xD5, toByteOffset: index, as: UInt8.self) }
     }
 
     /// Only recorded.

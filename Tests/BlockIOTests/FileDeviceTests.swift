@@ -3,6 +3,7 @@
 import BlockIO
 import SystemPackage
 import Testing
+import TestSupport
 
 @Suite struct FileDeviceTests {
     /// Makes a file for the time of `body`.
@@ -98,10 +99,35 @@ import Testing
             let zeros = try #require(ByteRange(offset: 2 << 20, length: 4096))
             let shorter = "file: it has become shorter than 3145728 bytes, and is not written to any more"
             let attempts: [() throws -> Void] = [
-                { try [UInt8](repeating: 1, count: 512).withBytes { try device.write($0, at: 3 << 19) } },
+                { try device.write([UInt8](repeating: 1, count: 512), at: 3 << 19) },
                 { try device.zero(zeros, []) }, { try device.zero(zeros, .mayDiscard) }, { try device.flush() },
             ]
             for attempt in attempts { #expect(throws: BlockError.inputOutput(shorter)) { try attempt() } }
+            #expect(try file.seek(offset: 0, from: .end) == 1 << 20)
+        }
+    }
+
+    @Test(arguments: 0..<3 as Range<UInt64>)
+    func `what is written, made zero or given up is that and nothing else, also where the file has grown`(
+        seed: UInt64
+    ) throws {
+        try withSparseFile { device, file in
+            try device.grow(to: UInt64(Self.size) + 5000)
+            #expect(device.size == UInt64(Self.size) + 5000)
+            #expect(try file.seek(offset: 0, from: .end) == Int64(Self.size) + 5000)
+            #expect(try device.read(count: 5000, at: UInt64(Self.size)).allSatisfy { $0 == 0 })
+            var exercise = try LayerExercise(device, seed: seed)
+            try exercise.run(30)
+            // It does not become shorter.
+            try device.grow(to: 1)
+            #expect(device.size == UInt64(Self.size) + 5000)
+        }
+    }
+
+    @Test func `a file that has lost bytes does not grow over them`() throws {
+        try withSparseFile { device, file in
+            try file.resize(to: 1 << 20)
+            #expect(throws: BlockError.self) { try device.grow(to: UInt64(Self.size) * 2) }
             #expect(try file.seek(offset: 0, from: .end) == 1 << 20)
         }
     }

@@ -116,14 +116,15 @@ import TestSupport
         let below = MemoryDevice(blocks("x"), isWritable: true)
         let device = ZeroDetectingDevice(below)
         let range = try #require(ByteRange(offset: 1, length: 2))
-        try [1, 2].withBytes { (bytes) throws(BlockError) in try device.write(bytes, at: 0) }
+        try device.write([1, 2], at: 0, .durable)
         try device.zero(range, .mayDiscard)
         try device.discard(range)
         try device.flush()
         device.prefetch(range, Budget(looks: 1))
         #expect(
             below.calls == [
-                .write(offset: 0, count: 2), .zero(range, .mayDiscard), .discard(range), .flush, .prefetch(range),
+                .write(offset: 0, count: 2, .durable), .zero(range, .mayDiscard), .discard(range), .flush,
+                .prefetch(range),
             ])
         #expect(device.isWritable && device.size == 4096 && device.alignment == 1)
         #expect(try device.read(count: 1, at: 4095) == [1])

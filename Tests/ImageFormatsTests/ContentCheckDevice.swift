@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import BlockIO
+import TestSupport
 import Synchronization
 
 /// A disk of any size whose sectors are made up when they are read, and which counts what is asked of it.
-final class ContentCheckDevice: BlockDevice {
+final class ContentCheckDevice: ReadOnlyDevice {
+    let depth = 8
     /// What sectors hold that are not given one by one.
     enum Background: Sendable {
         case zeros
@@ -76,7 +78,7 @@ final class ContentCheckDevice: BlockDevice {
         switch background {
         case .zeros: target.clear()
         case .noise(let seed):
-            var noise = Noise(seed: seed ^ sector.byteSwapped)
+            var noise = SeededGenerator(seed: seed ^ sector.byteSwapped)
             for start in stride(from: 0, to: 512, by: 8) {
                 target.storeBytes(of: noise.next(), toByteOffset: start, as: UInt64.self)
             }
@@ -87,26 +89,13 @@ final class ContentCheckDevice: BlockDevice {
 
     /// AES-CBC turns every block of zeros into the same noise, and the first one is mixed with the sector's number.
     static func decryptedZeros(_ sector: UInt64, seed: UInt64) -> [UInt8] {
-        let block = Noise(seed: seed).bytes(16)
+        let block = SeededGenerator(seed: seed).bytes(16)
         let first = zip(block, sector.littleEndianBytes + [UInt8](repeating: 0, count: 8)).map { $0 ^ $1 }
         return first + (1..<32).flatMap { _ in block }
     }
 }
 
-/// SplitMix64.
-struct Noise: RandomNumberGenerator {
-    private var state: UInt64
-
-    init(seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var value = state
-        value = (value ^ value >> 30) &* 0xBF58_476D_1CE4_E5B9
-        value = (value ^ value >> 27) &* 0x94D0_49BB_1331_11EB
-        return value ^ value >> 31
-    }
-
+extension SeededGenerator {
     /// A run of noise; always the same for the same seed.
     func bytes(_ count: Int) -> [UInt8] {
         var copy = self

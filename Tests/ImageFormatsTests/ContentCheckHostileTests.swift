@@ -2,6 +2,7 @@
 
 import BlockIO
 import ImageFormats
+import TestSupport
 import Testing
 
 @Suite("Content check: hostile contents")
@@ -123,7 +124,7 @@ struct ContentCheckHostileTests {
         for name in ["mbr-logical", "gpt", "fat16", "ext4", "md-1.2", "btrfs"] {
             let fixture = try ContentCheckFixture(name)
             for seed in 0..<30 as Range<UInt64> {
-                var random = Noise(seed: seed)
+                var random = SeededGenerator(seed: seed)
                 var sectors = fixture.sectors
                 for sector in sectors.keys.sorted() {
                     for _ in 0..<(1 + seed % 8) {

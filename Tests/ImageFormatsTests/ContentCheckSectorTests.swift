@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import BlockIO
+import TestSupport
 import Testing
 
 @testable import ImageFormats
@@ -9,9 +10,11 @@ import Testing
 struct ContentCheckSectorTests {
     private func character(_ bytes: [UInt8]) -> SectorCharacter { bytes.withBytes { SectorCharacter($0) } }
 
-    @Test("Noise is noise, ten thousand times")
+    @Test("SeededGenerator is noise, ten thousand times")
     func noise() {
-        let others = (0..<10_000 as Range<UInt64>).filter { character(Noise(seed: $0 << 20).bytes(512)) != .noise }
+        let others = (0..<10_000 as Range<UInt64>).filter {
+            character(SeededGenerator(seed: $0 << 20).bytes(512)) != .noise
+        }
         #expect(others.isEmpty)
     }
 
@@ -29,7 +32,7 @@ struct ContentCheckSectorTests {
 
     @Test("Sixteen zero bytes amid noise are structure")
     func zeroBlock() {
-        var bytes = Noise(seed: 1).bytes(512)
+        var bytes = SeededGenerator(seed: 1).bytes(512)
         bytes.replaceSubrange(160..<176, with: [UInt8](repeating: 0, count: 16))
         #expect(character(bytes) == .structured)
     }
@@ -67,12 +70,12 @@ struct ContentCheckSectorTests {
     @Test("Stale data with a few different words in zeros decrypt to something repetitive")
     func stale() {
         // Ciphertext: zeros, with one word in every third block. A block of zeros after such a word gives D(0) XOR word.
-        let zero = Noise(seed: 1).bytes(16)
+        let zero = SeededGenerator(seed: 1).bytes(16)
         for seed in 2...100 as ClosedRange<UInt64> {
             let blocks = (0..<32).map { index -> [UInt8] in
                 switch index % 3 {
                 case 0: zero
-                case 1: Noise(seed: seed << 8 + UInt64(index)).bytes(16)
+                case 1: SeededGenerator(seed: seed << 8 + UInt64(index)).bytes(16)
                 default: zero.enumerated().map { $0.offset / 4 == 2 ? $0.element ^ UInt8(index) : $0.element }
                 }
             }

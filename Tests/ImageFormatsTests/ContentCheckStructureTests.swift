@@ -2,6 +2,7 @@
 
 import BlockIO
 import ImageFormats
+import TestSupport
 import Testing
 
 @Suite("Content check: what is recognised")
@@ -133,13 +134,13 @@ struct ContentCheckStructureTests {
 
     @Test("The two bytes at the end of a boot sector are not enough", arguments: 1...100 as ClosedRange<UInt64>)
     func magicAlone(seed: UInt64) {
-        let sector = Noise(seed: seed).bytes(510) + [0x55, 0xAA]
+        let sector = SeededGenerator(seed: seed).bytes(510) + [0x55, 0xAA]
         #expect(Self.verdict(seed, [0: sector]) == .implausible)
     }
 
     @Test("The magic of ext4 amid noise is not enough", arguments: 1...100 as ClosedRange<UInt64>)
     func extMagicAlone(seed: UInt64) {
-        var sector = Noise(seed: seed).bytes(512)
+        var sector = SeededGenerator(seed: seed).bytes(512)
         sector.replaceSubrange(56..<58, with: [0x53, 0xEF])
         #expect(Self.verdict(seed, [2: sector]) == .implausible)
     }

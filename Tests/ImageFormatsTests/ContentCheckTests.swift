@@ -15,7 +15,7 @@ struct ContentCheckTests {
         return Array((0..<8).flatMap { _ in line }.prefix(512))
     }
 
-    @Test("Noise is implausible, whatever the noise and the size", arguments: [1, 2, 3] as [UInt64])
+    @Test("SeededGenerator is implausible, whatever the noise and the size", arguments: [1, 2, 3] as [UInt64])
     func noise(seed: UInt64) {
         for size in [4096, 1 << 20, 1 << 40] as [UInt64] {
             let check = ContentCheck.examine(ContentCheckDevice(size: size, .noise(seed)))
@@ -57,9 +57,9 @@ struct ContentCheckTests {
     @Test("Data that only prefer some byte values a little are plausible when there is enough of them")
     func compressedData() {
         // One byte in 32 is of one of sixteen values: each sector passes for noise.
-        var noise = Noise(seed: 3)
+        var noise = SeededGenerator(seed: 3)
         let sectors = (0..<2048 as Range<UInt64>).map { sector in
-            (sector, Noise(seed: sector).bytes(512).map { noise.next() % 32 == 0 ? $0 & 0x0F : $0 })
+            (sector, SeededGenerator(seed: sector).bytes(512).map { noise.next() % 32 == 0 ? $0 & 0x0F : $0 })
         }
         let disk = ContentCheckDevice(size: 1 << 20, .zeros, sectors: Dictionary(uniqueKeysWithValues: sectors))
         let check = ContentCheck.examine(disk)
@@ -102,7 +102,7 @@ struct ContentCheckTests {
     @Test("What was written into preallocated clusters decides, for and against")
     func writtenIntoPreallocated() {
         let places = (100..<120 as Range<UInt64>)
-        let noise = places.map { ($0, Noise(seed: $0).bytes(512)) }
+        let noise = places.map { ($0, SeededGenerator(seed: $0).bytes(512)) }
         let text = places.map { ($0, textSector($0)) }
         for (sectors, verdict) in [(noise, ContentCheck.Verdict.implausible), (text, .plausible)] {
             let disk = ContentCheckDevice(
@@ -113,7 +113,7 @@ struct ContentCheckTests {
 
     @Test("Stale data that were never encrypted are not counted twice")
     func repeatedNoise() {
-        let noise = Noise(seed: 1).bytes(512)
+        let noise = SeededGenerator(seed: 1).bytes(512)
         let sectors = (0..<2048 as Range<UInt64>).map { ($0, noise) }
         let disk = ContentCheckDevice(size: 1 << 20, .zeros, sectors: Dictionary(uniqueKeysWithValues: sectors))
         #expect(ContentCheck.examine(disk).verdict == .cannotTell)

@@ -7,7 +7,8 @@ import Testing
 /// A physical volume whose data tells where it is: a sector holds its number, and that of the volume in the upper half.
 ///
 /// Bytes that were written over it hide that.
-final class LVMTestDevice: BlockDevice {
+final class LVMTestDevice: ReadOnlyDevice {
+    let depth = 8
     let size: UInt64
     let alignment = 1
     private let number: UInt64

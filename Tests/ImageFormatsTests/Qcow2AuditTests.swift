@@ -365,7 +365,8 @@ struct Qcow2AuditTests {
 }
 
 /// A start, then zeros.
-private final class SparseDevice: BlockDevice {
+private final class SparseDevice: ReadOnlyDevice {
+    let depth = 8
     let size: UInt64
     let alignment = 1
     private let start: [UInt8]

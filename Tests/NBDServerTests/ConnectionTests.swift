@@ -461,7 +461,8 @@ import Testing
 }
 
 /// A disk of zeros that remembers how many reads were under way at once. Each waits for company for a while.
-private final class CrowdedDevice: BlockDevice {
+private final class CrowdedDevice: ReadOnlyDevice {
+    let depth = 8
     let size: UInt64
     let alignment = 1
     private let gate: @Sendable (UInt64) -> Void

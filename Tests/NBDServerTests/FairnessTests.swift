@@ -12,7 +12,8 @@ import Testing
 /// What one client can do to others.
 @Suite struct FairnessTests {
     /// A disk whose first half is not in memory: reads of it wait until they are let through, and are counted.
-    private final class HalfDevice: BlockDevice {
+    private final class HalfDevice: ReadOnlyDevice {
+        let depth = 8
         let size: UInt64 = 64 << 20
         let alignment = 1
         private let gate = DispatchSemaphore(value: 0)
@@ -130,7 +131,7 @@ import Testing
             return
         }
         var reply = [UInt8](repeating: 0, count: buffer.count)
-        buffer.withFilled { filled in reply.withMutableBytes { $0.copy(from: filled) } }
+        buffer.withFilled { filled in reply.withMutableBytes { $0.copy(from: filled.bytes) } }
         #expect(Array(reply.dropFirst(16)) == bytes)
     }
 

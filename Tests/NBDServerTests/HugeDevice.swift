@@ -17,6 +17,7 @@ final class HugeDevice: BlockDevice {
     let size: UInt64
     let isWritable: Bool
     let alignment: Int
+    let depth = 8
     /// Extents alternate between data and zeros at multiples of this many bytes.
     private let period: UInt64
     private let hasFastZeros: Bool
@@ -46,9 +47,10 @@ final class HugeDevice: BlockDevice {
 
     func prefetch(_ range: ByteRange, _ budget: Budget) { log.withLock { $0.append(.prefetch(range)) } }
 
-    func write(_ bytes: RawSpan, at offset: UInt64) throws(BlockError) {
+    func write(_ bytes: inout MutableRawSpan, at offset: UInt64, _ options: WriteOptions) throws(BlockError) {
         guard let range = ByteRange(offset: offset, length: UInt64(bytes.byteCount)) else { throw .readOnly }
         try record(range, .write(range))
+        if options.contains(.durable) { try flush() }
     }
 
     func zero(_ range: ByteRange, _ options: ZeroOptions) throws(BlockError) {

@@ -69,9 +69,9 @@ import Testing
     }
 
     /// A disk that keeps the loop itself until it is told to go on.
-    private final class HangingDevice: BlockDevice {
+    private final class HangingDevice: ReadOnlyDevice {
+        let depth = 8
         let size: UInt64 = 4096
-        let isWritable = false
         let alignment = 1
         let isReached = DispatchSemaphore(value: 0)
         let goOn = DispatchSemaphore(value: 0)
@@ -86,10 +86,6 @@ import Testing
         }
 
         func prefetch(_ range: ByteRange, _ budget: Budget) {}
-        func write(_ bytes: RawSpan, at offset: UInt64) throws(BlockError) { throw .readOnly }
-        func zero(_ range: ByteRange, _ options: ZeroOptions) throws(BlockError) { throw .readOnly }
-        func discard(_ range: ByteRange) throws(BlockError) { throw .readOnly }
-        func flush() throws(BlockError) {}
     }
 
     @Test func `it does not wait for a loop that hangs, and shows that it does`() async throws {

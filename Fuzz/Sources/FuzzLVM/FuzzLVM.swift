@@ -75,7 +75,8 @@ private func isPrintable(_ text: String) -> Bool {
 }
 
 /// Some bytes, and zeros behind them.
-private final class LongDevice: BlockDevice {
+private final class LongDevice: ReadOnlyDevice {
+    let depth = 8
     let size: UInt64
     let alignment: Int
     private let bytes: [UInt8]

@@ -169,9 +169,10 @@ private struct Client {
     }
 
     private func write(_ handler: RequestHandler, _ payload: [UInt8], isDurable: Bool, _ buffer: ReplyBuffer) {
-        let error = payload.withBytes { handler.write($0, part: 0) }
+        var payload = payload
+        let error = payload.withMutableBytes { handler.write(&$0, part: 0, isDurable ? .durable : []) }
         if let error { return handler.reply.fail(error, at: handler.request.offset, in: buffer) }
-        if isDurable { _ = handler.perform(.flush, into: buffer) } else { handler.reply.succeed(in: buffer) }
+        handler.reply.succeed(in: buffer)
     }
 
     private func filteredStatus(

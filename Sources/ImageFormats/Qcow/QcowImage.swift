@@ -6,11 +6,13 @@ public import BlockIO
 ///
 /// Sectors are numbered by guest offset. Compressed clusters and what the backing file holds never pass the cipher.
 /// Any number of threads may read.
-public final class QcowImage: BlockDevice {
+public final class QcowImage: ReadOnlyDevice {
     /// The guest disk's length in bytes, whole sectors of 512.
     public let size: UInt64
     /// The cipher's sector, or 1 without a cipher.
     public let alignment: Int
+    /// Of the file that likes most.
+    public let depth: Int
     /// The image.
     let file: any BlockDevice
     /// Of the data; nil when it is not encrypted.
@@ -44,6 +46,7 @@ public final class QcowImage: BlockDevice {
         self.backing = backing.map(AlignedDevice.lifting)
         self.size = header.virtualSize
         self.alignment = cipher?.sectorSize ?? 1
+        self.depth = max(file.depth, backing?.depth ?? 1)
         self.clusterSize = header.clusterSize
         self.clusterBits = header.clusterBits
         self.tables = QcowTables(file: file, header: header, cache: cache)

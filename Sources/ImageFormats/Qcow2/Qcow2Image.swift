@@ -8,11 +8,13 @@ public import BlockIO
 /// byte of the file. Compressed, zero and unallocated clusters never pass the
 /// cipher: no program that writes qcow2 encrypts them. What is unallocated is read from the backing device, which has its
 /// own cipher.
-public final class Qcow2Image: BlockDevice {
+public final class Qcow2Image: ReadOnlyDevice {
     /// The guest disk's length in bytes, whole sectors of 512.
     public let size: UInt64
     /// The cipher's sector, or 1 without a cipher.
     public let alignment: Int
+    /// Of the file that likes most.
+    public let depth: Int
     private let file: any BlockDevice
     /// Holds the clusters, compressed ones apart; the image itself when it has no data file.
     let dataFile: any BlockDevice
@@ -50,6 +52,7 @@ public final class Qcow2Image: BlockDevice {
         self.numbersByHost = header.encryption == .luks
         self.size = self.mapping.virtualSize
         self.alignment = cipher?.sectorSize ?? 1
+        self.depth = max(self.dataFile.depth, self.backing?.depth ?? 1)
         self.tables = Qcow2Tables(file: file, mapping: self.mapping, cache: cache)
         self.decompressor = Decompressor(header.compression)
         self.cache = cache

@@ -2,6 +2,7 @@
 
 import Foundation
 import Testing
+import TestSupport
 
 /// qcow images of version 1, read by every client; QEMU's own view of the image is what all of them must see.
 @Suite("qcow version 1", .fourAtATime)

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import TestSupport
+
 /// Which reads to try on a disk.
 struct ReadPlan {
     let size: Int

@@ -2,6 +2,7 @@
 
 import Foundation
 import Testing
+import TestSupport
 
 /// Dirty bitmaps that QEMU has written, as `qemu:dirty-bitmap:NAME`.
 @Suite("Dirty bitmaps", .fourAtATime)

@@ -2,6 +2,7 @@
 
 import Foundation
 import Testing
+import TestSupport
 
 /// Makes image files with qemu-img that stand on each other or are made of several files.
 struct ShapeMaker {

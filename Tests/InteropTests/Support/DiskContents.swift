@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Foundation
+import TestSupport
 
 /// Reproducible contents: every sector starts with its number and a mark, so that no two are alike.
 struct DiskContents {

@@ -36,7 +36,7 @@ import Testing
         for _ in writes { #expect(try client.reply().error == 0) }
         #expect(isEqual(device.bytes, expected))
         let pieces = device.calls.reduce(0) { sum, call in
-            if case .write(_, let count) = call { sum + count } else { sum }
+            if case .write(_, let count, _) = call { sum + count } else { sum }
         }
         #expect(pieces == writes.reduce(0) { $0 + $1.count })
     }
@@ -51,6 +51,17 @@ import Testing
             if case .write(let range) = call { sum + range.length } else { sum }
         }
         #expect(count == 64 << 20)
+    }
+
+    @Test(arguments: WireMode.allCases)
+    func `a write with FUA that is one piece goes down as that`(mode: WireMode) throws {
+        let device = MemoryDevice(noise(4 << 20), isWritable: true)
+        let client = try NBDTestClient(.serving(device), mode)
+        let bytes = [UInt8](repeating: 5, count: 4096)
+        #expect(try client.ask(.write(bytes, at: 9, flags: Flag.fua, mode)).error == 0)
+        #expect(try client.ask(.write(bytes, at: 9, mode)).error == 0)
+        #expect(
+            device.calls == [.write(offset: 9, count: 4096, .durable), .write(offset: 9, count: 4096)])
     }
 
     @Test(arguments: WireMode.allCases)
@@ -74,7 +85,7 @@ import Testing
             (.trim, 0, [.discard(range)]), (.trim, Flag.fua, [.discard(range), .flush]),
             (.writeZeroes, 0, [.zero(range, .mayDiscard)]), (.writeZeroes, Flag.noHole, [.zero(range, [])]),
             (.writeZeroes, Flag.fastZero, [.zero(range, [.mayDiscard, .fastOnly])]),
-            (.writeZeroes, Flag.noHole | Flag.fastZero | Flag.fua, [.zero(range, .fastOnly), .flush]),
+            (.writeZeroes, Flag.noHole | Flag.fastZero | Flag.fua, [.zero(range, [.fastOnly, .durable])]),
         ]
         var calls: [MemoryDevice.Call] = []
         for (command, flags, expected) in cases {

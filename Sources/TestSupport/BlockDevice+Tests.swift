@@ -16,3 +16,11 @@ extension BlockDevice {
         return extents
     }
 }
+
+extension BlockDevice {
+    /// Writes a copy of `bytes`.
+    public func write(_ bytes: [UInt8], at offset: UInt64, _ options: WriteOptions = []) throws(BlockError) {
+        var copy = bytes
+        try copy.withMutableBytes { (bytes) throws(BlockError) in try write(&bytes, at: offset, options) }
+    }
+}

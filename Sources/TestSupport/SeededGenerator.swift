@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// Random numbers that are the same in every run (SplitMix64).
-struct SeededGenerator: RandomNumberGenerator {
+public struct SeededGenerator: RandomNumberGenerator {
     private var state: UInt64
 
-    init(seed: UInt64) { state = seed }
+    /// - Parameter seed: decides all numbers.
+    public init(seed: UInt64) { state = seed }
 
-    mutating func next() -> UInt64 {
+    /// The next one.
+    public mutating func next() -> UInt64 {
         state &+= 0x9E37_79B9_7F4A_7C15
         var value = state
         value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
@@ -15,5 +17,5 @@ struct SeededGenerator: RandomNumberGenerator {
     }
 
     /// A number from 0 to `limit` − 1.
-    mutating func number(below limit: Int) -> Int { Int.random(in: 0..<limit, using: &self) }
+    public mutating func number(below limit: Int) -> Int { Int.random(in: 0..<limit, using: &self) }
 }
