@@ -170,6 +170,8 @@ int linux_epoll_take(int epoll, struct linux_ready *ready, int count) {
     return found < 0 ? 0 : found;
 }
 
+void linux_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
+
 void linux_yield(void) { sched_yield(); }
 
 #if __has_feature(thread_sanitizer)

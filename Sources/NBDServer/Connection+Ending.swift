@@ -90,7 +90,7 @@ extension Connection {
         upload = nil
         outbox.releaseAll()
         // What has not begun is nobody's any more; what has looks at `isClosed` now and then.
-        context.workers.drop(owner)
+        lane.drop(owner)
         context.handshakes.drop(owner)
         showStatus()
         guard isInUse else { return end() }

@@ -60,6 +60,10 @@ extension Connection {
     private func begin(_ session: Session) {
         log = context.log.logger(client: id, isStranger: false)
         log.debug("chose export \(ShownText.quoted(session.export.name))")
+        if let own = session.export.lane {
+            lane = own
+            requestsInFlight = max(requestsInFlight, own.width)
+        }
         phase = .transmission(session)
         watch?.setDeadline(.never, nil)
         accounts.expect(session.export.device.size)

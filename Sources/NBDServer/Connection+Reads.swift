@@ -25,7 +25,7 @@ extension Connection {
         guard length <= sizes.inlineLimit else { return offloadRead(handler) }
         // Another request of the client is there behind this one.
         let hasMore = input.count >= 2 * handler.session.mode.requestLength
-        if length >= sizes.worthSharing, hasMore, workersBusy < context.limits.requestsInFlight,
+        if length >= sizes.worthSharing, hasMore, workersBusy < requestsInFlight,
             context.processors.take()
         {
             workersBusy += 1
@@ -44,7 +44,7 @@ extension Connection {
     }
 
     private func offloadRead(_ handler: RequestHandler) -> Step {
-        guard workersBusy < context.limits.requestsInFlight else { return .waitForWorkers }
+        guard workersBusy < requestsInFlight else { return .waitForWorkers }
         workersBusy += 1
         readOnWorker(handler)
         return .handled()

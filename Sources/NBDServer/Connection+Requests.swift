@@ -50,7 +50,7 @@ extension Connection {
         _ handler: RequestHandler, _ operation: RequestRules.Operation, filter: BlockStatusFilter? = nil,
         payload: Int = 0
     ) -> Step {
-        guard workersBusy < context.limits.requestsInFlight else { return .waitForWorkers }
+        guard workersBusy < requestsInFlight else { return .waitForWorkers }
         workersBusy += 1
         perform(handler, operation, filter: filter)
         return .handled(payload: payload)

@@ -18,7 +18,7 @@ extension Connection {
     /// Has a worker do something, if the connection is still open when its turn comes.
     /// - Parameter dropped: called when it is not, on any thread.
     func onWorker(dropped: @escaping @Sendable () -> Void = {}, _ work: @escaping @Sendable () -> Void) {
-        context.workers.run(for: owner, dropped: dropped) { [self] in isClosed ? dropped() : work() }
+        lane.run(for: owner, dropped: dropped) { [self] in isClosed ? dropped() : work() }
     }
 
     /// Sends a reply that a worker has filled a buffer with, if nobody else is sending: it is in the cache of this

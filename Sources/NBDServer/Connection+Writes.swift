@@ -66,7 +66,7 @@ extension Connection {
     }
 
     private func nextPiece(_ upload: Upload) -> ReplyBuffer? {
-        guard workersBusy < context.limits.requestsInFlight else { return nil }
+        guard workersBusy < requestsInFlight else { return nil }
         return takeBuffer(min(upload.length - upload.received, memory.sizes.largestPiece))
     }
 

@@ -78,7 +78,11 @@ final class Connection: @unchecked Sendable {
     var upload: Upload?
     /// Requests for whose replies workers have found no memory; they come before others.
     var starved: [Starved] = []
+    /// Where requests wait for the device of the chosen export.
+    var lane: any Workers
     var workersBusy = 0
+    /// Of requests at the lane at the same time: as many as its source likes, if that is more than clients have elsewhere.
+    var requestsInFlight: Int
     /// While the client has to do something; see ``watchForStall()``.
     var stall: Stall?
     var accounts = ClientAccounts()
@@ -108,6 +112,8 @@ final class Connection: @unchecked Sendable {
         self.stream = socket
         self.loop = loop
         self.context = context
+        self.lane = context.files
+        self.requestsInFlight = context.limits.requestsInFlight
         self.log = context.log.logger(client: id, isStranger: true)
         var handshake = Handshake(
             exports: context.exports, tls: context.tls.demand, maximumLength: context.limits.requestBytes

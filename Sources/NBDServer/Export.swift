@@ -10,19 +10,25 @@ public struct Export: Sendable {
     public let description: String
     /// Its alignment is the minimum block size, which clients must keep to.
     public let device: any BlockDevice
+    /// Where requests wait for the device; nil: with those of files.
+    let lane: Lane?
     /// What `NBD_CMD_BLOCK_STATUS` can tell.
     let contexts: [MetaContext]
 
     /// `name` and `description` are at most 4096 bytes; the size of `device` is a multiple of its alignment.
     ///
-    /// - Parameter bitmaps: of the whole device, with different names.
+    /// - Parameters:
+    ///   - bitmaps: of the whole device, with different names.
+    ///   - lane: of the source that makes the device wait longest, for exports that share it; nil: a lane of its own for a
+    ///     device that likes more under way at once than a file does, or that of all files.
     public init(
-        name: String, description: String, device: any BlockDevice, bitmaps: [any DirtyBitmap] = []
+        name: String, description: String, device: any BlockDevice, bitmaps: [any DirtyBitmap] = [], lane: Lane? = nil
     ) {
         precondition(device.size % UInt64(device.alignment) == 0)
         self.name = name
         self.description = description
         self.device = device
+        self.lane = lane ?? (device.depth > Lane.filesWidth ? Lane(name: name, width: device.depth) : nil)
         self.contexts = [.allocation, .depth] + bitmaps.map(MetaContext.dirtyBitmap)
     }
 

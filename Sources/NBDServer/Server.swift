@@ -43,13 +43,14 @@ public final class Server: Sendable {
 
     let state = Locked(State())
     let loops: [EventLoop]
-    private let exports: ExportTable
+    let exports: ExportTable
     let limits: ServerLimits
     let buffers: ReplyBufferPool
-    let workers: WorkerPool
+    /// The lane of all files.
+    let files: Lane
     private let processors: SpareProcessors
     private let tls: TLSPolicy
-    let handshakes: WorkerPool
+    let handshakes: Lane
     let log: ClientLog
     private let transfersEnded: @Sendable () -> Void
 
@@ -73,9 +74,9 @@ public final class Server: Sendable {
         self.loops = try (0..<max(2, processorCount)).map { (index) throws(Errno) in
             try EventLoop(index: index, processors: processors)
         }
-        self.workers = WorkerPool(count: max(8, processorCount))
+        self.files = Lane(name: "files", width: max(Lane.filesWidth, processorCount))
         self.tls = tls
-        self.handshakes = WorkerPool(count: max(1, processorCount))
+        self.handshakes = Lane(name: "handshakes", width: processorCount)
         self.buffers = ReplyBufferPool(maximumBytes: limits.replyBytes)
     }
 
@@ -155,7 +156,7 @@ public final class Server: Sendable {
 
     private var context: ServerContext {
         ServerContext(
-            exports: exports, limits: limits, buffers: buffers, workers: workers, processors: processors, tls: tls,
+            exports: exports, limits: limits, buffers: buffers, files: files, processors: processors, tls: tls,
             handshakes: handshakes,
             log: log, offersMore: { [weak self] id in self?.offersMore(id) ?? false }
         ) { [weak self] event in self?.observe(event) }

@@ -7,7 +7,8 @@ struct ServerContext: Sendable {
     let exports: ExportTable
     let limits: ServerLimits
     let buffers: ReplyBufferPool
-    let workers: any Workers
+    /// For requests to exports that have no lane of their own.
+    let files: any Workers
     let processors: SpareProcessors
     let tls: TLSPolicy
     /// For TLS handshakes, which take long enough to hold up the clients of a loop.

@@ -49,11 +49,11 @@ struct ServerReport {
     }
 
     /// Adds threads that do work.
-    mutating func add(_ name: String, _ workers: WorkerPool) {
-        let report = workers.report
+    mutating func add(_ lane: Lane) {
+        let report = lane.report
         lines.append(
             """
-            \(name): \(report.threads) threads of \(report.maximum), \(report.idle) wait; \
+            lane '\(lane.name)': \(report.threads) threads of \(report.maximum), \(report.idle) wait; \
             \(report.waiting) pieces of work wait
             """)
     }
@@ -65,6 +65,9 @@ extension Server {
     public func logState() {
         for line in stateReport { log.owner.notice("state: \(line)") }
     }
+
+    /// Of those that exports have, in a report.
+    private static let mostLanes = 16
 
     /// Log lines that say what loops and clients are doing. Any thread may ask.
     var stateReport: [String] {
@@ -80,8 +83,9 @@ extension Server {
                 (loops.firstIndex { $0 === connection.loop } ?? 0, connection.report)
             })
         report.add(buffers)
-        report.add("workers", workers)
-        report.add("workers for TLS handshakes", handshakes)
+        for lane in [files] + exports.exports.compactMap(\.lane).prefix(Self.mostLanes) + [handshakes] {
+            report.add(lane)
+        }
         return report.lines
     }
 }

@@ -54,7 +54,7 @@ final class DrivenConnection: @unchecked Sendable {
         peer = DrivenPeer(input, hangsUp: hangsUp)
         let workers = DrivenWorkers()
         let context = ServerContext(
-            exports: ExportTable(exports), limits: limits, buffers: buffers, workers: workers,
+            exports: ExportTable(exports), limits: limits, buffers: buffers, files: workers,
             processors: SpareProcessors(total: processors), tls: .off, handshakes: workers,
             log: ClientLog(log ?? Logger(label: "driven") { _ in SwiftLogNoOpLogHandler() }),
             offersMore: { _ in true }, observe: { _ in })

@@ -29,7 +29,7 @@ import Testing
         try await expect(
             server, /^loop 1: asleep for \d+ ms, turn [1-9]\d*; 0 pieces of work wait, no socket is ready$/)
         try await expect(server, /^memory for replies: 0 bytes of 17825792 are used, 69632 mapped; refused 0 times$/)
-        try await expect(server, /^workers: 0 threads of 8, 0 wait; 0 pieces of work wait$/)
+        try await expect(server, /^lane 'files': 0 threads of 8, 0 wait; 0 pieces of work wait$/)
     }
 
     @Test func `a client that negotiates is told of, and what it waits for`() async throws {

@@ -96,6 +96,9 @@ struct linux_ready {
 /// The descriptors that are ready now, 64 at most, without waiting for any; how many, 0 also for an error.
 int linux_epoll_take(int epoll, struct linux_ready *ready, int count);
 
+/// Names the calling thread, as `ps -L` and debuggers show it; 15 bytes at most: PR_SET_NAME of prctl(2).
+void linux_name_thread(const char *name);
+
 /// Lets other threads that wait for this processor have it: sched_yield(2).
 void linux_yield(void);
 

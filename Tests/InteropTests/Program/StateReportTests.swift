@@ -16,7 +16,7 @@ struct StateReportTests {
                 for round in 1...2 {
                     try await Tool.succeed("kill", ["-USR1", "\(server.processIdentifier)"])
                     try await Deadline.wait(seconds: 20, for: "report \(round)") {
-                        let ends = try server.errors.matches(of: /state: workers for TLS handshakes/)
+                        let ends = try server.errors.matches(of: /state: lane 'handshakes'/)
                         return ends.count == round ? () : nil
                     }
                 }

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Dispatch
+import Foundation
 import Synchronization
 import Testing
 
 @testable import NBDServer
 
-@Suite struct WorkerPoolTests {
-    /// A pool of one worker that is busy until ``release()``, and what it has done since.
+@Suite struct LaneTests {
+    /// A lane of one thread that is busy until ``release()``, and what it has done since.
     private final class Bench: Sendable {
-        let pool = WorkerPool(count: 1)
+        let lane = Lane(name: "bench", width: 1)
         private let gate = DispatchSemaphore(value: 0)
         private let all = DispatchGroup()
         private let order = Mutex<[UInt64]>([])
@@ -18,7 +19,7 @@ import Testing
         init() {
             let isBusy = DispatchSemaphore(value: 0)
             let gate = gate
-            pool.run(for: WorkOwner(peer: .other, connection: 0)) {
+            lane.run(for: WorkOwner(peer: .other, connection: 0)) {
                 isBusy.signal()
                 gate.wait()
             }
@@ -27,7 +28,7 @@ import Testing
 
         func add(_ connection: UInt64, of process: Int32) {
             all.enter()
-            pool.run(for: owner(connection, of: process)) { [self] in
+            lane.run(for: owner(connection, of: process)) { [self] in
                 dropped.withLock { $0.append(connection) }
                 all.leave()
             } _: { [self] in
@@ -77,22 +78,58 @@ import Testing
         for connection: UInt64 in 1...3 { for _ in 0..<16 { bench.add(connection, of: 7) } }
         bench.add(4, of: 8)
         bench.add(5, of: 9)
-        bench.pool.drop(bench.owner(1, of: 7))
-        bench.pool.drop(bench.owner(3, of: 7))
-        bench.pool.drop(bench.owner(4, of: 8))
-        bench.pool.drop(bench.owner(99, of: 99))
+        bench.lane.drop(bench.owner(1, of: 7))
+        bench.lane.drop(bench.owner(3, of: 7))
+        bench.lane.drop(bench.owner(4, of: 8))
+        bench.lane.drop(bench.owner(99, of: 99))
         #expect(bench.release() == [2, 5] + [UInt64](repeating: 2, count: 15))
         #expect(bench.droppedWork == [UInt64](repeating: 1, count: 16) + [UInt64](repeating: 3, count: 16) + [4])
     }
 
-    @Test func `a pool goes on after its work was dropped`() {
+    @Test func `a lane goes on after its work was dropped`() {
         let bench = Bench()
         for _ in 0..<16 { bench.add(1, of: 1) }
-        bench.pool.drop(bench.owner(1, of: 1))
+        bench.lane.drop(bench.owner(1, of: 1))
         #expect(bench.release() == [])
         // The worker wakes up for nothing sixteen times.
         let done = DispatchSemaphore(value: 0)
-        bench.pool.run(for: bench.owner(2, of: 2)) { done.signal() }
+        bench.lane.run(for: bench.owner(2, of: 2)) { done.signal() }
         #expect(done.wait(timeout: .now() + 60) == .success)
+    }
+
+    @Test func `as many things are done at once as the lane is wide, and its threads go with it`() async throws {
+        let gate = DispatchSemaphore(value: 0)
+        let underWay = Atomic(0)
+        let name = "lane \(UInt16.random(in: 0 ... .max))"
+        var lane: Lane? = Lane(name: name, width: 6)
+        for number: UInt64 in 0..<10 {
+            lane?.run(for: WorkOwner(peer: .other, connection: number)) {
+                underWay.add(1, ordering: .relaxed)
+                gate.wait()
+            }
+        }
+        try await wait { underWay.load(ordering: .relaxed) == 6 }
+        #expect(try threads(named: name) == 6)
+        #expect(lane?.report.waiting == 4)
+        for _ in 0..<10 { gate.signal() }
+        try await wait { underWay.load(ordering: .relaxed) == 10 }
+        lane = nil
+        try await wait { try threads(named: name) == 0 }
+    }
+
+    /// How many threads of this process have this name.
+    private func threads(named name: String) throws -> Int {
+        try FileManager.default.contentsOfDirectory(atPath: "/proc/self/task").count { thread in
+            let found = try? String(contentsOfFile: "/proc/self/task/\(thread)/comm", encoding: .utf8)
+            return found == name + "\n"
+        }
+    }
+
+    private func wait(until condition: () throws -> Bool) async throws {
+        for _ in 0..<3000 {
+            if try condition() { return }
+            try await Task.sleep(for: .milliseconds(20))
+        }
+        #expect(try condition())
     }
 }
