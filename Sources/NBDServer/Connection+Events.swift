@@ -11,7 +11,9 @@ extension Connection {
         guard !waiting.contains(.right) else { return EventLoop.giveWay() }
         for _ in 0..<Self.receivesPerTurn {
             guard !isClosed, waiting.isDisjoint(with: .toBeResumed), watch?.isReading == true else { return }
-            switch loop.receive(from: stream, appendingTo: &input) {
+            // Nothing else can come before the rest of a payload.
+            let payload = input.count == 0 ? upload?.receive(from: stream) : nil
+            switch payload ?? loop.receive(from: stream, appendingTo: &input) {
             case .wouldBlock:
                 if isStopping, !hasHeardAll {
                     hasHeardAll = true

@@ -12,8 +12,8 @@ final class Upload: @unchecked Sendable {
     let isDurable: Bool
     /// Bytes of the payload that are in this piece, or were in one before.
     var received = 0
-    /// What is being received.
-    var piece: ReplyBuffer?
+    /// What is being received, and how many bytes it is to have.
+    var piece: (buffer: ReplyBuffer, length: Int)?
     /// Pieces that workers have.
     var pending = 0
     /// Why the first of the pieces failed, and where.
@@ -30,8 +30,31 @@ final class Upload: @unchecked Sendable {
 
     /// Gives the memory back.
     func abandon(_ memory: ReplyShare) {
-        if let piece { memory.put(piece) }
+        if let piece { memory.put(piece.buffer) }
         piece = nil
+    }
+
+    /// Begins a piece: as much as fits, but where others follow it ends at a multiple of the preferred block size, so that no
+    /// block is written in two parts.
+    func begin(_ buffer: ReplyBuffer) {
+        let start = handler.request.offset + UInt64(received)
+        var count = min(buffer.payloadCapacity, length - received)
+        let overhang = Int((start + UInt64(count)) % UInt64(handler.session.export.preferredBlockSize))
+        if received + count < length, overhang < count { count -= overhang }
+        piece = (buffer, count)
+    }
+
+    /// Receives what is to come of the piece straight into its place; nil when no piece has begun.
+    func receive(from stream: any ByteStream) -> Socket.Progress? {
+        guard let piece, piece.buffer.count < piece.length else { return nil }
+        var progress = Socket.Progress.wouldBlock
+        let before = piece.buffer.count
+        piece.buffer.append(upTo: piece.length - before, dataCount: 0) { span in
+            progress = stream.receive(into: &span)
+            return if case .bytes(let count) = progress { count } else { 0 }
+        }
+        received += piece.buffer.count - before
+        return progress
     }
 }
 
@@ -44,24 +67,23 @@ extension Connection {
 
     /// Takes what is there of the payload, and has a worker write each piece that is complete.
     func receive(_ upload: Upload) -> Step {
-        guard input.count > 0 else {
-            watchForStall()
-            return .incomplete
+        if upload.piece == nil {
+            guard input.count > 0 else {
+                watchForStall()
+                return .incomplete
+            }
+            guard let buffer = nextPiece(upload) else { return outbox.isFilling ? .flushFirst : .waitForWorkers }
+            upload.begin(buffer)
         }
-        guard let piece = upload.piece ?? nextPiece(upload) else {
-            return outbox.isFilling ? .flushFirst : .waitForWorkers
-        }
-        upload.piece = piece
-        let room = min(piece.payloadCapacity - piece.count, upload.length - upload.received)
-        let moved = input.move(room, to: piece)
-        upload.received += moved
-        guard moved == room else {
+        guard let (buffer, length) = upload.piece else { return .incomplete }
+        upload.received += input.move(length - buffer.count, to: buffer)
+        guard buffer.count == length else {
             watchForStall()
             return .incomplete
         }
         upload.piece = nil
         if upload.isReceived { self.upload = nil }
-        write(piece, of: upload)
+        write(buffer, of: upload)
         return .handled()
     }
 

@@ -79,8 +79,7 @@ final class ReplyBuffer: @unchecked Sendable {
 
     /// Adds bytes, which must fit.
     func append(_ bytes: ArraySlice<UInt8>) {
-        let source = Array(bytes)
-        append(source.count) { target in source.withBytes { target.copy(from: $0) } }
+        append(bytes.count) { target in target.copy(from: unsafe bytes.span.bytes) }
     }
 
     /// Sends as much as the socket takes.

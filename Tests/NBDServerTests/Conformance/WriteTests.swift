@@ -41,6 +41,23 @@ import Testing
         #expect(pieces == writes.reduce(0) { $0 + $1.count })
     }
 
+    @Test(arguments: WireMode.allCases, [17 << 20, 0])
+    func `no block of the preferred size is written in two parts`(mode: WireMode, memory: Int) throws {
+        let device = MemoryDevice(noise(6 << 20), isWritable: true)
+        let client = try NBDTestClient(.serving(device) { $0.replyBytes = memory }, mode)
+        for (offset, count) in [(9, 3 << 20), (4096, 5 << 20), (4095, 2 << 20 + 2), (100, 200)] {
+            let before = device.calls.count
+            #expect(try client.ask(.write(noise(count), at: UInt64(offset), mode)).error == 0)
+            var borders: Set<UInt64> = []
+            for case .write(let start, let length, _) in device.calls[before...] {
+                borders.formUnion([start, start + UInt64(length)])
+            }
+            borders.subtract([UInt64(offset), UInt64(offset + count)])
+            #expect(borders.allSatisfy { $0.isMultiple(of: 4096) })
+            #expect(borders.isEmpty == (count <= 1 << 20))
+        }
+    }
+
     @Test(arguments: WireMode.allCases)
     func `the longest write is served`(mode: WireMode) throws {
         let device = HugeDevice(size: 1 << 40, isWritable: true)
