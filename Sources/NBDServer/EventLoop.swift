@@ -198,6 +198,8 @@ final class EventLoop: @unchecked Sendable {
     /// Hands out what sockets are ready for.
     private func takeEvents() -> Bool {
         let count = epoll.take()
+        // It may have lingered until now.
+        if count > 0 { activity.store(.awake, ordering: .relaxed) }
         for index in 0..<count {
             let event = epoll.ready[index]
             watches[event.descriptor]?.isReady(reading: event.can_read, writing: event.can_write)
