@@ -88,7 +88,7 @@ struct LUKS1Header {
             let state = reader.integer(UInt32.self) ?? 0
             guard state == LUKS1Header.active || state == LUKS1Header.inactive else {
                 throw LUKSFault(
-                    "\(name) active", at: place, found: hexadecimal(state),
+                    "\(name) active", at: place, found: "0x\(bytes(of: state).hexadecimal())",
                     allowed: "0x00ac71f3 (active) or 0x0000dead (inactive)")
             }
             self.number = number
@@ -206,8 +206,6 @@ struct LUKS1Header {
     }
 }
 
-/// 0x and eight digits.
-private func hexadecimal(_ value: UInt32) -> String {
-    let digits = String(value, radix: 16)
-    return "0x" + String(repeating: "0", count: 8 - digits.count) + digits
+private func bytes(of value: UInt32) -> [UInt8] {
+    stride(from: 24, through: 0, by: -8).map { UInt8(truncatingIfNeeded: value >> UInt32($0)) }
 }

@@ -39,7 +39,7 @@ struct LUKS2BinaryHeader {
         let expected = offset == 0 ? LUKSMagic.primary : LUKSMagic.secondary
         guard magic == expected else {
             throw LUKSFault(
-                "\(name): magic", at: offset, found: Self.hexadecimal(magic), allowed: Self.hexadecimal(expected))
+                "\(name): magic", at: offset, found: magic.hexadecimal(), allowed: expected.hexadecimal())
         }
         let version = reader.integer(UInt16.self) ?? 0
         guard version == 2 else {
@@ -82,8 +82,8 @@ struct LUKS2BinaryHeader {
         guard stored.starts(with: computed) else {
             throw LUKSFault(
                 "\(name): csum", at: offset + UInt64(Self.checksum.lowerBound),
-                found: "\(Self.hexadecimal(Array(stored.prefix(4))))… (\(algorithm))",
-                allowed: "\(Self.hexadecimal(Array(computed.prefix(4))))…, the checksum of what is there")
+                found: "\(stored.prefix(4).hexadecimal())… (\(algorithm))",
+                allowed: "\(computed.prefix(4).hexadecimal())…, the checksum of what is there")
         }
     }
 
@@ -107,9 +107,5 @@ struct LUKS2BinaryHeader {
         else { return false }
         return bytes.starts(with: LUKSMagic.secondary)
             && bytes.withBytes({ $0.bigEndianWord(at: 256) }) == offset
-    }
-
-    private static func hexadecimal(_ bytes: [UInt8]) -> String {
-        bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
     }
 }

@@ -5,5 +5,5 @@ enum LVMChecksum {
     private static let start: UInt32 = 0xF597_A6CF
 
     /// CRC-32 from a start of its own, not inverted at the end.
-    static func of(_ bytes: some Sequence<UInt8>) -> UInt32 { CRC32.update(start, bytes) }
+    static func of(_ bytes: some Collection<UInt8>) -> UInt32 { CRC32.update(start, bytes) }
 }

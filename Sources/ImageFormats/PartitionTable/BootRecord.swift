@@ -32,7 +32,7 @@ struct BootRecord {
         /// Bootable or not: there is no other status.
         var hasKnownStatus: Bool { status & 0x7F == 0 }
         /// The type as a number in hexadecimal.
-        var typeText: String { "0x\(type < 16 ? "0" : "")\(String(type, radix: 16))" }
+        var typeText: String { "0x\(type.hexadecimal())" }
     }
 
     let entries: [Entry]

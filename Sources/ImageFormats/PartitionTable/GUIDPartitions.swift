@@ -125,7 +125,7 @@ enum GUIDPartitions {
 
     /// The canonical text: the first three fields are little-endian.
     private static func guidText(_ bytes: ArraySlice<UInt8>) -> String {
-        let digits = bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16, uppercase: true) }
+        let digits = bytes.map { $0.hexadecimal(uppercase: true) }
         let order = [[3, 2, 1, 0], [5, 4], [7, 6], [8, 9], [10, 11, 12, 13, 14, 15]]
         return order.map { field in field.map { digits[$0] }.joined() }.joined(separator: "-")
     }

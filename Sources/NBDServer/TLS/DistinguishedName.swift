@@ -62,9 +62,7 @@ struct DistinguishedName: Equatable, CustomStringConvertible {
                 if scalar.isShown {
                     result.unicodeScalars.append(scalar)
                 } else {
-                    result += String(scalar).utf8.map { byte in
-                        "\\" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
-                    }.joined()
+                    result += String(scalar).utf8.map { "\\" + $0.hexadecimal(uppercase: true) }.joined()
                 }
             }
         }
