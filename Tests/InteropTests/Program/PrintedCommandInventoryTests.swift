@@ -68,6 +68,7 @@ struct PrintedCommandInventoryTests {
         "ImageOpener.swift: qemu-img may hang at the end": .word("says which client not to use"),
         "ImageOpener.swift: nbdcopy": .word("says which client to use"),
         "ImageURL.swift: nbdcopy ": .run(by: "RefusalTests", "copyOfURL"),
+        "DiskReport.swift: nbdecrypt serve ": .run(by: "VolumeInfoTests", "list"),
         "InfoReport.swift: nbdecrypt serve ": .run(by: "InfoTests", "nextStepsWork"),
         "InfoReport.swift: qemu-img convert -p -f raw -O qcow2 ": .run(by: "InfoTests", "nextStepsWork"),
         "Instructions.swift: nbdcopy -p ": .run(by: "InstructionTests", "copies"),
