@@ -60,12 +60,14 @@ let package = Package(
             dependencies: ["BlockIO", "CLinux", "COpenSSL", "CGcrypt", "CNettle", "CArgon2", "CSecureHeap", system],
             swiftSettings: strict),
         .target(
+            name: "DiskStack", dependencies: ["BlockIO", "ImageFormats", "Crypto", system], swiftSettings: strict),
+        .target(
             name: "NBDServer", dependencies: ["BlockIO", "CLinux", "CSecureHeap", "CTLS", logging, system],
             swiftSettings: strict),
         .executableTarget(
             name: "nbdecrypt",
             dependencies: [
-                "BlockIO", "ImageFormats", "Crypto", "NBDServer", "CLinux", logging, system, subprocess,
+                "BlockIO", "ImageFormats", "Crypto", "DiskStack", "NBDServer", "CLinux", logging, system, subprocess,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict,

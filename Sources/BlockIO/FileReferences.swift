@@ -113,7 +113,8 @@ public struct FileReferences: Sendable {
         "if the image is to be trusted, add \(permission(path))"
     }
 
-    private static func absolute(_ path: FilePath) -> FilePath {
+    /// The path as any other process can use it.
+    public static func absolute(_ path: FilePath) -> FilePath {
         guard path.isRelative, let directory = unsafe getcwd(nil, 0) else { return path.lexicallyNormalized() }
         defer { unsafe free(directory) }
         return FilePath(unsafe String(cString: directory)).appending(path.components).lexicallyNormalized()

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
-import BlockIO
-import ImageFormats
-import Logging
-import SystemPackage
+import DiskStack
 
 /// `nbdecrypt audit`
 struct AuditCommand: ParsableCommand {
@@ -43,38 +40,29 @@ struct AuditCommand: ParsableCommand {
         // Reading the tables of a large image takes a while.
         _ = Termination()
         let bar = AuditProgress()
-        let report: AuditReport
-        do { report = try examine { bar.show($0) } } catch let error as FormatError {
+        let options = try options()
+        let audit: ImageAudit
+        do throws(OpeningError) {
+            audit = try ImageAudit(options, log: StandardErrorLog.make(verbosity: 0).opening) { bar.show($0) }
+        } catch {
             bar.clear()
-            throw Failure(error, image: image.image)
+            throw Failure(error)
         }
         bar.clear()
+        let report = AuditReport(audit)
         try Process.printReport(json ? report.json : report.text)
         if let failure = report.failure { throw failure }
     }
 
-    private func examine(_ progress: (Double) -> Void) throws -> AuditReport {
-        let log = StandardErrorLog.make(verbosity: 0)
-        let path = image.image
-        let file = try FileDevice(path: FilePath(path), excludesWriters: !forceShare)
-        // The header is not written to.
-        let header = try header.map { try DetachedHeader($0, excludesWriters: false) }
-        let format =
-            header == nil
-            ? try FormatDecision.ofImage(file, said: image.format, secrets: nil, log: log)
-            : try FormatDecision.ofDetachedData(file, said: image.format)
-        let options = ImageChain.Options(
-            references: references.policy, formats: try references.formats(), sharesWithWriters: forceShare)
-        let chain: ImageChain
-        do { chain = try ImageChain(file, path: FilePath(path), format: format, options, log: log) } catch {
-            // When the file itself is wrong, that is the audit's to say.
-            if error.code != .damaged { log.warning("\(path) is examined without what it names: \(error)") }
-            return AuditReport(layers: [
-                try AuditedLayer(file, name: path, format: format, luksHeader: header, progress: progress)
-            ])
-        }
-        try options.formats.check(chain)
-        return try AuditReport.examine(
-            chain, luksHeader: header, part: part.selection(image: path, log: log), progress: progress)
+    private func options() throws(Failure) -> OpeningOptions {
+        var options = OpeningOptions(path: image.image)
+        options.format = image.format
+        options.luksHeader = header
+        options.sharesWithWriters = forceShare
+        options.references = references.policy
+        options.formats = try references.formats()
+        part.select(&options.selection)
+        options.sectorSize = part.sectorByteCount
+        return options
     }
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import DiskStack
+import DiskStack
 import FoundationEssentials
 import ImageFormats
 
@@ -62,7 +64,8 @@ struct AuditReport: Report {
     let leaks: [Leak]
 
     /// A report about a chain of layers, the top first, and about the disk that they make.
-    init(layers audited: [AuditedLayer], disk: AuditedDisk = AuditedDisk()) {
+    init(_ audit: ImageAudit) {
+        let (audited, disk) = (audit.layers, audit.disk)
         layers = audited.map(Layer.init)
         containers = disk.containers.map(Layer.init)
         unseen = disk.unseen

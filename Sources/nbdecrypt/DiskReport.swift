@@ -2,6 +2,7 @@
 
 import BlockIO
 import Crypto
+import DiskStack
 import ImageFormats
 
 /// What `nbdecrypt info` says of a disk that can be read without a key: its partition table, and what begins where.
@@ -169,7 +170,7 @@ extension DiskReport.LogicalVolume {
             let device = try volume.disk()
             contents = isLookedInto ? DiskReport.start(of: device) : []
             refusal = nil
-            command = "nbdecrypt serve \(served) --logical-volume \(Instructions.quoted(volume.path))"
+            command = "nbdecrypt serve \(served) --logical-volume \(ShellText.quoted(volume.path))"
         } catch {
             contents = []
             refusal = error.description

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import BlockIO
-import Crypto
-import NBDServer
+import DiskStack
 
 /// How the program ends; the numbers are those of sysexits.h.
 enum ExitStatus: Int32 {
@@ -28,41 +27,24 @@ enum ExitStatus: Int32 {
 struct Failure: Error, CustomStringConvertible {
     let status: ExitStatus
     let description: String
-    /// Another secret may open what this one does not.
-    let isOfSecret: Bool
 
     init(_ status: ExitStatus, _ description: String) {
-        self.init(status, description, isOfSecret: status == .wrongPassphrase)
-    }
-
-    private init(_ status: ExitStatus, _ description: String, isOfSecret: Bool) {
         self.status = status
         self.description = description
-        self.isOfSecret = isOfSecret
     }
 
     /// An image cannot be opened.
-    init(_ error: FormatError, image: String) {
-        if error.code == .unreadable, let url = ImageURL(image) {
-            self.init(.cannotOpen, url.refusal)
-            return
-        }
+    init(_ error: OpeningError) {
         let status: ExitStatus =
             switch error.code {
-            case .unreadable, .inUse: .cannotOpen
-            case .damaged, .unsupported, .notRecognised: .badImage
+            case .usage: .usage
+            case .badImage: .badImage
+            case .cannotOpen: .cannotOpen
+            case .wrongSecret: .wrongPassphrase
             }
-        self.init(status, "\(image): \(error)")
+        self.init(status, error.description)
     }
 
-    /// A container cannot be unlocked.
-    init(_ error: UnlockError, image: String) {
-        let status: ExitStatus =
-            switch error.code {
-            case .wrongSecret: .wrongPassphrase
-            case .refused, .notAllTried: .badImage
-            case .usage: .usage
-            }
-        self.init(status, "\(image): \(error)", isOfSecret: error.code == .wrongSecret || error.code == .notAllTried)
-    }
+    /// An image, or another file, cannot be opened.
+    init(_ error: FormatError, image: String) { self.init(OpeningError(error, image: image)) }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import BlockIO
+import DiskStack
 import Logging
 import NBDServer
 import SystemPackage
@@ -15,7 +16,7 @@ struct ExportBuilder {
     private struct Request {
         /// Before the names of its exports; nil: it is the only one, and they have none.
         let prefix: String?
-        let options: DeviceStack.Options
+        let options: OpeningOptions
         let ring: SecretRing
     }
 
@@ -30,10 +31,10 @@ struct ExportBuilder {
         }
         var exports: [Export] = []
         for request in requests {
-            let image = try OpenImage(request.options, secrets: request.ring.names, log: log)
-            if command.audit { try audit(image, PartSelection(request.options, log)) }
-            let stack = try DeviceStack(image, request.options, ring: request.ring, log: log)
-            for disk in stack.disks { exports.append(try export(disk, request)) }
+            let opener = DiskOpener(request.options, ring: request.ring, log: log.opening)
+            let image = try opener.image()
+            if command.audit { try audit(image, request.options) }
+            for disk in try opener.disks(of: image) { exports.append(try export(disk, request)) }
         }
         var names: Set<String> = []
         for export in exports where !names.insert(export.name).inserted {
@@ -44,21 +45,17 @@ struct ExportBuilder {
     }
 
     /// Refuses an image whose metadata is damaged, and warns of what it leaks.
-    private func audit(_ image: OpenImage, _ part: PartSelection) throws {
-        do {
-            let report = try AuditReport.examine(image.chain, luksHeader: image.luksHeader, part: part)
-            if report.isOnlyDiskUnseen {
-                for sentence in report.notExamined { log.warning("\(sentence)") }
-            } else if let failure = report.failure, report.verdict != .leaks {
-                throw failure
-            }
-            for leak in report.leaks { log.warning("\(image.path): \(leak.description)") }
-        } catch let error as FormatError {
-            throw Failure(error, image: image.path)
+    private func audit(_ image: OpenImage, _ options: OpeningOptions) throws {
+        let report = AuditReport(try ImageAudit(image, options, log: log.opening))
+        if report.isOnlyDiskUnseen {
+            for sentence in report.notExamined { log.warning("\(sentence)") }
+        } else if let failure = report.failure, report.verdict != .leaks {
+            throw failure
         }
+        for leak in report.leaks { log.warning("\(image.path): \(leak.description)") }
     }
 
-    private func export(_ disk: DeviceStack.Disk, _ request: Request) throws -> Export {
+    private func export(_ disk: OpenDisk, _ request: Request) throws -> Export {
         let name =
             switch (request.prefix, disk.name.isEmpty) {
             case (let prefix?, true): prefix
@@ -79,7 +76,7 @@ struct ExportBuilder {
 
     private func requests() throws -> [Request] {
         guard let config = command.config else {
-            let ring = SecretRing(command.secret, termination: termination, log: log)
+            let ring = secretRing(command.secret)
             return try command.images.map { path in
                 Request(
                     prefix: command.images.count > 1 ? Self.fileName(path) : nil, options: try options(path), ring: ring
@@ -89,26 +86,37 @@ struct ExportBuilder {
         let named = try ServeConfiguration(path: config).images.map { image in
             Request(
                 prefix: image.name ?? Self.fileName(image.path), options: image.options(try options(image.path)),
-                ring: SecretRing(image.secrets ?? command.secret, termination: termination, log: log))
+                ring: secretRing(image.secrets ?? command.secret))
         }
-        let ring = SecretRing(command.secret, termination: termination, log: log)
+        let ring = secretRing(command.secret)
         return try named
             + command.images.map { Request(prefix: Self.fileName($0), options: try options($0), ring: ring) }
+    }
+
+    private func secretRing(_ options: SecretOptions) -> SecretRing {
+        SecretRing(CommandSecrets(options, termination: termination), log: log.opening)
     }
 
     private static func fileName(_ path: String) -> String {
         path.split(separator: "/").last.map(String.init) ?? path
     }
 
-    private func options(_ path: String) throws -> DeviceStack.Options {
-        DeviceStack.Options(
-            path: path, format: command.format, luksHeader: command.unlock.header, unlock: command.unlock.unlock,
-            checksPassphrase: !command.noPassphraseCheck, allowsDamage: command.allowDamaged,
-            sharesWithWriters: command.forceShare, isWritable: command.writable,
-            allowsUnlocked: command.allowUnlocked,
-            references: command.references.policy, formats: try command.references.formats(),
-            selection: command.exports.selection,
-            bitmaps: command.exports.bitmap, sectorSize: command.exports.part.sectorSize.map { Int($0.bytes) })
+    private func options(_ path: String) throws -> OpeningOptions {
+        var options = OpeningOptions(path: path)
+        options.format = command.format
+        options.luksHeader = command.unlock.header
+        options.unlock = command.unlock.unlock
+        options.checksPassphrase = !command.noPassphraseCheck
+        options.allowsDamage = command.allowDamaged
+        options.sharesWithWriters = command.forceShare
+        options.isWritable = command.writable
+        options.allowsUnlocked = command.allowUnlocked
+        options.references = command.references.policy
+        options.formats = try command.references.formats()
+        options.selection = command.exports.selection
+        options.bitmaps = command.exports.bitmap
+        options.sectorSize = command.exports.part.sectorByteCount
+        return options
     }
 }
 

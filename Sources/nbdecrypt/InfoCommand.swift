@@ -3,8 +3,8 @@
 import ArgumentParser
 import BlockIO
 import Crypto
+import DiskStack
 import ImageFormats
-import Logging
 import SystemPackage
 
 /// `nbdecrypt info`
@@ -47,15 +47,14 @@ struct InfoCommand: ParsableCommand {
     func run() throws {
         // Counting the clusters of a large image takes a moment.
         let termination = Termination()
-        let log = StandardErrorLog.make(verbosity: 0)
+        let log = StandardErrorLog.make(verbosity: 0).opening
         let report: InfoReport
         do {
             let file = try FileDevice(path: FilePath(image.image), excludesWriters: false)
-            let ring = SecretRing(secret, termination: termination, log: log)
+            let ring = SecretRing(CommandSecrets(secret, termination: termination), log: log)
             var found = try InfoReport(
                 file, path: image.image, format: image.format, luksHeader: unlock.header,
-                plaintext: unlock.unlock.plaintext, part: part.selection(image: image.image, log: log),
-                volume: volume.logicalVolume,
+                plaintext: unlock.unlock.plaintext, part: PartSelection(options, log), volume: volume.logicalVolume,
                 opener: ContainerOpener(ring: ring, options: unlock.unlock, log: log, mayAsk: checkPassphrase))
             // The secret that has opened a container around the part has been tried.
             if checkPassphrase, found.container.isEncrypted || !found.isPartDecrypted {
@@ -84,9 +83,17 @@ struct InfoCommand: ParsableCommand {
         }
     }
 
+    /// What of the disk is looked at.
+    private var options: OpeningOptions {
+        var options = OpeningOptions(path: image.image)
+        part.select(&options.selection)
+        options.sectorSize = part.sectorByteCount
+        return options
+    }
+
     private func check(
         _ container: EncryptedContainer, _ encrypted: [(name: String, option: String)], _ ring: SecretRing,
-        _ log: Logger
+        _ log: OpeningLog
     ) throws -> PassphraseCheck {
         switch container {
         case .none:

@@ -2,6 +2,7 @@
 
 import BlockIO
 import Crypto
+import DiskStack
 import FoundationEssentials
 import ImageFormats
 
@@ -181,13 +182,11 @@ struct InfoReport: Report {
     /// - Parameter options: what `serve` needs for the disk that its physical volumes are on.
     private mutating func examine(_ volume: String, on disk: any BlockDevice, options: String) throws {
         isVolumeExamined = true
-        let parts = DiskPartOpener(opener: opener, selection: part, log: opener.log)
-        let (found, isInContainer) = try LogicalVolumes(parts: parts, image: image, log: opener.log).find(
-            volume, on: disk)
+        let (found, isInContainer) = try LogicalVolumes(part, opener: opener).find(volume, on: disk)
         isPartDecrypted = isPartDecrypted || isInContainer
         partName = found.title
         virtualSize = found.device.size
-        let options = "\(options) --logical-volume \(Instructions.quoted(volume))"
+        let options = "\(options) --logical-volume \(ShellText.quoted(volume))"
         container = .none
         luks = nil
         guard let inside = try LUKSContainer(part: found, options: options) else {
@@ -202,7 +201,7 @@ struct InfoReport: Report {
     }
 
     /// What `serve` is told with some options.
-    private func served(_ options: String) -> String { Instructions.fileArgument(image) + options }
+    private func served(_ options: String) -> String { ShellText.fileArgument(image) + options }
 
     /// Examines a container whose header is in a file of its own, and whose data is a disk that can be read without a key, or
     /// the part of it that is wanted.
@@ -370,7 +369,7 @@ struct InfoReport: Report {
                     "QEMU no longer runs guests from such images",
                 ],
                 nextSteps: [
-                    "nbdecrypt serve \(Instructions.fileArgument(path)) --run 'qemu-img convert -p -f raw -O qcow2 "
+                    "nbdecrypt serve \(ShellText.fileArgument(path)) --run 'qemu-img convert -p -f raw -O qcow2 "
                         + "--object secret,id=new,file=new-passphrase "
                         + "-o encrypt.format=luks,encrypt.key-secret=new \"$uri\" new.qcow2'"
                 ])

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import BlockIO
+import DiskStack
 import NBDServer
 
 /// The address of an export and the commands that read it, ready to paste.
@@ -74,7 +75,7 @@ struct Instructions {
         let uri = uri(export, for: .anywhere)
         let commands = [
             ("Copy it:", QEMUCommands(uri, credentials)?.convert),
-            ("", "nbdcopy -p \(Self.quoted(uri.description)) copy.raw"),
+            ("", "nbdcopy -p \(ShellText.quoted(uri.description)) copy.raw"),
             ("Attach it:", nbdClient(uri)),
             ("Boot it:", QEMUCommands(uri, credentials)?.boot(isWritable: export.device.isWritable)),
         ]
@@ -133,19 +134,8 @@ struct Instructions {
         // Programs read the partition table of a disk in units of this; old versions of nbd-client assume 1024.
         let blockSize = ["-b", String(max(Self.kernelBlockSize, export.device.alignment))]
         let mode = export.device.isWritable ? [] : ["-readonly"]
-        return (["sudo", "nbd-client"] + server + name + tls + ["/dev/nbd0"] + blockSize + mode).map(Self.quoted)
+        return (["sudo", "nbd-client"] + server + name + tls + ["/dev/nbd0"] + blockSize + mode).map(ShellText.quoted)
             .joined(
                 separator: " ")
-    }
-
-    /// A file name for a shell line; one that looks like an option is none behind its directory.
-    static func fileArgument(_ path: String) -> String { quoted(path.hasPrefix("-") ? "./\(path)" : path) }
-
-    /// For the shell.
-    static func quoted(_ text: String) -> String {
-        let plain = text.utf8.allSatisfy { byte in
-            byte != UInt8(ascii: "~") && (NBDURI.isUnreserved(byte) || "/:=,+@%".utf8.contains(byte))
-        }
-        return plain && !text.isEmpty ? text : "'\(text.replacing("'", with: "'\\''"))'"
     }
 }

@@ -2,6 +2,7 @@
 
 import BlockIO
 import Crypto
+import DiskStack
 
 /// What `nbdecrypt info` says of a LUKS container.
 struct LUKSReport: Encodable {

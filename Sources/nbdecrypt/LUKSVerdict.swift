@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Crypto
+import DiskStack
 import FoundationEssentials
 
 /// What is strong and what is weak about a LUKS container, for its owner, with the commands that improve it.
@@ -183,10 +184,10 @@ extension LUKSVerdict {
                 let header = container.headerPath ?? "HEADER"
                 self = .detached(
                     header: header, data: container.isDataInImage ? nil : path,
-                    served: Instructions.fileArgument(path) + container.options)
+                    served: ShellText.fileArgument(path) + container.options)
             case "header alone":
                 self = .detached(
-                    header: path, data: nil, served: "DEVICE --header \(Instructions.fileArgument(path))")
+                    header: path, data: nil, served: "DEVICE --header \(ShellText.fileArgument(path))")
             case "file": self = .file(path)
             default: self = .image(path, options: container.serveOptions)
             }
@@ -215,18 +216,18 @@ extension LUKSVerdict {
             var offline = ""
             switch place {
             case .file(let path):
-                header = Instructions.fileArgument(path)
+                header = ShellText.fileArgument(path)
                 volume = header
                 served = header
                 offline = Self.offline(path)
             case .detached(let path, let data, let found):
                 served = found
                 offline = data.map(Self.offline) ?? ""
-                header = Instructions.fileArgument(path)
-                volume = "--header \(header) \(data.map(Instructions.fileArgument) ?? "DEVICE")"
+                header = ShellText.fileArgument(path)
+                volume = "--header \(header) \(data.map(ShellText.fileArgument) ?? "DEVICE")"
             case .image(let path, let options):
                 header = ""
-                volume = Instructions.fileArgument(path) + options
+                volume = ShellText.fileArgument(path) + options
                 served = volume
             }
             let isInImage = if case .image = place { true } else { false }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
+import DiskStack
 
 @main
 struct NBDecrypt: AsyncParsableCommand {
@@ -40,11 +41,17 @@ struct NBDecrypt: AsyncParsableCommand {
             }
             Process.exit(ExitStatus.success.rawValue)
         } catch let failure as Failure {
-            Process.printError(failure.description)
-            Process.exit(failure.status.rawValue)
+            end(failure)
+        } catch let error as OpeningError {
+            end(Failure(error))
         } catch {
             end(error)
         }
+    }
+
+    private static func end(_ failure: Failure) -> Never {
+        Process.printError(failure.description)
+        Process.exit(failure.status.rawValue)
     }
 
     /// Says what the argument parser has to say: what was asked for, as `--help`, or what is wrong with the usage.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import CLinux
 import FoundationEssentials
 import Glibc
@@ -156,10 +157,7 @@ enum Process {
 
     /// The path as any other process can use it.
     static func absolutePath(_ path: String) -> String {
-        guard !path.hasPrefix("/") else { return path }
-        guard let directory = unsafe getcwd(nil, 0) else { return path }
-        defer { unsafe free(directory) }
-        return FilePath(unsafe String(cString: directory)).pushing(FilePath(path)).lexicallyNormalized().string
+        path.hasPrefix("/") ? path : FileReferences.absolute(FilePath(path)).string
     }
 
     /// The first bytes of a regular file; nil for anything else.

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import DiskStack
+
 /// Commands of QEMU that read an export.
 struct QEMUCommands {
     /// QEMU reads URIs without TLS, of TCP and Unix sockets.
@@ -40,8 +42,8 @@ struct QEMUCommands {
     /// A command that copies the disk.
     var convert: String {
         let source =
-            uri.map { "-f raw -O qcow2 \(Instructions.quoted($0))" }
-            ?? "\(objectWord("--object"))--image-opts -O qcow2 \(Instructions.quoted(Self.joined(driveOptions)))"
+            uri.map { "-f raw -O qcow2 \(ShellText.quoted($0))" }
+            ?? "\(objectWord("--object"))--image-opts -O qcow2 \(ShellText.quoted(Self.joined(driveOptions)))"
         return "qemu-img convert -p \(source) copy.qcow2"
     }
 
@@ -49,7 +51,7 @@ struct QEMUCommands {
     func boot(isWritable: Bool) -> String {
         let end = [("if", "virtio")] + (isWritable ? [] : [("readonly", "on")])
         let drive = uri.map { [("file", $0), ("format", "raw")] + end } ?? driveOptions + end
-        return "qemu-system-x86_64 -m 2G \(objectWord("-object"))-drive \(Instructions.quoted(Self.joined(drive)))"
+        return "qemu-system-x86_64 -m 2G \(objectWord("-object"))-drive \(ShellText.quoted(Self.joined(drive)))"
     }
 
     private var driveOptions: [(name: String, value: String)] {
@@ -57,7 +59,7 @@ struct QEMUCommands {
     }
 
     private func objectWord(_ option: String) -> String {
-        object.map { "\(option) \(Instructions.quoted($0)) " } ?? ""
+        object.map { "\(option) \(ShellText.quoted($0)) " } ?? ""
     }
 
     /// A comma ends a value in QEMU's options unless it is doubled.

@@ -2,6 +2,7 @@
 
 public import ArgumentParser
 public import BlockIO
+import DiskStack
 import ImageFormats
 import SystemPackage
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Crypto
+import DiskStack
 import SystemPackage
 
 /// Where a passphrase or key comes from.
@@ -31,8 +32,8 @@ enum SecretSource {
     }
 
     /// Reads the secret.
-    /// - Throws: ``Failure``.
-    func read() throws -> LUKSUnlock.NamedSecret {
+    /// - Throws: ``OpeningError``.
+    func read() throws(OpeningError) -> NamedSecret {
         switch self {
         case .passphraseFile(let path): try text(open(path))
         case .passphraseDescriptor(let number): try text(.init(FileDescriptor(rawValue: number), isOurs: false))
@@ -42,9 +43,9 @@ enum SecretSource {
     }
 
     /// What to type when the secret does not fit, from what the file holds.
-    private func hints(_ all: Secret) -> LUKSUnlock.NamedSecret.Hints {
+    private func hints(_ all: Secret) -> NamedSecret.Hints {
         let shape = SecretShape(all)
-        var hints = LUKSUnlock.NamedSecret.Hints()
+        var hints = NamedSecret.Hints()
         switch self {
         case .passphraseFile(let path):
             hints.encoding = shape.encodingHint(file: file(path), option: "--key-file")
@@ -62,7 +63,7 @@ enum SecretSource {
         return hints
     }
 
-    private func file(_ path: String) -> String? { path == "-" ? nil : Instructions.fileArgument(path) }
+    private func file(_ path: String) -> String? { path == "-" ? nil : ShellText.fileArgument(path) }
 
     /// An open file, which is closed if it was opened for this.
     private struct Input {
@@ -75,49 +76,49 @@ enum SecretSource {
         }
     }
 
-    private func open(_ path: String) throws -> Input {
+    private func open(_ path: String) throws(OpeningError) -> Input {
         guard path != "-" else { return Input(.standardInput, isOurs: false) }
         do {
             return Input(try FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec), isOurs: true)
         } catch {
-            throw Failure(.cannotOpen, "cannot open \(name): \(error); check the name")
+            throw OpeningError(.cannotOpen, "cannot open \(name): \(error); check the name")
         }
     }
 
-    private func named(_ secret: Secret) -> LUKSUnlock.NamedSecret {
-        LUKSUnlock.NamedSecret(name: name, secret: secret, isMissing: secret.count == 0, hints: hints(secret))
+    private func named(_ secret: Secret) -> NamedSecret {
+        NamedSecret(name: name, secret: secret, isMissing: secret.count == 0, hints: hints(secret))
     }
 
-    private func text(_ input: Input) throws -> LUKSUnlock.NamedSecret {
+    private func text(_ input: Input) throws(OpeningError) -> NamedSecret {
         let secret = try bytes(input, 0, nil)
         // A newline alone is the empty passphrase; nothing at all may be a mistake.
-        return LUKSUnlock.NamedSecret(
+        return NamedSecret(
             name: name, secret: secret.droppingTrailingNewline(), isMissing: secret.count == 0, hints: hints(secret))
     }
 
-    private func part(_ input: Input, _ offset: UInt64, _ size: Int?) throws -> LUKSUnlock.NamedSecret {
+    private func part(_ input: Input, _ offset: UInt64, _ size: Int?) throws(OpeningError) -> NamedSecret {
         let secret = try bytes(input, offset, size)
         guard offset == 0 || secret.count > 0 else {
-            throw Failure(.wrongPassphrase, "\(name) has no byte at --key-file-offset \(offset)")
+            throw OpeningError(.wrongSecret, "\(name) has no byte at --key-file-offset \(offset)")
         }
         guard secret.count == size ?? secret.count else {
-            throw Failure(
-                .wrongPassphrase,
+            throw OpeningError(
+                .wrongSecret,
                 "\(name) holds \(secret.count) bytes from byte \(offset) on, fewer than --key-file-size \(size ?? 0)")
         }
         return named(secret)
     }
 
-    private func bytes(_ input: Input, _ offset: UInt64, _ size: Int?) throws -> Secret {
+    private func bytes(_ input: Input, _ offset: UInt64, _ size: Int?) throws(OpeningError) -> Secret {
         defer { if input.isOurs { try? input.descriptor.close() } }
         let secret: Secret?
         do { secret = try Secret.read(from: input.descriptor, offset: offset, limit: size) } catch {
             let advice = input.isOurs ? "is it the right file?" : "open a descriptor in the shell with N<FILE"
-            throw Failure(.cannotOpen, "cannot read \(name): \(error); \(advice)")
+            throw OpeningError(.cannotOpen, "cannot read \(name): \(error); \(advice)")
         }
         guard let secret else {
-            throw Failure(
-                .wrongPassphrase,
+            throw OpeningError(
+                .wrongSecret,
                 "\(name) holds more than \(Secret.maximumCount) bytes; is it the right file? Of a large one, name a part with "
                     + "--key-file-offset and --key-file-size")
         }

@@ -154,7 +154,7 @@ struct ServeCommand: AsyncParsableCommand {
         defer { keyCleanUp.map(termination.end) }
         let tls = try encryption.policy(oneTimeKey, log)
         let exports = try ExportBuilder(command: self, termination: termination, log: log).exports()
-        SecretRing.warnUnlessLocked(log)
+        CommandSecrets.warnUnlessLocked(log)
         let place = try ListeningPlace(plan, privateDirectory: oneTimeKey?.directory)
         let cleanUp = termination.begin { place.remove() }
         defer { termination.end(cleanUp) }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import BlockIO
+import DiskStack
 import FoundationEssentials
 import ImageFormats
 import SystemPackage
@@ -165,7 +166,7 @@ extension ServeConfiguration.Image {
         guard partition.map({ $0 > 0 }) ?? true, size.map({ $0 > 0 }) ?? true else {
             throw Failure(.usage, "\(file): \(path): partition and size are above 0")
         }
-        guard logicalVolume.map(LogicalVolumeOptions.isLogicalVolume) ?? true else {
+        guard logicalVolume.map(DiskSelection.isLogicalVolume) ?? true else {
             throw Failure(.usage, "\(file): \(path): logical-volume is a volume group and a volume, as in vg0/root")
         }
         if let sectorSize, !PartitionTable.sectorSizes.contains(sectorSize) {
@@ -198,20 +199,25 @@ extension ServeConfiguration.Image {
     }
 
     /// How to open it.
-    func options(_ common: DeviceStack.Options) -> DeviceStack.Options {
+    func options(_ common: OpeningOptions) -> OpeningOptions {
+        var options = common
+        options.path = path
+        if let format { options.format = ImageFormat(rawValue: format) ?? common.format }
+        options.luksHeader = header
         let policy = references.flatMap(FileReferences.Policy.init)
-        return DeviceStack.Options(
-            path: path, format: format.flatMap(ImageFormat.init(rawValue:)) ?? common.format, luksHeader: header,
-            unlock: common.unlock, checksPassphrase: common.checksPassphrase, allowsDamage: common.allowsDamage,
-            sharesWithWriters: common.sharesWithWriters, isWritable: common.isWritable,
-            allowsUnlocked: common.allowsUnlocked,
-            references: policy != nil || allowReferences != nil
-                ? FileReferences(policy ?? .sameDirectory, allowed: (allowReferences ?? []).map { FilePath($0) })
-                : common.references,
-            formats: (try? formats()) ?? common.formats,
-            selection: ExportSelection(
-                names: exports.map(ExportSelection.Names.init) ?? common.selection.names, partition: partition,
-                snapshot: snapshot, offset: offset, size: size, logicalVolume: logicalVolume), bitmaps: common.bitmaps,
-            sectorSize: sectorSize ?? common.sectorSize)
+        if policy != nil || allowReferences != nil {
+            let allowed = (allowReferences ?? []).map { FilePath($0) }
+            options.references = FileReferences(policy ?? .sameDirectory, allowed: allowed)
+        }
+        if let formats = try? formats() { options.formats = formats }
+        options.selection = DiskSelection()
+        options.selection.names = exports.map(DiskSelection.Names.init) ?? common.selection.names
+        options.selection.partition = partition
+        options.selection.snapshot = snapshot
+        options.selection.offset = offset
+        options.selection.size = size
+        options.selection.logicalVolume = logicalVolume
+        if let sectorSize { options.sectorSize = sectorSize }
+        return options
     }
 }

@@ -32,7 +32,7 @@ struct Serving {
     /// Serves until something ends it.
     /// - Returns: the exit status.
     func run() async throws -> Int32 {
-        let wereSecretsLocked = SecretRing.areSecretsLocked
+        let wereSecretsLocked = CommandSecrets.areSecretsLocked
         let (ends, continuation) = AsyncStream.makeStream(of: End.self)
         var limits = ServerLimits()
         limits.connections = try connectionLimit()
@@ -73,7 +73,7 @@ struct Serving {
         }
         await server.stop(patience: Self.patience)
         // Contexts of ciphers are made when they are needed.
-        if wereSecretsLocked { SecretRing.warnUnlessLocked(log) }
+        if wereSecretsLocked { CommandSecrets.warnUnlessLocked(log) }
         log.info("clients have read \(server.bytesRead) bytes")
         return status
     }

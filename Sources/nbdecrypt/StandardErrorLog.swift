@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import DiskStack
 import Logging
 
 /// Log lines for a person at a terminal or for the journal, which adds the time itself. Nobody waits for their reader.
@@ -24,5 +25,22 @@ struct StandardErrorLog: LogHandler {
         let level = event.level > .notice ? "\(event.level): " : ""
         let client = metadata["client"].map { "client \($0): " } ?? ""
         Process.printError("\(level)\(client)\(event.message)")
+    }
+}
+
+extension Logger {
+    /// For those who open images.
+    var opening: OpeningLog {
+        OpeningLog { event in
+            let level: Level =
+                switch event.kind {
+                case .detail: .debug
+                case .finding: .info
+                case .notice: .notice
+                case .warning: .warning
+                case .wrongSecret: .error
+                }
+            log(level: level, "\(event.text)")
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 import BlockIO
 import Crypto
+import DiskStack
 import Glibc
 import SystemPackage
 
@@ -10,8 +11,8 @@ enum Terminal {
     /// Shows `prompt` on the controlling terminal and reads a line with echo off.
     ///
     /// - Returns: nil when there is no terminal.
-    /// - Throws: ``Failure`` when the person pressed ctrl-C or ctrl-D.
-    static func askPassphrase(_ prompt: String, _ termination: Termination) throws -> Secret? {
+    /// - Throws: ``OpeningError`` when the person pressed ctrl-C or ctrl-D.
+    static func askPassphrase(_ prompt: String, _ termination: Termination) throws(OpeningError) -> Secret? {
         guard let terminal = try? FileDescriptor.open(FilePath("/dev/tty"), .readWrite, options: .closeOnExec) else {
             return nil
         }
@@ -36,13 +37,13 @@ enum Terminal {
         _ = try? terminal.writeAll(Array(prompt.utf8))
         let line: Secret
         do { line = try Secret.readLine(from: terminal) } catch {
-            throw Failure(.wrongPassphrase, "cannot read a passphrase from the terminal: \(error)")
+            throw OpeningError(.wrongSecret, "cannot read a passphrase from the terminal: \(error)")
         }
         if line.withBytes({ $0.byteCount > 0 && $0.byte(at: $0.byteCount - 1) == interrupt }) {
-            throw Failure(.wrongPassphrase, "no passphrase: interrupted")
+            throw OpeningError(.wrongSecret, "no passphrase: interrupted")
         }
         // ctrl-D; an empty line is an empty passphrase.
-        guard line.count > 0 else { throw Failure(.wrongPassphrase, "no passphrase was typed") }
+        guard line.count > 0 else { throw OpeningError(.wrongSecret, "no passphrase was typed") }
         return line.droppingTrailingNewline()
     }
 }

@@ -3,24 +3,23 @@
 import BlockIO
 import Crypto
 import ImageFormats
-import Logging
 import SystemPackage
 
 /// Opens an image and the images below it, each with the secret that fits.
 struct ImageOpener {
-    let options: DeviceStack.Options
+    let options: OpeningOptions
     let ring: SecretRing
-    let log: Logger
+    let log: OpeningLog
     private let cache = ImageCache()
 
-    init(options: DeviceStack.Options, ring: SecretRing, log: Logger) {
+    init(options: OpeningOptions, ring: SecretRing, log: OpeningLog) {
         self.options = options
         self.ring = ring
         self.log = log
     }
 
     /// Opens the image that the caller named, and all that it stands on.
-    /// - Throws: ``FormatError`` or ``Failure``.
+    /// - Throws: ``FormatError`` or ``OpeningError``.
     func open(_ image: OpenImage) throws -> ImageLayer {
         if let breakage = image.chain.breakage { throw breakage }
         if let header = image.luksHeader { return try openDetached(image.chain, header) }
@@ -54,7 +53,7 @@ struct ImageOpener {
             // Refused under the name of the file that is wrong.
             _ = try LUKSOpener.header(header.file, dataSize: data.size, isDetached: true)
         } catch {
-            throw Failure(error, image: header.path)
+            throw OpeningError(error, image: header.path)
         }
         let isPart = options.selection.isPartOfDisk
         let (disk, encryption) = try luks(isPart ? part.fullName : options.path, layer: 0).open(

@@ -2,24 +2,23 @@
 
 import BlockIO
 import ImageFormats
-import Logging
 
 /// Finds the disks that are to be served in an image that is open: the guest disk, snapshots, partitions, logical volumes,
 /// layers.
 struct DiskFinder {
-    typealias Disk = DeviceStack.Disk
+    typealias Disk = OpenDisk
 
-    let options: DeviceStack.Options
+    let options: OpeningOptions
     let opener: ImageOpener
     let file: FileDevice
     let layer: ImageLayer
-    let log: Logger
+    let log: OpeningLog
 
     /// As many as a client can be told of in reasonable time.
     static let maximumCount = 1024
 
     /// The data of a detached header is a part of the disk; what is in the container is looked for in its plaintext.
-    private var selection: ExportSelection {
+    private var selection: DiskSelection {
         options.luksHeader == nil ? options.selection : options.selection.insideContainer
     }
 
@@ -37,7 +36,7 @@ struct DiskFinder {
     private var demand: DiskPartOpener.Demand { selection.wantsPlaintext ? .named : .ciphertext }
 
     /// The default export first.
-    /// - Throws: ``FormatError``, or ``Failure`` when something that was named is not there.
+    /// - Throws: ``FormatError``, or ``OpeningError`` when something that was named is not there.
     func disks() throws -> [Disk] {
         let found = try selection.snapshot.map(snapshot)
         let chosen = Disk(
@@ -60,7 +59,7 @@ struct DiskFinder {
                 try [main] + snapshots() + partitions + volumes.all(in: holders, limit: Self.maximumCount) + layers()
                 + ciphertext(chosen, plain, main)
             guard all.count <= Self.maximumCount else {
-                throw Failure(
+                throw OpeningError(
                     .usage,
                     "\(options.path) has \(all.count) disks to export, more than \(Self.maximumCount): name some with --exports"
                 )
@@ -93,7 +92,7 @@ struct DiskFinder {
         return try options.bitmaps.map { name in
             guard let found = layer.bitmaps.first(where: { $0.name == name }) else {
                 let names = layer.bitmaps.prefix(20).map(\.name).joined(separator: ", ")
-                throw Failure(
+                throw OpeningError(
                     .usage, "\(options.path) has no dirty bitmap \(name); it has \(names.isEmpty ? "none" : names)")
             }
             if let refusal = found.refusal { throw refusal }
@@ -107,7 +106,7 @@ struct DiskFinder {
         case "ciphertext": offered = ciphertext()
         case "snapshot": return try decrypted(snapshot(String(name.dropFirst("snapshot/".count))))
         case "partition": offered = try partitions(of: base, .named, only: name)
-        case "lv" where LogicalVolumeOptions.isLogicalVolume(String(name.dropFirst("lv/".count))):
+        case "lv" where DiskSelection.isLogicalVolume(String(name.dropFirst("lv/".count))):
             return try volumes.volume(String(name.dropFirst("lv/".count)), on: base, .named)
         case "layer": offered = layers()
         default: offered = []
@@ -117,7 +116,7 @@ struct DiskFinder {
             offered.isEmpty
             ? "disk, snapshot/NAME, partition/N, lv/GROUP/VOLUME, layer/N, ciphertext"
             : offered.map(\.name).joined(separator: ", ")
-        throw Failure(.usage, "\(options.path) has no export \(name); there may be: \(there)")
+        throw OpeningError(.usage, "\(options.path) has no export \(name); there may be: \(there)")
     }
 
     // MARK: Containers
@@ -191,7 +190,7 @@ struct DiskFinder {
     private func snapshots() throws -> [Disk] {
         // Before each is looked at, and a container on it unlocked: an image can have 65,536 of them.
         guard layer.snapshots.count <= Self.maximumCount else {
-            throw Failure(
+            throw OpeningError(
                 .usage,
                 "\(options.path) has \(layer.snapshots.count) snapshots to export, more than \(Self.maximumCount): name some with --exports"
             )
@@ -199,7 +198,7 @@ struct DiskFinder {
         return try layer.snapshots.map { snapshot in
             let disk = disk(snapshot)
             // An older snapshot may have a container with older passphrases.
-            do { return try decrypted(disk) } catch let failure as Failure where failure.isOfSecret {
+            do { return try decrypted(disk) } catch let failure as OpeningError where failure.isOfSecret {
                 log.warning("\(failure); \(disk.name) is served as it is")
                 return disk
             }
@@ -212,7 +211,7 @@ struct DiskFinder {
                 ?? layer.snapshots.first(where: { $0.id == name })
         else {
             let names = layer.snapshots.prefix(20).map(\.name).joined(separator: ", ")
-            throw Failure(
+            throw OpeningError(
                 .usage, "\(options.path) has no snapshot \(name); it has \(names.isEmpty ? "none" : names)")
         }
         return disk(found)
@@ -259,7 +258,7 @@ struct DiskFinder {
     }
 }
 
-extension DeviceStack.Disk {
+extension OpenDisk {
     /// Where a physical volume may be.
     ///
     /// - Parameter name: for messages; nil: from that of the export.

@@ -1,20 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import BlockIO
-import ImageFormats
-import Logging
+package import BlockIO
+package import ImageFormats
 
 /// The logical volumes of LVM on a disk: what its physical volumes hold, in whichever of its parts these are.
-struct LogicalVolumes {
-    typealias Disk = DeviceStack.Disk
+package struct LogicalVolumes {
+    package typealias Disk = OpenDisk
 
     /// A part in which a physical volume may be, and what it is called in messages.
-    typealias Place = (name: String, device: any BlockDevice)
+    package typealias Place = (name: String, device: any BlockDevice)
 
     let parts: DiskPartOpener
     /// The image, as a person typed it.
     let image: String
-    let log: Logger
+    let log: OpeningLog
+
+    /// - Parameters:
+    ///   - selection: finds the partitions that may hold physical volumes.
+    ///   - opener: opens containers that may.
+    package init(_ selection: PartSelection, opener: ContainerOpener) {
+        self.init(
+            parts: DiskPartOpener(opener: opener, selection: selection, log: opener.log), image: selection.image,
+            log: opener.log)
+    }
+
+    init(parts: DiskPartOpener, image: String, log: OpeningLog) {
+        (self.parts, self.image, self.log) = (parts, image, log)
+    }
 
     /// How many are named in a message.
     private static let mostShown = 10
@@ -34,7 +46,7 @@ struct LogicalVolumes {
     ///   - path: "GROUP/VOLUME".
     ///   - disk: what holds its physical volumes: itself, or in its partitions.
     ///   - demand: of what the volume holds; containers around it are opened in any case.
-    /// - Throws: ``FormatError`` for one that cannot be read, or ``Failure`` when there is none, or no secret fits.
+    /// - Throws: ``FormatError`` for one that cannot be read, or ``OpeningError`` when there is none, or no secret fits.
     func volume(_ path: String, on disk: Disk, _ demand: DiskPartOpener.Demand) throws -> Disk {
         try parts.disk(in: find(path, on: disk.device).part, demand)
     }
@@ -43,7 +55,7 @@ struct LogicalVolumes {
     ///
     /// - Returns: the volume, and whether a container was opened to find it.
     /// - Throws: as ``volume(_:on:_:)``.
-    func find(_ path: String, on disk: any BlockDevice) throws -> (part: DiskPart, isInContainer: Bool) {
+    package func find(_ path: String, on disk: any BlockDevice) throws -> (part: DiskPart, isInContainer: Bool) {
         let (plain, containers) = try places(on: disk)
         let outside = try assembly(plain)
         if let volume = outside.volume(path), containers.isEmpty || (try? volume.disk()) != nil {
@@ -55,7 +67,7 @@ struct LogicalVolumes {
         if let fault = all.faults.first { throw fault }
         let there = all.groups.flatMap(\.volumes).map(\.path)
         let shown = there.prefix(Self.mostShown).joined(separator: ", ") + (there.count > Self.mostShown ? ", …" : "")
-        throw Failure(.usage, "\(image) has no logical volume \(path); it has \(there.isEmpty ? "none" : shown)")
+        throw OpeningError(.usage, "\(image) has no logical volume \(path); it has \(there.isEmpty ? "none" : shown)")
     }
 
     /// Parts that are not encrypted, and LUKS containers that may have a physical volume inside.
@@ -77,13 +89,13 @@ struct LogicalVolumes {
     /// What is in containers. Of several, those that no secret opens are left out.
     private func open(_ containers: [DiskPart]) throws -> [Place] {
         var opened: [Place] = []
-        var refusal: Failure?
+        var refusal: OpeningError?
         for part in containers {
             do {
                 let (device, _) = try parts.opener.open(
                     on: part.device, part.fullName, mayAsk: containers.count == 1)
                 opened.append((part.name, device))
-            } catch let failure as Failure where failure.isOfSecret {
+            } catch let failure as OpeningError where failure.isOfSecret {
                 refusal = failure
             } catch let error as FormatError {
                 log.warning("\(image): \(error.naming(part.name))")
@@ -100,7 +112,7 @@ struct LogicalVolumes {
     /// - Parameters:
     ///   - places: the parts of a disk, decrypted where that was possible.
     ///   - limit: how many there may be.
-    /// - Throws: ``Failure`` when there are more.
+    /// - Throws: ``OpeningError`` when there are more.
     func all(in places: [Place], limit: Int) throws -> [Disk] {
         let assembly = LVMAssembly(places) { place, error in
             if error.code != .unreadable { log.warning("\(image): \(error.naming(place.name))") }
@@ -109,7 +121,7 @@ struct LogicalVolumes {
         let volumes = assembly.groups.flatMap(\.volumes)
         // Before containers on them are unlocked.
         guard volumes.count <= limit else {
-            throw Failure(
+            throw OpeningError(
                 .usage, "\(image) has \(volumes.count) logical volumes, more than \(limit): name some with --exports")
         }
         var disks: [Disk] = []
@@ -160,7 +172,7 @@ extension LVMAssembly {
     /// What the physical volumes on some parts of a disk hold.
     ///
     /// - Parameter fault: is told of a part whose label is damaged, or whose start cannot be read.
-    init<Fault: Error>(
+    package init<Fault: Error>(
         _ places: [LogicalVolumes.Place], fault: (LogicalVolumes.Place, FormatError) throws(Fault) -> Void
     ) throws(Fault) {
         var texts = LVMTexts()

@@ -2,14 +2,13 @@
 
 import BlockIO
 import Dispatch
-import Logging
 
 /// Says what is being tried when a key derivation takes more than a second.
 final class DerivationProgress: Sendable {
     private let current = Locked((number: 0, isOver: false))
-    private let log: Logger
+    private let log: OpeningLog
 
-    init(log: Logger) { self.log = log }
+    init(log: OpeningLog) { self.log = log }
 
     /// A derivation starts, and the one before is over.
     func begin(_ what: String) {

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import BlockIO
-import Crypto
+package import BlockIO
+package import Crypto
 import ImageFormats
-import Logging
 
 /// What the given secrets open, without serving anything: `info --check-passphrase`.
-struct PassphraseCheck: Encodable {
-    struct Outcome: Encodable {
+package struct PassphraseCheck: Encodable {
+    package struct Outcome: Encodable {
         /// The source of the secret, never its contents.
         let source: String
         /// Does it open the image? Nil: the image does not tell.
@@ -18,29 +17,30 @@ struct PassphraseCheck: Encodable {
         var notes: [String] = []
     }
 
-    private(set) var outcomes: [Outcome] = []
+    package private(set) var outcomes: [Outcome] = []
     /// The keys that were found, of LUKS.
-    private(set) var opened: [LUKSUnlock.Opened] = []
+    package private(set) var opened: [LUKSUnlock.Opened] = []
     /// The first cipher of AES that may be right.
-    private(set) var cipher: LegacyAESCipher?
+    package private(set) var cipher: LegacyAESCipher?
 
     private enum CodingKeys: String, CodingKey { case outcomes, mayFit, untried }
 
     /// Can it be that the secrets together open the image?
-    let mayFit: Bool
+    package let mayFit: Bool
 
     /// Why it is not certain that no secret opens the data: keyslots of it that were not tried, or that there is none, and
     /// what to do; empty when each secret was tried wherever it may fit.
-    let untried: [String]
+    package let untried: [String]
 
     /// Tries all secrets of `ring` on all keyslots; asks a person when there are none.
-    /// - Throws: ``FormatError`` when `serve` would refuse the container because it is not encrypted; ``Failure`` when a
+    /// - Throws: ``FormatError`` when `serve` would refuse the container because it is not encrypted; ``OpeningError`` when a
     ///   secret cannot be read.
-    init(luks container: LUKSContainer, ring: SecretRing, options: LUKSUnlock.Options, path: String, log: Logger) throws
-    {
+    package init(
+        luks container: LUKSContainer, ring: SecretRing, options: LUKSUnlock.Options, path: String, log: OpeningLog
+    ) throws {
         try LUKSPlaintext.check(container.volume, allowing: options.plaintext)
         guard container.volume.disk.contains(where: \.isEncrypted) else {
-            throw Failure(.usage, "\(path) is not encrypted: there is no passphrase to check")
+            throw OpeningError(.usage, "\(path) is not encrypted: there is no passphrase to check")
         }
         let progress = DerivationProgress(log: log)
         defer { progress.end() }
@@ -54,7 +54,7 @@ struct PassphraseCheck: Encodable {
             } else {
                 try unlock.prepare(volumeKeyCount: volumeKeys.count)
             }
-        } catch { throw Failure(error, image: path) }
+        } catch { throw OpeningError(error, image: path) }
         for key in volumeKeys {
             let keys = (try? unlock.proved(by: [key])) ?? []
             opened += keys
@@ -64,7 +64,7 @@ struct PassphraseCheck: Encodable {
         }
         let secrets = volumeKeys.isEmpty || ring.hasPassphrases(for: 0) ? try ring.all(path) : []
         let survey: [[(keyslot: Int, outcome: LUKSUnlock.Outcome)]]
-        do { survey = try unlock.survey(secrets) } catch { throw Failure(error, image: path) }
+        do { survey = try unlock.survey(secrets) } catch { throw OpeningError(error, image: path) }
         var untried: [Int: String] = [:]
         for (secret, results) in zip(secrets, survey) {
             var keyslots: [Int] = []
@@ -99,10 +99,10 @@ struct PassphraseCheck: Encodable {
     }
 
     /// Judges the decrypted disk, for an AES image proves no passphrase.
-    /// - Throws: ``Failure`` when a secret cannot be read.
+    /// - Throws: ``OpeningError`` when a secret cannot be read.
     ///
     /// - Parameter disk: what the image alone says if a cipher is right.
-    init(legacyAES disk: (LegacyAESCipher) -> any BlockDevice, ring: SecretRing, path: String) throws {
+    package init(legacyAES disk: (LegacyAESCipher) -> any BlockDevice, ring: SecretRing, path: String) throws {
         let raw = try ring.rawKey().map { [$0] }
         for secret in try raw ?? ring.all(path) {
             guard raw == nil || secret.secret.count == LegacyAESKey.count else {
@@ -128,7 +128,7 @@ struct PassphraseCheck: Encodable {
     }
 
     /// Lines for people.
-    var lines: [String] {
+    package var lines: [String] {
         outcomes.flatMap { outcome in
             let slots = outcome.keyslots.map { $0.map(String.init).joined(separator: ", ") } ?? ""
             let verdict =

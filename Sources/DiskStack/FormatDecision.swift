@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import BlockIO
-import ImageFormats
-import Logging
+package import BlockIO
+package import ImageFormats
 
 /// What a file is taken for. Every command asks here, so that what is examined is what is served.
 ///
 /// The contents of a file never decide alone between raw and something else: a guest that owns a raw disk can write the
 /// header of any format to it. Where nobody says what a file is, and its contents look like more than a plain disk, there
 /// are two answers, and one of them is wrong bytes: then it is refused.
-enum FormatDecision {
+package enum FormatDecision {
     /// The format of the image that the caller names.
     ///
     /// - Parameters:
@@ -18,7 +17,7 @@ enum FormatDecision {
     /// - Throws: ``FormatError`` when no format fits, or when a secret is given for what shall be read as a plain disk but
     ///   looks like a container.
     static func ofImage(
-        _ file: FileDevice, said: ImageFormat?, secrets: String?, log: Logger
+        _ file: FileDevice, said: ImageFormat?, secrets: String?, log: OpeningLog
     ) throws(FormatError) -> ImageFormat {
         guard let said else {
             let found = try ImageProbe.detect(file)
@@ -45,7 +44,7 @@ enum FormatDecision {
     /// The format of a file whose LUKS header is elsewhere: an image with the data of the container on its disk, or else
     /// nothing but that data.
     /// - Throws: ``FormatError`` when it looks like an image that this program does not read.
-    static func ofDetachedData(_ file: FileDevice, said: ImageFormat?) throws(FormatError) -> ImageFormat {
+    package static func ofDetachedData(_ file: FileDevice, said: ImageFormat?) throws(FormatError) -> ImageFormat {
         if let said { return said }
         switch try ImageProbe.signature(of: file) {
         case .format(let format)?: return format
@@ -76,7 +75,7 @@ enum FormatDecision {
     /// - Throws: ``FormatError`` when the format is none that is read, or when nobody says it and the contents have a
     ///   known signature.
     static func ofBackingFile(
-        _ file: FileDevice, layer: Int, said: String?, _ name: String, _ formats: BackingFormats, log: Logger
+        _ file: FileDevice, layer: Int, said: String?, _ name: String, _ formats: BackingFormats, log: OpeningLog
     ) throws(FormatError) -> ImageFormat {
         if let said {
             guard let format = ImageFormat(nameInImage: said) else {

@@ -1,25 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import BlockIO
-import ImageFormats
-import Logging
+package import BlockIO
+package import ImageFormats
 
 /// What an audit finds on the disk in an image, as far as no key is needed to read it: LUKS containers that cover it, or lie in
 /// its partitions and logical volumes.
-struct AuditedDisk {
+package struct AuditedDisk {
     /// Each with its faults and what of it is in the clear.
-    private(set) var containers: [AuditedLayer] = []
+    package private(set) var containers: [AuditedLayer] = []
     /// Sentences about what could not be looked into.
-    private(set) var unseen: [String] = []
+    package private(set) var unseen: [String] = []
 
     /// No disk, or nothing on it.
-    init() {}
+    package init() {}
 
     /// - Parameters:
     ///   - disk: takes requests of any offset and length.
     ///   - part: what of it is looked at.
-    /// - Throws: ``FormatError``, or ``Failure`` when the part is not there.
-    init(_ disk: any BlockDevice, _ part: PartSelection) throws {
+    /// - Throws: ``FormatError``, or ``OpeningError`` when the part is not there.
+    package init(_ disk: any BlockDevice, _ part: PartSelection) throws {
         var place = DiskPart(
             exportName: "", noun: "disk", name: "the disk", image: part.image, description: "", device: disk)
         for step in try part.steps(on: disk) { place = try part.part(step, of: place.device, "") }
@@ -73,7 +72,7 @@ struct AuditedDisk {
 
 extension ImageChain {
     /// The disk of the image, when no key is needed to read it; nil when one is, or when not all files are there.
-    var plainDisk: (any BlockDevice)? {
+    package var plainDisk: (any BlockDevice)? {
         guard breakage == nil else { return nil }
         let cache = ImageCache()
         var disk: (any BlockDevice)?

@@ -2,14 +2,13 @@
 
 import BlockIO
 import ImageFormats
-import Logging
 import SystemPackage
 
 /// An image that is open, with all files that belong to it. They are opened once, here: what is audited, unlocked and served
 /// are the same files, whatever has taken their names since.
-struct OpenImage {
+package struct OpenImage {
     /// As the caller named it.
-    let path: String
+    package let path: String
     let file: FileDevice
     /// The file, and what it names.
     let chain: ImageChain
@@ -20,11 +19,11 @@ struct OpenImage {
     /// Opens the files, and reads the headers of images among them.
     ///
     /// - Parameter secrets: the names of those that the caller gives; nil: none.
-    /// - Throws: ``Failure``.
-    init(_ options: DeviceStack.Options, secrets: String?, log: Logger) throws {
+    /// - Throws: ``OpeningError``.
+    init(_ options: OpeningOptions, secrets: String?, log: OpeningLog) throws(OpeningError) {
         path = options.path
         guard !options.isWritable || options.format == .raw else {
-            throw Failure(
+            throw OpeningError(
                 .usage,
                 "\(path): only raw images can be written to so far; leave out --writable to serve the image "
                     + "read-only, or add -f raw if it is a plain disk, and not a format that holds one")
@@ -44,14 +43,16 @@ struct OpenImage {
                 : try FormatDecision.ofDetachedData(file, said: options.format)
             chain = try ImageChain(file, path: FilePath(path), format: format, options.chain, log: log)
         } catch {
-            throw Failure(error, image: path)
+            throw OpeningError(error, image: path)
         }
         try options.formats.check(chain)
-        luksHeader = try options.luksHeader.map { path in
-            let header = try DetachedHeader(path, excludesWriters: !options.sharesWithWriters)
-            if let reason = header.file.missingLocks { log.warning("\(path): \(reason)") }
-            return header
+        guard let headerPath = options.luksHeader else {
+            luksHeader = nil
+            return
         }
+        let header = try DetachedHeader(headerPath, excludesWriters: !options.sharesWithWriters)
+        if let reason = header.file.missingLocks { log.warning("\(headerPath): \(reason)") }
+        luksHeader = header
     }
 }
 
@@ -60,11 +61,11 @@ struct DetachedHeader {
     let path: String
     let file: FileDevice
 
-    /// - Throws: ``Failure``, under the name of this file.
-    init(_ path: String, excludesWriters: Bool) throws(Failure) {
+    /// - Throws: ``OpeningError``, under the name of this file.
+    init(_ path: String, excludesWriters: Bool) throws(OpeningError) {
         self.path = path
         do { file = try FileDevice(path: FilePath(path), excludesWriters: excludesWriters) } catch {
-            throw Failure(error, image: path)
+            throw OpeningError(error, image: path)
         }
     }
 }

@@ -24,7 +24,7 @@ struct ImageURL {
             switch scheme {
             case "file": "name the file by its path"
             case "nbd", "nbds", "nbd+unix", "nbds+unix", "nbd+vsock", "nbds+vsock":
-                "copy the image first: nbdcopy \(Instructions.quoted(text)) image, then name that file"
+                "copy the image first: nbdcopy \(ShellText.quoted(text)) image, then name that file"
             default: "copy the image to a file first, and name that"
             }
         return "\(text): this is a URL, and images are opened from files and block devices alone; \(advice)"

@@ -13,7 +13,7 @@ extension AuditedLayer {
     ///   - dataFileSize: of the external data file in bytes, when it is known.
     ///   - progress: is told the part that is done, 0 to 1.
     /// - Throws: ``FormatError`` when the image needs what this program does not know, or when a file cannot be read;
-    ///   ``Failure`` about the file with the LUKS header. Damage is no error, but a result.
+    ///   ``OpeningError`` about the file with the LUKS header. Damage is no error, but a result.
     init(
         _ file: any BlockDevice, name: String, format: ImageFormat, luksHeader: DetachedHeader? = nil,
         dataSize: UInt64? = nil, dataFileSize: UInt64? = nil, progress: (Double) -> Void = { _ in }
@@ -117,7 +117,7 @@ extension AuditedLayer {
 
     private mutating func check(_ header: DetachedHeader, dataSize: UInt64?) throws {
         do { try checkLUKS(header.file, dataSize: dataSize, isDetached: true) } catch {
-            throw Failure(error, image: header.path)
+            throw OpeningError(error, image: header.path)
         }
     }
 }

@@ -1,71 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import ArgumentParser
-import BlockIO
-import ImageFormats
-import Logging
-
-/// The options that name a part of a disk, the same for all commands.
-struct PartOptions: ParsableArguments {
-    @Option(
-        name: .long,
-        help: ArgumentHelp("Take this partition, decrypted if it holds LUKS, instead of the disk.", valueName: "n"))
-    var partition: Int?
-
-    @Option(
-        name: .long,
-        help: ArgumentHelp(
-            "The sector size of partition tables, where the disk does not tell: 512, 1024, 2048 or 4096.",
-            valueName: "bytes"))
-    var sectorSize: ByteCount?
-
-    @Option(
-        name: .long,
-        help: ArgumentHelp(
-            "Take the disk from this byte on (K, M, G, T), decrypted if LUKS begins there.", valueName: "size"))
-    var offset: ByteCount?
-
-    @Option(name: .long, help: ArgumentHelp("Take only so many bytes of the disk (K, M, G, T).", valueName: "size"))
-    var size: ByteCount?
-
-    func validate() throws {
-        guard partition.map({ $0 > 0 }) ?? true else { throw ValidationError("--partition takes a number from 1 on.") }
-        guard sectorSize.map({ bytes in PartitionTable.sectorSizes.contains { UInt64($0) == bytes.bytes } }) ?? true
-        else { throw ValidationError("--sector-size takes 512, 1024, 2048 or 4096.") }
-        guard size.map({ $0.bytes > 0 }) ?? true else { throw ValidationError("--size takes a number above 0.") }
-    }
-
-    /// Is there one that is for one disk only?
-    var isPart: Bool { partition != nil || offset != nil || size != nil }
-
-    /// What they name.
-    func selection(image: String, log: Logger) -> PartSelection {
-        PartSelection(
-            partition: partition, offset: offset?.bytes, size: size?.bytes,
-            sectorSize: sectorSize.map { Int($0.bytes) },
-            image: image, log: log)
-    }
-}
+package import BlockIO
+package import ImageFormats
 
 /// A part of a disk that somebody has named: a partition, a window, or one in the other.
-struct PartSelection {
-    let partition: Int?
+package struct PartSelection {
+    package let partition: Int?
     /// In bytes.
-    let offset: UInt64?
+    package let offset: UInt64?
     /// In bytes.
-    let size: UInt64?
+    package let size: UInt64?
     /// Of partition tables, in bytes; nil: found out.
-    let sectorSize: Int?
+    package let sectorSize: Int?
     /// The image, as a person typed it.
-    let image: String
-    let log: Logger
+    package let image: String
+    package let log: OpeningLog
 
     /// Is it a part of the disk?
-    var isPart: Bool { partition != nil || offset != nil || size != nil }
+    package var isPart: Bool { partition != nil || offset != nil || size != nil }
 
-    init(
+    package init(
         partition: Int? = nil, offset: UInt64? = nil, size: UInt64? = nil, sectorSize: Int? = nil, image: String,
-        log: Logger
+        log: OpeningLog
     ) {
         (self.partition, self.offset, self.size) = (partition, offset, size)
         self.sectorSize = sectorSize
@@ -74,7 +30,7 @@ struct PartSelection {
     }
 
     /// - Parameter selection: what of the disk; nil: what the options say.
-    init(_ options: DeviceStack.Options, _ log: Logger, _ selection: ExportSelection? = nil) {
+    package init(_ options: OpeningOptions, _ log: OpeningLog, _ selection: DiskSelection? = nil) {
         let selection = selection ?? options.selection
         self.init(
             partition: selection.partition, offset: selection.offset, size: selection.size,
@@ -82,7 +38,7 @@ struct PartSelection {
     }
 
     /// How `serve` is told, with a space before each option.
-    var serveOptions: String {
+    package var serveOptions: String {
         let options = [
             partition.map { "--partition \($0)" }, offset.map { "--offset \($0)" }, size.map { "--size \($0)" },
             sectorSize.map { "--sector-size \($0)" },
@@ -91,7 +47,7 @@ struct PartSelection {
     }
 
     /// Steps from a disk to the part, outermost first.
-    enum Step: Equatable {
+    package enum Step: Equatable {
         case partition(Int)
         case window
     }
@@ -101,8 +57,8 @@ struct PartSelection {
     /// With both, it is a window of the partition or, where the disk has no partition table, a partition of the disk that
     /// begins at the window. Nothing that is encrypted is opened to find out which.
     ///
-    /// - Throws: ``FormatError``; ``Failure`` when it can be both.
-    func steps(on disk: any BlockDevice) throws -> [Step] {
+    /// - Throws: ``FormatError``; ``OpeningError`` when it can be both.
+    package func steps(on disk: any BlockDevice) throws -> [Step] {
         let isWindow = offset != nil || size != nil
         guard let partition else { return isWindow ? [.window] : [] }
         guard isWindow else { return [.partition(partition)] }
@@ -113,7 +69,7 @@ struct PartSelection {
         let isInner = outer == nil || nested?.partitions.contains { $0.number == partition } == true
         let isOuter = outer?.partitions.contains { $0.number == partition } == true
         guard !isInner || !isOuter else {
-            throw Failure(
+            throw OpeningError(
                 .usage,
                 "\(image): --partition \(partition) with --offset can be a part of partition \(partition), or partition \(partition) "
                     + "of the disk that begins at that byte: say --exports partition/\(partition) for this, and for that "
@@ -125,15 +81,15 @@ struct PartSelection {
     /// The part of a disk that a step leads to.
     ///
     /// - Parameter description: of the disk, for clients.
-    /// - Throws: ``FormatError``; ``Failure`` when there is no such part.
-    func part(_ step: Step, of disk: any BlockDevice, _ description: String) throws -> DiskPart {
+    /// - Throws: ``FormatError``; ``OpeningError`` when there is no such part.
+    package func part(_ step: Step, of disk: any BlockDevice, _ description: String) throws -> DiskPart {
         switch step {
         case .window: return try window(of: disk, description)
         case .partition(let number):
             let all = try partitions(of: disk) ?? []
             if let found = all.first(where: { $0.number == number }) { return found.part }
             let numbers = all.map { String($0.number) }.joined(separator: ", ")
-            throw Failure(
+            throw OpeningError(
                 .usage, "\(image) has no partition \(number); it has \(numbers.isEmpty ? "none" : numbers)")
         }
     }
@@ -143,8 +99,8 @@ struct PartSelection {
     /// - Parameters:
     ///   - description: of the disk, for clients.
     ///   - said: the format of the image; nil: found out.
-    /// - Throws: ``FormatError`` when the part looks like an image; ``Failure`` when there is no such part.
-    func detachedData(on disk: any BlockDevice, _ description: String, said: ImageFormat?) throws -> DiskPart {
+    /// - Throws: ``FormatError`` when the part looks like an image; ``OpeningError`` when there is no such part.
+    package func detachedData(on disk: any BlockDevice, _ description: String, said: ImageFormat?) throws -> DiskPart {
         let whole = DiskPart(
             exportName: "", noun: "disk", name: "the disk", image: image, description: description, device: disk)
         let found = try steps(on: disk).reduce(whole) { try part($1, of: $0.device, $0.description) }
@@ -159,7 +115,7 @@ struct PartSelection {
     /// The parts that the partition table on a disk names; nil when there is no table.
     ///
     /// - Throws: ``FormatError`` when it cannot be told where they are.
-    func partitions(of disk: any BlockDevice) throws(FormatError) -> [(number: Int, part: DiskPart)]? {
+    package func partitions(of disk: any BlockDevice) throws(FormatError) -> [(number: Int, part: DiskPart)]? {
         guard let table = try PartitionTable(disk, sectorSize: sectorSize) else { return nil }
         for warning in table.warnings { log.warning("\(image): \(warning)") }
         return table.partitions.map { partition in
@@ -178,7 +134,7 @@ struct PartSelection {
         guard offset < disk.size, let range = ByteRange(offset: offset, length: size ?? disk.size - offset),
             range.fits(disk.size)
         else {
-            throw Failure(.usage, "--offset and --size do not fit the disk of \(disk.size) bytes of \(image)")
+            throw OpeningError(.usage, "--offset and --size do not fit the disk of \(disk.size) bytes of \(image)")
         }
         let what = "\(range.length) bytes from byte \(offset)"
         return DiskPart(

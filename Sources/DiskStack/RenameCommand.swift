@@ -16,7 +16,7 @@ struct RenameCommand {
 
     /// - Parameter image: the path of the image that names the file.
     init(image: FilePath, _ kind: ImageChain.Kind, isData: Bool) {
-        self.image = Process.absolutePath(image.string)
+        self.image = (image.isRelative ? FileReferences.absolute(image) : image).string
         self.kind = kind
         self.isData = isData
     }
@@ -86,5 +86,5 @@ struct RenameCommand {
     /// A comma ends a value in QEMU's options unless it is doubled.
     private func doubled(_ text: String) -> String { text.replacing(",", with: ",,") }
 
-    private func quoted(_ text: String) -> String { Instructions.quoted(text) }
+    private func quoted(_ text: String) -> String { ShellText.quoted(text) }
 }

@@ -1,26 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import BlockIO
-import Crypto
-import Logging
+package import BlockIO
+package import Crypto
 
 /// Opens LUKS containers that lie on disks, with the secrets that are there.
-struct ContainerOpener {
+package struct ContainerOpener {
     let ring: SecretRing
     let options: LUKSUnlock.Options
-    let log: Logger
+    let log: OpeningLog
     /// False: nobody is ever asked for a passphrase.
     var mayAsk = true
+
+    /// - Parameter mayAsk: a person may be asked for passphrases.
+    package init(ring: SecretRing, options: LUKSUnlock.Options, log: OpeningLog, mayAsk: Bool = true) {
+        (self.ring, self.options, self.log, self.mayAsk) = (ring, options, log, mayAsk)
+    }
 
     /// The LUKS container that a disk holds, decrypted.
     ///
     /// - Parameter mayAsk: a person may be asked for its passphrase.
-    /// - Throws: ``FormatError``; ``Failure`` when no secret fits, or there is none.
-    func open(
+    /// - Throws: ``FormatError``; ``OpeningError`` when no secret fits, or there is none.
+    package func open(
         on disk: any BlockDevice, _ name: String, mayAsk: Bool = true
     ) throws -> (disk: any BlockDevice, encryption: String) {
         guard mayAsk && self.mayAsk || ring.names != nil else {
-            throw Failure(.wrongPassphrase, "\(name) holds a LUKS container, and no secret is given")
+            throw OpeningError(.wrongSecret, "\(name) holds a LUKS container, and no secret is given")
         }
         let (device, encryption) = try opener(name, layer: nil).open(header: disk, data: disk)
         return (device, encryption)
@@ -29,8 +33,8 @@ struct ContainerOpener {
     /// The keys of a container that was found.
     ///
     /// - Parameter name: for messages.
-    /// - Throws: ``Failure`` when no secret fits, or there is none.
-    func keys(of container: LUKSContainer, _ name: String) throws -> [LUKSUnlock.Opened] {
+    /// - Throws: ``OpeningError`` when no secret fits, or there is none.
+    package func keys(of container: LUKSContainer, _ name: String) throws -> [LUKSUnlock.Opened] {
         try checkMayTry(name)
         return try opener(name, layer: 0).unlock(container.volume, container.header)
     }
@@ -38,8 +42,8 @@ struct ContainerOpener {
     /// The cipher of an AES image.
     ///
     /// - Parameter disk: what the image alone says if a cipher is right.
-    /// - Throws: ``Failure`` when no secret fits, or there is none.
-    func cipher(
+    /// - Throws: ``OpeningError`` when no secret fits, or there is none.
+    package func cipher(
         _ name: String, _ disk: @escaping (LegacyAESCipher) -> any BlockDevice
     ) throws -> LegacyAESCipher {
         try checkMayTry(name)
@@ -47,10 +51,10 @@ struct ContainerOpener {
             .open()
     }
 
-    private func checkMayTry(_ name: String) throws(Failure) {
+    private func checkMayTry(_ name: String) throws(OpeningError) {
         guard mayAsk || ring.names != nil else {
-            throw Failure(
-                .wrongPassphrase,
+            throw OpeningError(
+                .wrongSecret,
                 "\(name) is encrypted, and no secret is given; give one, or add --check-passphrase to be asked for it")
         }
     }

@@ -1,43 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import BlockIO
+package import BlockIO
 import ImageFormats
-import Logging
 
 /// A part of a disk that may hold something that is not to be served as it is: the disk of a guest, a snapshot of it, a
 /// partition, a window, a logical volume.
-struct DiskPart {
+package struct DiskPart {
     /// The name of its export: "" for the default one, else e.g. "partition/1".
-    let exportName: String
+    package let exportName: String
     /// What kind of a part it is, e.g. "partition".
-    let noun: String
+    package let noun: String
     /// For messages about the image, e.g. "partition 1".
-    let name: String
+    package let name: String
     /// The image, as a person typed it.
-    let image: String
+    package let image: String
     /// For clients, e.g. "Linux filesystem".
-    let description: String
+    package let description: String
     /// Takes requests of any offset and length.
-    let device: any BlockDevice
+    package let device: any BlockDevice
 
     /// For messages that do not name the image otherwise.
-    var fullName: String { "\(name) of \(image)" }
+    package var fullName: String { "\(name) of \(image)" }
 
     /// What it is, for a report.
-    var title: String { description.contains(name) ? description : "\(name), \(description)" }
+    package var title: String { description.contains(name) ? description : "\(name), \(description)" }
 
     /// As it is.
-    var disk: DeviceStack.Disk { DeviceStack.Disk(name: exportName, description: description, device: device) }
+    package var disk: OpenDisk { OpenDisk(name: exportName, description: description, device: device) }
 }
 
 /// Opens what lies in a part of a disk: the one place that decides whether a part is decrypted, refused or served as it is.
 struct DiskPartOpener {
-    typealias Disk = DeviceStack.Disk
+    typealias Disk = OpenDisk
 
     let opener: ContainerOpener
     /// Finds the parts.
     let selection: PartSelection
-    let log: Logger
+    let log: OpeningLog
 
     /// How much somebody wants what is in a part.
     enum Demand {
@@ -66,7 +65,7 @@ struct DiskPartOpener {
     /// The disk in the container that a part holds; the part itself when it holds none.
     ///
     /// - Throws: ``FormatError`` for a container that is damaged or of no use alone, and when the start of the part cannot be
-    ///   read; ``Failure`` when no secret fits.
+    ///   read; ``OpeningError`` when no secret fits.
     func disk(in part: DiskPart, _ demand: Demand) throws -> Disk {
         guard demand != .ciphertext else {
             var disk = part.disk
@@ -80,7 +79,7 @@ struct DiskPartOpener {
             return Disk(
                 name: part.exportName, description: "\(encryption), decrypted, in \(part.description)",
                 device: device, container: part)
-        } catch let failure as Failure where demand == .offered && failure.isOfSecret {
+        } catch let failure as OpeningError where demand == .offered && failure.isOfSecret {
             log.warning("\(failure); the \(part.noun) is served as it is")
             return Disk(
                 name: part.exportName, description: "\(part.description), LUKS, not decrypted", device: part.device,

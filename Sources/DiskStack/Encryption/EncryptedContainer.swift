@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import BlockIO
-import Crypto
-import ImageFormats
+package import BlockIO
+package import Crypto
+package import ImageFormats
 import SystemPackage
 
 /// What encrypts an image, as far as can be told without a passphrase.
-enum EncryptedContainer {
+package enum EncryptedContainer {
     /// Nothing that is known.
     case none
     /// The clusters of a qcow or qcow2 image, with the passphrase as the key; the disk that a cipher gives.
@@ -14,30 +14,30 @@ enum EncryptedContainer {
     case luks(LUKSContainer)
 
     /// Is there one?
-    var isEncrypted: Bool { if case .none = self { false } else { true } }
+    package var isEncrypted: Bool { if case .none = self { false } else { true } }
 }
 
 /// A LUKS container and where it was found.
-struct LUKSContainer {
-    let volume: LUKSVolume
+package struct LUKSContainer {
+    package let volume: LUKSVolume
     /// What the header was read from.
-    let header: any BlockDevice
+    package let header: any BlockDevice
     /// "file", "detached header", "header alone", "qcow2 header", "guest disk", or the noun of a part: "partition".
-    let place: String
+    package let place: String
     /// The file with a detached header, as a person typed it.
-    private(set) var headerPath: String?
+    package private(set) var headerPath: String?
     /// The data belonging to a detached header is on the disk in an image.
-    private(set) var isDataInImage = false
+    package private(set) var isDataInImage = false
     /// Why `serve` refuses a header alone.
-    private(set) var refusal: String?
+    package private(set) var refusal: String?
     /// What `serve` needs besides the image to find it, e.g. " --partition 2".
-    private(set) var serveOptions = ""
+    package private(set) var serveOptions = ""
     /// Where the segments are.
     private let data: Data
     /// Of the device with the segments, in bytes; nil inside qcow2 and for a header alone.
-    let dataSize: UInt64?
+    package let dataSize: UInt64?
     /// The size of the disk, in bytes, where qcow2 decides it.
-    let guestSize: UInt64?
+    package let guestSize: UInt64?
 
     /// Where the encrypted data of a container is.
     private enum Data {
@@ -51,7 +51,7 @@ struct LUKSContainer {
     /// The decrypted disk, which takes requests of any offset and length; nil when it is not all in the image.
     ///
     /// - Throws: ``FormatError`` when `serve` refuses the container.
-    func disk(
+    package func disk(
         _ opened: [LUKSUnlock.Opened], allowing permissions: LUKSPlaintext.Permissions
     ) throws(FormatError) -> (any BlockDevice)? {
         let segments = try LUKSSegments(volume, allowing: permissions)
@@ -65,10 +65,10 @@ struct LUKSContainer {
     }
 
     /// What `serve` needs to open the container, with a space before each option, as the shell takes it.
-    var options: String { (headerPath.map { " --header \(Instructions.fileArgument($0))" } ?? "") + serveOptions }
+    package var options: String { (headerPath.map { " --header \(ShellText.fileArgument($0))" } ?? "") + serveOptions }
 
     /// The container in a file: the header at its start. The data may be elsewhere.
-    init(file: FileDevice) throws(FormatError) {
+    package init(file: FileDevice) throws(FormatError) {
         header = file
         guestSize = nil
         do throws(FormatError) {
@@ -94,14 +94,14 @@ struct LUKSContainer {
     /// The data in `part` with its header in another file.
     ///
     /// - Parameter options: with which `serve` finds the part.
-    init(data part: DiskPart, header path: String, options: String) throws {
+    package init(data part: DiskPart, header path: String, options: String) throws {
         let device = part.device
         do {
             let file = try FileDevice(path: FilePath(path), excludesWriters: false)
             volume = try LUKSOpener.header(file, dataSize: device.size, isDetached: true)
             header = file
         } catch {
-            throw Failure(error, image: path)
+            throw OpeningError(error, image: path)
         }
         place = "detached header"
         headerPath = path
@@ -113,7 +113,7 @@ struct LUKSContainer {
     }
 
     /// The header inside a qcow2 image.
-    init(qcow2 header: Qcow2Header, file: FileDevice) throws(FormatError) {
+    package init(qcow2 header: Qcow2Header, file: FileDevice) throws(FormatError) {
         let isAlone = header.backingFile == nil && !header.features.contains(.externalDataFile)
         data = .clusters(isAlone ? { Qcow2Image(file: file, header: header, cipher: $0) } : nil)
         let window = header.luksWindow(in: file)
@@ -125,7 +125,7 @@ struct LUKSContainer {
     }
 
     /// A container that a guest made on its disk; nil when there is none.
-    init?(guestDisk disk: any BlockDevice) throws(FormatError) {
+    package init?(guestDisk disk: any BlockDevice) throws(FormatError) {
         switch try? ImageProbe.findLUKS(disk) {
         case .container?: break
         case .encryptedClone?: throw ImageProbe.encryptedClone.naming("the guest disk")
@@ -143,7 +143,7 @@ struct LUKSContainer {
     ///
     /// - Parameter options: with which `serve` finds the part.
     /// - Throws: ``FormatError`` when it is damaged, or of no use alone.
-    init?(part: DiskPart, options: String) throws(FormatError) {
+    package init?(part: DiskPart, options: String) throws(FormatError) {
         switch try ImageProbe.findLUKS(part.device) {
         case .none, .leftover: return nil
         case .encryptedClone: throw ImageProbe.encryptedClone.naming(part.name)

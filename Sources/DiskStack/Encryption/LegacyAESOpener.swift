@@ -3,7 +3,6 @@
 import BlockIO
 import Crypto
 import ImageFormats
-import Logging
 
 /// Finds the key of an AES-encrypted qcow or qcow2 image and judges the passphrase, which the image cannot do.
 struct LegacyAESOpener {
@@ -13,7 +12,7 @@ struct LegacyAESOpener {
     let layer: Int
     let ring: SecretRing
     let checksPassphrase: Bool
-    let log: Logger
+    let log: OpeningLog
     /// The disk of this image alone, with what it says if a cipher is right.
     let disk: (LegacyAESCipher) -> any BlockDevice
 
@@ -21,37 +20,37 @@ struct LegacyAESOpener {
     private struct Candidate {
         let cipher: LegacyAESCipher
         let check: ContentCheck
-        let secret: LUKSUnlock.NamedSecret
+        let secret: NamedSecret
     }
 
     /// The cipher with the right key.
-    /// - Throws: ``Failure`` with status 77 when the passphrase does not fit.
+    /// - Throws: ``OpeningError`` of a secret when the passphrase does not fit.
     func open() throws -> LegacyAESCipher {
         if !ring.isPinned(layer), let raw = try ring.rawKey() {
             guard raw.secret.count == LegacyAESKey.count else {
-                throw Failure(
-                    .wrongPassphrase,
+                throw OpeningError(
+                    .wrongSecret,
                     "\(raw.name) holds \(raw.secret.count) bytes; the key of an AES image has \(LegacyAESKey.count)"
                         + (raw.hints.encoding.map { "; \($0)" } ?? ""))
             }
             return try check([raw], isRawKey: true)
         }
         if !ring.hasPassphrases(for: layer), let volumeKey = try ring.volumeKeys().first {
-            throw Failure(
-                .wrongPassphrase,
+            throw OpeningError(
+                .wrongSecret,
                 "\(name): \(volumeKey.name) is for LUKS; the 16 key bytes of an AES image go with --raw-key-file"
             )
         }
         return try ring.open(name, layer: layer) { secrets in
             for secret in secrets where secret.isMissing {
-                throw Failure(.wrongPassphrase, "\(name): \(secret.name) is empty; write the passphrase into it")
+                throw OpeningError(.wrongSecret, "\(name): \(secret.name) is empty; write the passphrase into it")
             }
             secrets.forEach(warnOfNUL)
             return try check(secrets)
         }
     }
 
-    private func warnOfNUL(_ secret: LUKSUnlock.NamedSecret) {
+    private func warnOfNUL(_ secret: NamedSecret) {
         let used = LegacyAESKey.bytesUsed(of: secret.secret)
         guard used < min(secret.secret.count, LegacyAESKey.count) else { return }
         let hint =
@@ -65,7 +64,7 @@ struct LegacyAESOpener {
 
     /// The first secret that fits, or else the first that cannot be judged.
     private func check(
-        _ secrets: [LUKSUnlock.NamedSecret], isRawKey: Bool = false
+        _ secrets: [NamedSecret], isRawKey: Bool = false
     ) throws -> LegacyAESCipher {
         func cipher(_ secret: Secret) -> LegacyAESCipher {
             LegacyAESCipher(key: isRawKey ? secret : LegacyAESKey.derive(from: secret))
@@ -91,13 +90,13 @@ struct LegacyAESOpener {
             log.warning("the passphrase cannot be checked, served as it is: \(undecided.check.summary)")
             return undecided.cipher
         }
-        guard let wrong else { throw Failure(.wrongPassphrase, "\(name): no passphrase was given") }
-        throw Failure(.wrongPassphrase, advice(wrong.check, secrets, isRawKey: isRawKey))
+        guard let wrong else { throw OpeningError(.wrongSecret, "\(name): no passphrase was given") }
+        throw OpeningError(.wrongSecret, advice(wrong.check, secrets, isRawKey: isRawKey))
     }
 
     /// What to type next, from the variants of the passphrase that would fit.
     private func advice(
-        _ check: ContentCheck, _ secrets: [LUKSUnlock.NamedSecret], isRawKey: Bool
+        _ check: ContentCheck, _ secrets: [NamedSecret], isRawKey: Bool
     ) -> String {
         let names = secrets.map(\.name).joined(separator: ", ")
         let encodings = secrets.compactMap { secret in secret.hints.encoding.map { "; \(secret.name): \($0)" } }

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import ImageFormats
+public import ImageFormats
 
 /// The formats of backing files as the caller says them, for images that do not: qcow version 1 has no place for it.
-struct BackingFormats {
-    /// A value of `--backing-format`: "qcow2" for every layer that does not say, or "2=qcow2" for one.
-    struct Value {
+public struct BackingFormats: Sendable {
+    /// As text "qcow2" for every layer that does not say, or "2=qcow2" for one.
+    public struct Value: Sendable {
         /// In the chain; nil: every one.
-        let layer: Int?
-        let format: ImageFormat
+        public let layer: Int?
+        /// Of the backing file.
+        public let format: ImageFormat
 
         /// - Throws: ``Mistake``.
-        init(_ text: String) throws(Mistake) {
+        public init(_ text: String) throws(Mistake) {
             let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
             guard let name = parts.last, let format = ImageFormat(rawValue: String(name)) else {
                 let known = ImageFormat.allCases.map(\.rawValue).joined(separator: ", ")
@@ -31,8 +32,9 @@ struct BackingFormats {
     }
 
     /// Why formats cannot be meant so.
-    struct Mistake: Error, CustomStringConvertible {
-        let description: String
+    public struct Mistake: Error, CustomStringConvertible {
+        /// One sentence.
+        public let description: String
 
         init(_ description: String) { self.description = description }
     }
@@ -40,8 +42,11 @@ struct BackingFormats {
     private var ofAll: ImageFormat?
     private var ofLayer: [Int: ImageFormat] = [:]
 
+    /// None is said.
+    public init() {}
+
     /// - Throws: ``Mistake`` when a layer is given two.
-    init(_ values: [Value]) throws(Mistake) {
+    public init(_ values: [Value]) throws(Mistake) {
         for value in values {
             let known = value.layer.map { ofLayer[$0] } ?? ofAll
             guard known == nil || known == value.format else {
@@ -58,20 +63,20 @@ struct BackingFormats {
     subscript(layer: Int) -> ImageFormat? { ofLayer[layer] ?? ofAll }
 
     /// Refuses formats of layers that are not there, or that an image says to be something else.
-    /// - Throws: ``Failure`` with status 64.
-    func check(_ chain: ImageChain) throws(Failure) {
+    /// - Throws: ``OpeningError``.
+    func check(_ chain: ImageChain) throws(OpeningError) {
         for (layer, format) in ofLayer.sorted(by: { $0.key < $1.key }) {
             guard layer < chain.links.count else {
                 // What is broken is told instead.
                 guard chain.breakage == nil else { continue }
-                throw Failure(
+                throw OpeningError(
                     .usage,
                     "--backing-format \(layer)=\(format.rawValue): the last layer of \(chain.links[0].path) has the number "
                         + "\(chain.links.count - 1); the image itself is layer 0")
             }
             let found = chain.links[layer].kind.format
             guard found == format else {
-                throw Failure(
+                throw OpeningError(
                     .usage,
                     "--backing-format \(layer)=\(format.rawValue): the image above it says that "
                         + "\(chain.links[layer].path) is \(found.rawValue); the option is for layers of which no image says it"

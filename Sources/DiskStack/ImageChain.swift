@@ -2,7 +2,6 @@
 
 import BlockIO
 import ImageFormats
-import Logging
 import SystemPackage
 
 /// The files of an image: what the caller named, the backing file that it names, and so on to the bottom.
@@ -62,7 +61,9 @@ struct ImageChain {
     ///
     /// - Parameter format: of `file`.
     /// - Throws: ``FormatError`` about the file itself; what is wrong further down is ``breakage``.
-    init(_ file: FileDevice, path: FilePath, format: ImageFormat, _ options: Options, log: Logger) throws(FormatError) {
+    init(_ file: FileDevice, path: FilePath, format: ImageFormat, _ options: Options, log: OpeningLog)
+        throws(FormatError)
+    {
         var follower = Follower(options: options, log: log)
         var links = [try follower.link(file, ImagePlace(path), format)]
         var breakage: FormatError?
@@ -76,7 +77,7 @@ struct ImageChain {
     /// Goes from one link to the next.
     private struct Follower {
         let options: Options
-        let log: Logger
+        let log: OpeningLog
         var files: [FileDevice.Identity] = []
 
         mutating func link(_ file: FileDevice, _ place: ImagePlace, _ format: ImageFormat) throws(FormatError) -> Link {

@@ -1,26 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import BlockIO
-import Crypto
+package import BlockIO
+package import Crypto
 import ImageFormats
-import Logging
 
 /// Opens a LUKS container: header, secrets, segments.
-struct LUKSOpener {
+package struct LUKSOpener {
     /// How messages name the container, e.g. "disk.luks" or "the LUKS container in old.qcow2".
     let name: String
     /// In the chain; nil for a container on a guest disk.
     let layer: Int?
     let ring: SecretRing
     let options: LUKSUnlock.Options
-    let log: Logger
+    let log: OpeningLog
 
     /// The header at the start of `device`, checked and free of what this program does not do.
     ///
     /// - Parameters:
     ///   - dataSize: of the device with the segments, in bytes, where it is known.
     ///   - isDetached: the segments lie in another device.
-    static func header(
+    package static func header(
         _ device: any BlockDevice, dataSize: UInt64?, isDetached: Bool
     ) throws(FormatError) -> LUKSVolume {
         // One of the two copies of its header may still look like that of LUKS. A start that cannot be read is for the reader.
@@ -36,7 +35,7 @@ struct LUKSOpener {
     /// - Parameters:
     ///   - header: holds the header, at its start.
     ///   - data: holds the segments; the same device unless the header is detached.
-    /// - Throws: ``FormatError``, or ``Failure`` with status 77 when no secret fits.
+    /// - Throws: ``FormatError``, or ``OpeningError`` of a secret when no secret fits.
     func open(header: any BlockDevice, data: any BlockDevice) throws -> (disk: any BlockDevice, description: String) {
         let volume = try Self.header(header, dataSize: data.size, isDetached: header !== data)
         let segments = try check(volume)
@@ -99,7 +98,7 @@ struct LUKSOpener {
     }
 
     /// The keys of a volume that the secrets open, which is checked already.
-    /// - Throws: ``Failure`` when they open it not.
+    /// - Throws: ``OpeningError`` when they open it not.
     func unlock(_ volume: LUKSVolume, _ header: any BlockDevice) throws -> [LUKSUnlock.Opened] {
         let progress = DerivationProgress(log: log)
         defer { progress.end() }
@@ -121,7 +120,7 @@ struct LUKSOpener {
                 ? known
                 : try ring.open(name, layer: layer) { secrets in
                     do { return try unlock.open(with: secrets, besides: known) } catch let error as UnlockError {
-                        throw Failure(error, image: name)
+                        throw OpeningError(error, image: name)
                     }
                 }
             for key in opened {
@@ -131,7 +130,7 @@ struct LUKSOpener {
             }
             return opened
         } catch let error as UnlockError {
-            throw Failure(error, image: name)
+            throw OpeningError(error, image: name)
         }
     }
 }

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+package import ImageFormats
+import SystemPackage
+
+/// What all metadata of an image say: of its layers, and of what is encrypted on its disk. No secret is needed.
+package struct ImageAudit {
+    /// The top first.
+    package let layers: [AuditedLayer]
+    /// What was found on the disk that they make.
+    package let disk: AuditedDisk
+
+    private init(layers: [AuditedLayer], disk: AuditedDisk = AuditedDisk()) {
+        self.layers = layers
+        self.disk = disk
+    }
+
+    /// Opens and audits the files of an image.
+    ///
+    /// - Parameter progress: is told the part that is done, 0 to 1.
+    /// - Throws: ``OpeningError``; damage is no error, but a result.
+    package init(
+        _ options: OpeningOptions, log: OpeningLog, progress: (Double) -> Void = { _ in }
+    ) throws(OpeningError) {
+        do { self = try Self.examine(options, log, progress) } catch {
+            throw OpeningError(opening: error, image: options.path)
+        }
+    }
+
+    /// Audits an image that is open.
+    package init(_ image: OpenImage, _ options: OpeningOptions, log: OpeningLog) throws(OpeningError) {
+        do {
+            self = try Self.examine(image.chain, luksHeader: image.luksHeader, part: PartSelection(options, log)) { _ in
+            }
+        } catch {
+            throw OpeningError(opening: error, image: options.path)
+        }
+    }
+
+    private static func examine(
+        _ options: OpeningOptions, _ log: OpeningLog, _ progress: (Double) -> Void
+    ) throws -> ImageAudit {
+        let path = options.path
+        let file = try FileDevice(path: FilePath(path), excludesWriters: !options.sharesWithWriters)
+        // The header is not written to.
+        let header = try options.luksHeader.map { try DetachedHeader($0, excludesWriters: false) }
+        let format =
+            header == nil
+            ? try FormatDecision.ofImage(file, said: options.format, secrets: nil, log: log)
+            : try FormatDecision.ofDetachedData(file, said: options.format)
+        let chain: ImageChain
+        do { chain = try ImageChain(file, path: FilePath(path), format: format, options.chain, log: log) } catch {
+            // When the file itself is wrong, that is the audit's to say.
+            if error.code != .damaged { log.warning("\(path) is examined without what it names: \(error)") }
+            return ImageAudit(layers: [
+                try AuditedLayer(file, name: path, format: format, luksHeader: header, progress: progress)
+            ])
+        }
+        try options.formats.check(chain)
+        return try examine(chain, luksHeader: header, part: PartSelection(options, log), progress: progress)
+    }
+
+    /// Audits an image and the images below it, as far as names in headers may be followed; then what is encrypted on its disk.
+    ///
+    /// - Parameters:
+    ///   - part: what of the disk is looked at, and is the data of a detached header.
+    ///   - progress: is told the part that is done, 0 to 1.
+    /// - Throws: ``FormatError`` or ``OpeningError``; damage is no error, but a result.
+    private static func examine(
+        _ chain: ImageChain, luksHeader: DetachedHeader?, part: PartSelection, progress: (Double) -> Void
+    ) throws -> ImageAudit {
+        let dataSize = luksHeader == nil ? nil : try detachedDataSize(chain, part)
+        var layers: [AuditedLayer] = []
+        let count = Double(chain.links.count)
+        for link in chain.links {
+            layers.append(
+                try AuditedLayer(
+                    link.file, name: link.path.string, format: link.kind.format,
+                    luksHeader: link.number == 0 ? luksHeader : nil, dataSize: dataSize,
+                    dataFileSize: link.dataFile?.size
+                ) { progress((Double(link.number) + $0) / count) })
+        }
+        if let breakage = chain.breakage {
+            let sentence = "what it names could not be examined: \(breakage)"
+            // A loop, or a layer below that is damaged, is damage; a name that may not be followed is not.
+            if breakage.code == .damaged || breakage.code == .notRecognised {
+                layers[layers.count - 1].faults.note(.header, at: nil, sentence)
+            } else {
+                layers[layers.count - 1].incompleteness = sentence
+            }
+        }
+        return ImageAudit(layers: layers, disk: try disk(chain, layers, luksHeader, part))
+    }
+
+    /// The size of the data of a detached header, in bytes; nil where a key is needed to tell.
+    private static func detachedDataSize(_ chain: ImageChain, _ part: PartSelection) throws -> UInt64? {
+        let top = chain.links[0]
+        let disk: (any BlockDevice)? =
+            switch top.kind {
+            case .raw, .luks: top.file
+            case .qcow, .qcow2: chain.plainDisk
+            }
+        guard let disk else { return nil }
+        return try part.detachedData(on: disk, "", said: top.kind.format).device.size
+    }
+
+    /// What is on the disk. Nothing is looked for on one that is damaged.
+    private static func disk(
+        _ chain: ImageChain, _ layers: [AuditedLayer], _ luksHeader: DetachedHeader?, _ part: PartSelection
+    ) throws -> AuditedDisk {
+        guard luksHeader == nil else { return AuditedDisk() }
+        guard let disk = layers.allSatisfy(\.isSound) ? chain.plainDisk : nil else {
+            guard !part.isPart else {
+                throw OpeningError(
+                    .usage,
+                    "\(part.image): audit decrypts nothing, and looks for parts of a sound disk only; leave out the options that name one"
+                )
+            }
+            return AuditedDisk()
+        }
+        return try AuditedDisk(disk, part)
+    }
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import BlockIO
+import Crypto
+public import ImageFormats
+
+/// From a file name to the disks in it: files, formats, ciphers, partitions.
+///
+/// This is where a program begins that wants to read encrypted images:
+///
+/// ```swift
+/// let disks = try DiskOpener(OpeningOptions(path: "old.qcow2"), secrets: secrets).disks()
+/// ```
+public struct DiskOpener {
+    private let options: OpeningOptions
+    private let ring: SecretRing
+    private let log: OpeningLog
+
+    /// - Parameters:
+    ///   - secrets: open what is encrypted.
+    ///   - report: is told, on any thread, of what somebody may want to know.
+    public init(
+        _ options: OpeningOptions, secrets: any SecretProvider = GivenSecrets(),
+        report: @escaping @Sendable (OpeningEvent) -> Void = { _ in }
+    ) {
+        let log = OpeningLog(report)
+        self.init(options, ring: SecretRing(secrets, log: log), log: log)
+    }
+
+    /// - Parameter ring: may have opened other images before.
+    package init(_ options: OpeningOptions, ring: SecretRing, log: OpeningLog) {
+        self.options = options
+        self.ring = ring
+        self.log = log
+    }
+
+    /// Opens everything in an image that the options ask for. It is read from any thread, as long as somebody holds its disks.
+    /// - Returns: the default disk first.
+    public func disks() throws(OpeningError) -> [OpenDisk] { try disks(of: image()) }
+
+    /// Opens the files of an image, and needs no secret.
+    package func image() throws(OpeningError) -> OpenImage { try OpenImage(options, secrets: ring.names, log: log) }
+
+    /// Opens everything in an image.
+    package func disks(of image: OpenImage) throws(OpeningError) -> [OpenDisk] {
+        do {
+            let opener = ImageOpener(options: options, ring: ring, log: log)
+            // The ciphertext of a container in a file is the file.
+            let isFileAlone =
+                options.selection.names == .listed(["ciphertext"]) && image.luksHeader == nil && image.format == .luks
+                && !options.selection.isPart
+            let layer =
+                isFileAlone
+                ? ImageLayer(
+                    path: options.path, format: .raw, encryption: nil, disk: image.file, below: [], snapshots: [])
+                : try opener.open(image)
+            let disks = try DiskFinder(
+                options: options, opener: opener, file: image.file, layer: layer, log: log
+            ).disks()
+            ring.warnIfUnused()
+            return disks
+        } catch {
+            throw OpeningError(opening: error, image: options.path)
+        }
+    }
+}
+
+/// A disk under the name that it has within its image.
+public struct OpenDisk {
+    /// "" for the default one, else e.g. "partition/1".
+    public let name: String
+    /// For people, e.g. "qcow2, AES-128, decrypted".
+    public let description: String
+    /// Takes requests of any offset and length, on any thread.
+    public let device: any BlockDevice
+    /// Of the whole device.
+    public internal(set) var bitmaps: [Qcow2Bitmap] = []
+    /// The part with the LUKS container that it was decrypted from, or would be.
+    var container: DiskPart?
+
+    /// The same under another name.
+    func named(_ name: String) -> OpenDisk {
+        OpenDisk(name: name, description: description, device: device, bitmaps: bitmaps, container: container)
+    }
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import BlockIO
+public import Crypto
+public import ImageFormats
+
+/// Which image to open, and how.
+public struct OpeningOptions {
+    /// Of the image file or block device.
+    public var path: String
+    /// Nil: find out; raw is never guessed.
+    public var format: ImageFormat?
+    /// The file with a detached LUKS header; nil: the image holds its own.
+    public var luksHeader: String?
+    /// How LUKS containers are unlocked.
+    public var unlock = LUKSUnlock.Options()
+    /// Refuse a passphrase of an AES image when what it decrypts looks like noise.
+    public var checksPassphrase = true
+    /// Open what is left of an image that has lost a part.
+    public var allowsDamage = false
+    /// Read an image that another program may be writing to.
+    public var sharesWithWriters = false
+    /// The disk may be changed; raw images only.
+    public var isWritable = false
+    /// Even where nothing keeps other programs from writing to it.
+    public var allowsUnlocked = false
+    /// Which files that the image names are opened.
+    public var references = FileReferences(.sameDirectory)
+    /// Of backing files whose format no image says.
+    public var formats = BackingFormats()
+    /// Which disks are wanted.
+    public var selection = DiskSelection()
+    /// Names of dirty bitmaps that must be offered, and no others; empty: all that can be.
+    public var bitmaps: [String] = []
+    /// Of partition tables, in bytes; nil: found out.
+    public var sectorSize: Int?
+
+    /// The defaults: the whole disk, read-only, decrypted.
+    public init(path: String) { self.path = path }
+
+    var wantsSnapshots: Bool { selection.wantsSnapshots }
+
+    /// How files that the image names are opened.
+    var chain: ImageChain.Options {
+        ImageChain.Options(references: references, formats: formats, sharesWithWriters: sharesWithWriters)
+    }
+}

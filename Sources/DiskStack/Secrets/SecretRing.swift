@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Crypto
+
+/// The secrets that are there to open an image: those that a ``SecretProvider`` has, or what a person types.
+///
+/// Each is read once and tried on every layer. Releasing the ring wipes them.
+package final class SecretRing {
+    /// How often a person may type a passphrase.
+    static let maximumAttempts = 3
+
+    private let provider: any SecretProvider
+    private let log: OpeningLog
+    /// Read when first needed: an image that cannot be opened at all is told before.
+    private var known: [SecretUse: Result<[NamedSecret], OpeningError>] = [:]
+    private var isUsed = false
+    private var typed: [NamedSecret] = []
+
+    package init(_ provider: any SecretProvider, log: OpeningLog) {
+        self.provider = provider
+        self.log = log
+    }
+
+    /// The sources that were named, for a warning that they are not used; nil when there are none.
+    var names: String? {
+        let names = provider.names
+        return names.isEmpty ? nil : names.joined(separator: ", ")
+    }
+
+    private func secrets(_ use: SecretUse) throws(OpeningError) -> [NamedSecret] {
+        if let known = known[use] { return try known.get() }
+        let result: Result<[NamedSecret], OpeningError>
+        do throws(OpeningError) {
+            let secrets = try provider.secrets(for: use)
+            result = .success(use == .passphrase ? Self.different(secrets) : secrets)
+        } catch { result = .failure(error) }
+        known[use] = result
+        return try result.get()
+    }
+
+    /// The 16 key bytes of an AES image, if they were given.
+    func rawKey() throws(OpeningError) -> NamedSecret? {
+        isUsed = true
+        return try secrets(.aesKey).first
+    }
+
+    /// The volume keys of LUKS containers that were given.
+    func volumeKeys() throws(OpeningError) -> [NamedSecret] {
+        let keys = try secrets(.volumeKey)
+        if !keys.isEmpty { isUsed = true }
+        return keys
+    }
+
+    /// Does this layer have secrets of its own?
+    func isPinned(_ layer: Int?) -> Bool { layer.map { provider.has(.passphraseOfLayer($0)) } ?? false }
+
+    /// Were passphrases named for this layer?
+    func hasPassphrases(for layer: Int?) -> Bool { provider.has(.passphrase) || isPinned(layer) }
+
+    /// Gives `attempt` the secrets; asks a person, three times, when none were named.
+    ///
+    /// - Parameters:
+    ///   - layer: of the chain; secrets that are pinned to it are the only ones then.
+    ///   - attempt: throws an ``OpeningError`` of a secret when none of them fits.
+    func open<Result>(
+        _ what: String, layer: Int?, _ attempt: ([NamedSecret]) throws -> Result
+    ) throws -> Result {
+        isUsed = true
+        if let layer, isPinned(layer) { return try attempt(secrets(.passphraseOfLayer(layer))) }
+        let secrets = try secrets(.passphrase)
+        guard secrets.isEmpty else { return try attempt(secrets) }
+        // Another layer may have the passphrase of this one.
+        if !typed.isEmpty, let result = try Self.unlessWrong({ try attempt(typed) }) { return result }
+        for number in 1...Self.maximumAttempts {
+            let secret = try provider.ask(for: what)
+            do {
+                let result = try attempt([secret])
+                typed.append(secret)
+                return result
+            } catch let error as OpeningError where error.isOfSecret && number < Self.maximumAttempts {
+                log.error("\(error)")
+            }
+        }
+        // The last attempt returns or throws.
+        throw OpeningError(.wrongSecret, "\(what): no passphrase fits")
+    }
+
+    /// The secrets that were named, or the one that a person types.
+    func all(_ what: String) throws(OpeningError) -> [NamedSecret] {
+        let secrets = try secrets(.passphrase)
+        return try secrets.isEmpty ? [provider.ask(for: what)] : secrets
+    }
+
+    /// Without those that hold the bytes of one before: each try of a secret costs a key derivation.
+    private static func different(_ secrets: [NamedSecret]) -> [NamedSecret] {
+        secrets.enumerated().filter { index, secret in
+            !secrets[..<index].contains { $0.isMissing == secret.isMissing && $0.secret.equals(secret.secret) }
+        }.map(\.element)
+    }
+
+    private static func unlessWrong<Result>(_ body: () throws -> Result) throws -> Result? {
+        do { return try body() } catch let error as OpeningError where error.isOfSecret { return nil }
+    }
+
+    /// To be called when all layers are open: a secret that no layer has asked for may be a mistake.
+    func warnIfUnused() {
+        guard !isUsed, let names else { return }
+        log.warning(
+            "nothing that \(names) could open was found in the image, or in the part of it that is served: it is not used"
+        )
+    }
+}
