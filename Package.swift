@@ -94,7 +94,7 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "InteropTests",
-            dependencies: ["nbdecrypt", "CLibNBD", "TestSupport", subprocess, system],
+            dependencies: ["nbdecrypt", "BlockIO", "ImageFormats", "CLibNBD", "TestSupport", subprocess, system],
             exclude: ["Helpers"],
             swiftSettings: strict),
     ]

@@ -18,6 +18,12 @@ public struct BlockError: Error, Equatable, Sendable, CustomStringConvertible {
         case noSpace
         /// Nothing is faster than a write, which the caller did not want.
         case notSupported
+        /// A source far away has not answered in time. What was to be changed may be, now or later.
+        case timedOut
+        /// The way to a source far away is interrupted. What was to be changed may be.
+        case disconnected
+        /// The source is another one than when it was opened: nothing is read from it any more.
+        case changed
     }
 
     /// Decides the error number that a client sees.
@@ -38,6 +44,16 @@ public struct BlockError: Error, Equatable, Sendable, CustomStringConvertible {
 
     /// There is nothing faster than to write zeros.
     public static let notSupported = BlockError(.notSupported, "zeros cannot be made faster than by writing them")
+
+    /// What was read before and what would be read now do not belong together.
+    public static let changed = BlockError(
+        .changed, "source: it has been replaced or changed since it was opened; open it anew")
+
+    /// No answer in time; the sentence says to what.
+    public static func timedOut(_ description: String) -> BlockError { BlockError(.timedOut, description) }
+
+    /// No connection; the sentence has the reason.
+    public static func disconnected(_ description: String) -> BlockError { BlockError(.disconnected, description) }
 
     /// The system has no room; the sentence has its reason.
     public static func noSpace(_ description: String) -> BlockError { BlockError(.noSpace, description) }

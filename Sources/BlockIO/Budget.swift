@@ -36,8 +36,8 @@ public final class Budget: @unchecked Sendable {
         return true
     }
 
-    /// Is the time over, or does nobody want the result?
-    private var isSpent: Bool {
+    /// Is the time over, or does nobody want the result? Asked while waiting, which costs no look-up.
+    var isSpent: Bool {
         if let deadline, ContinuousClock.now >= deadline { return true }
         return isAbandoned?() ?? false
     }

@@ -27,6 +27,9 @@ final class FlushGate: Sendable {
     /// - Parameter flushNow: flushes the file, and tells why that failed; one call at a time, on any thread.
     init(_ flushNow: @escaping @Sendable () -> BlockError?) { self.flushNow = flushNow }
 
+    /// Has every flush fail from now on, because a write that had to be durable did.
+    func fail(_ error: BlockError) { state.withLock { $0.failure = $0.failure ?? error } }
+
     /// Returns when all that was written before the call is on disk. Waits for another flush that runs.
     /// - Throws: what a flush has failed with, from then on always.
     func pass() throws(BlockError) {

@@ -17,6 +17,11 @@ public struct ReadMode: Sendable {
     /// As ``cachedOnly``, until the budget is spent: then ``BlockError/wouldBlock`` is thrown.
     public static func cachedOnly(_ budget: Budget) -> ReadMode { ReadMode(mayWait: false, budget: budget) }
 
+    /// May the result become unwanted while somebody waits for it?
+    var hasBudget: Bool { budget != nil }
+    /// Is the time over, or does nobody want the result any more? For a layer that waits.
+    var isSpent: Bool { budget?.isSpent ?? false }
+
     /// Called by a layer before each look-up of where bytes are.
     /// - Throws: ``BlockError/wouldBlock`` when the budget is spent.
     public func look() throws(BlockError) {

@@ -58,7 +58,8 @@ struct Reply {
             case .readOnly: .notPermitted
             case .noSpace: .noSpace
             case .notSupported: .notSupported
-            case .inputOutput, .damaged, .wouldBlock: .inputOutput
+            // ESHUTDOWN would say that this server goes away.
+            case .inputOutput, .damaged, .wouldBlock, .timedOut, .disconnected, .changed: .inputOutput
             }
         fail(number, error.description, at: offset, in: buffer)
     }
