@@ -32,7 +32,8 @@ import TestSupport
         let device = try cache(source)
         onThreads(16, clock) { number in
             let offset = UInt64(number) * 4096
-            #expect(try device.page(at: offset) == NumberedPages.page(at: offset))
+            let found = try device.page(at: offset)
+            #expect(found == NumberedPages.page(at: offset))
         }
         #expect(source.counts.operations.count == 1)
         #expect(roundTrips == 1)
@@ -45,7 +46,8 @@ import TestSupport
             for index in 0..<20 {
                 // Each another block, and none of them near another.
                 let offset = UInt64((index * 64 + number) * 1_000_003 % 1281) << 29
-                #expect(try device.page(at: offset) == NumberedPages.page(at: offset))
+                let found = try device.page(at: offset)
+                #expect(found == NumberedPages.page(at: offset))
             }
         }
         #expect(source.counts.mostUnderWay == 64)
@@ -131,7 +133,8 @@ import TestSupport
         onThreads(4, clock) { number in
             for index in 0..<128 {
                 let offset = UInt64(number) << 32 + UInt64(index * Self.block)
-                #expect(try device.page(at: offset) == NumberedPages.page(at: offset))
+                let found = try device.page(at: offset)
+                #expect(found == NumberedPages.page(at: offset))
             }
         }
         #expect(roundTrips <= 40)
@@ -211,7 +214,8 @@ import TestSupport
                 let budget = Budget(looks: .max, isAbandoned: { clock.now >= .milliseconds(100) })
                 #expect(throws: BlockError.wouldBlock) { try device.read(count: 4096, at: 0, .mayBlock(budget)) }
             } else {
-                #expect(try device.page(at: 4096) == 2)
+                let found = try device.page(at: 4096)
+                #expect(found == 2)
             }
         }
         #expect(source.counts.operations.count == 1)

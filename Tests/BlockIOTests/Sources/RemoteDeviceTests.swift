@@ -27,7 +27,8 @@ import TestSupport
             var random = SeededGenerator(seed: UInt64(number))
             for _ in 0..<50 {
                 let offset = UInt64(random.number(below: 1 << 28)) * 4096
-                #expect(try device.page(at: offset) == NumberedPages.page(at: offset))
+                let found = try device.page(at: offset)
+                #expect(found == NumberedPages.page(at: offset))
             }
         }
         #expect(source.counts.mostUnderWay == 64)
@@ -44,7 +45,8 @@ import TestSupport
         onThreads(12, clock) { number in
             for index in 0..<8 {
                 let offset = (number * 8 + index) * 512
-                #expect(try device.read(count: 512, at: UInt64(offset)) == Array(bytes[offset..<offset + 512]))
+                let found = try device.read(count: 512, at: UInt64(offset))
+                #expect(found == Array(bytes[offset..<offset + 512]))
             }
         }
         #expect(source.counts.mostUnderWay == depth)
