@@ -16,7 +16,7 @@ import Testing
         _ device: any BlockDevice = MemoryDevice(bytes), processors: Int = 2,
         _ change: (inout ServerLimits) -> Void = { _ in }, ended: @escaping @Sendable () -> Void = {}
     ) throws -> Server {
-        var limits = ServerLimits()
+        var limits = ServerLimits.patient
         change(&limits)
         return try Server(
             exports: ExportTable([Export(name: "", description: "", device: device)]), limits: limits,
@@ -275,7 +275,7 @@ import Testing
         try client.negotiate()
         client.send(client.request(0, cookie: 1, offset: 0, length: 8 << 20))
         #expect(try client.reply() == (0, 1))
-        async let stopped: Void = server.stop(patience: .seconds(10))
+        async let stopped: Void = server.stop(patience: .seconds(3600))
         while let other = try? WireClient(server), try other.receive(18).count == 18 {
             other.close()
             try await Task.sleep(for: .milliseconds(1))
