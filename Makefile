@@ -31,7 +31,7 @@ endif
 
 RELEASE_FLAGS = -c release --static-swift-stdlib
 
-SWIFT_SOURCES = $(wildcard Sources Tests Fuzz/Sources Benchmarks Package.swift Fuzz/Package.swift)
+SWIFT_SOURCES = $(wildcard Sources Tests Fuzz/Sources Benchmarks examples/embed/Sources Package.swift Fuzz/Package.swift examples/embed/Package.swift)
 SHELL_SCRIPTS = $(filter-out scripts/stress scripts/stress-wakeups,$(wildcard scripts/* examples/*.sh findings/*.sh Tests/Fixtures/make-* .ci/run))
 
 .PHONY: help
@@ -112,7 +112,7 @@ uninstall: ## remove what `make install` installed
 
 .PHONY: clean
 clean: ## remove everything that was built
-	rm -rf .build Fuzz/.build Benchmarks/*/.build
+	rm -rf .build Fuzz/.build Benchmarks/*/.build examples/embed/.build
 
 .PHONY: install-build-packages install-bench-packages install-demo-packages install-test-packages
 install-build-packages:

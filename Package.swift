@@ -26,11 +26,13 @@ let package = Package(
     name: "nbdecrypt",
     products: [
         .executable(name: "nbdecrypt", targets: ["nbdecrypt"]),
-        // Libraries for the fuzz targets in Fuzz/, which are a package of their own.
+        // For programs that open or serve images themselves, as examples/embed does, and for the fuzz targets in Fuzz/.
         .library(name: "BlockIO", targets: ["BlockIO"]),
         .library(name: "ImageFormats", targets: ["ImageFormats"]),
         .library(name: "Crypto", targets: ["Crypto"]),
+        .library(name: "DiskStack", targets: ["DiskStack"]),
         .library(name: "NBDServer", targets: ["NBDServer"]),
+        // For the fuzz targets alone.
         .library(name: "TestSupport", targets: ["TestSupport"]),
         .library(name: "ServerTestSupport", targets: ["ServerTestSupport"]),
     ],

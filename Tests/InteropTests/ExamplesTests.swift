@@ -65,6 +65,32 @@ struct ExamplesTests {
         }
     }
 
+    @Test("A program of ten lines serves an encrypted image with the libraries")
+    func embed() async throws {
+        try await withImage { old in
+            let build = [
+                "build", "--package-path", "\(Program.root)/examples/embed", "--scratch-path",
+                "\(Program.root)/.build/embed",
+            ]
+            try await Tool.succeed("swift", build, seconds: 1800)
+            let directory = try await Tool.succeed("swift", build + ["--show-bin-path"]).dropLast()
+            let copy = old.directory.file("copy.raw")
+            let script = """
+                "$1" "$2" "$3" "$4" & server=$!
+                trap 'kill $server' EXIT
+                until nbdinfo --size "nbd+unix:///?socket=$4" 2>/dev/null; do kill -0 $server; done
+                nbdcopy "nbd+unix:///?socket=$4" "$5"
+                """
+            try await Tool.succeed(
+                "bash",
+                [
+                    "-ec", script, "bash", "\(directory)/embed", old.image.path, old.passphrasePath,
+                    old.directory.file("embed.sock"), copy,
+                ])
+            try await Tool.succeed("cmp", [old.rawPath, copy])
+        }
+    }
+
     @Test("QEMU boots an encrypted disk from every kind of NBD URL", arguments: ["nbd+unix", "nbd:unix", "nbd:tcp"])
     func boot(_ kind: String) async throws {
         let directory = try TemporaryDirectory()

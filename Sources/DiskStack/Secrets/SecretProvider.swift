@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import Crypto
+import SystemPackage
 
 /// A secret with the name of its source, for messages.
 public typealias NamedSecret = LUKSUnlock.NamedSecret
@@ -45,6 +46,25 @@ public struct GivenSecrets: SecretProvider {
 
     /// - Parameter passphrases: are all tried on every layer.
     public init(_ passphrases: [NamedSecret] = []) { self.passphrases = passphrases }
+
+    /// The passphrase in a file; one newline at its end is not part of it.
+    /// - Throws: ``OpeningError`` when it cannot be read.
+    public init(passphraseFile path: String) throws(OpeningError) {
+        let name = "the passphrase file \(path)"
+        let found: Secret?
+        do {
+            let file = try FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec)
+            defer { try? file.close() }
+            found = try Secret.read(from: file)
+        } catch {
+            throw OpeningError(.cannotOpen, "cannot read \(name): \(error); check the name")
+        }
+        guard let found else {
+            throw OpeningError(
+                .wrongSecret, "\(name) holds more than \(Secret.maximumCount) bytes; is it the right file?")
+        }
+        self.init([NamedSecret(name: name, secret: found.droppingTrailingNewline(), isMissing: found.count == 0)])
+    }
 
     /// See ``SecretProvider/names``.
     public var names: [String] { passphrases.map(\.name) }
