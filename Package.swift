@@ -91,6 +91,9 @@ let package = Package(
             dependencies: ["BlockIO", "Crypto", "COpenSSL", "CGcrypt", "CNettle", "CSecureHeap", "TestSupport"],
             swiftSettings: strict, linkerSettings: boundAtStart),
         .testTarget(
+            name: "DiskStackTests", dependencies: ["BlockIO", "Crypto", "DiskStack", "ImageFormats"],
+            swiftSettings: strict),
+        .testTarget(
             name: "NBDServerTests",
             dependencies: ["BlockIO", "NBDServer", "CTLS", "ServerTestSupport", "TestSupport", logging, system],
             swiftSettings: strict),
