@@ -31,8 +31,7 @@ public func fuzzQcow2Snapshots(_ start: UnsafePointer<UInt8>, _ count: Int) -> C
     check(
         Qcow2Image(
             file: device, header: header, cipher: header.encryption == .none ? nil : InvertingCipher(),
-            dataFile: dataFile,
-            backing: backing))
+            dataFile: dataFile, backing: backing))
     return 0
 }
 
@@ -49,31 +48,4 @@ private func isPrintable(_ text: String) -> Bool {
     !text.unicodeScalars.contains { $0.properties.generalCategory == .control }
 }
 
-/// Extents cover the disk without gaps as far as they can be told, and reads give the same twice.
-private func check(_ image: Qcow2Image) {
-    let disk = AlignedDevice(image)
-    var offset: UInt64 = 0
-    for _ in 0..<32 where offset < disk.size {
-        guard let extent = try? disk.extent(at: offset, limit: 1 << 40) else { break }
-        precondition(extent.offset == offset && extent.length > 0 && extent.length <= disk.size - offset)
-        offset += extent.length
-    }
-    for (offset, length) in [(0, 9000), (511, 2), (16_384, 1024), (disk.size / 2, 1025), (disk.size &- 513, 513)]
-        as [(UInt64, UInt64)]
-    where offset < disk.size {
-        let count = Int(min(length, disk.size - offset))
-        let first = read(disk, offset, count, 0x00)
-        precondition(first == read(disk, offset, count, 0xFF))
-    }
-}
-
-private func read(_ disk: AlignedDevice, _ offset: UInt64, _ count: Int, _ fill: UInt8) -> [UInt8]? {
-    var bytes = [UInt8](repeating: fill, count: count)
-    do throws(BlockError) {
-        try bytes.withMutableBytes { (span) throws(BlockError) in try disk.read(into: &span, at: offset, .mayBlock) }
-        return bytes
-    } catch {
-        precondition(error != .wouldBlock)
-        return nil
-    }
-}
+private func check(_ image: Qcow2Image) { AlignedDevice(image).checkRules((16_384, 1024)) }
