@@ -67,7 +67,7 @@ private struct Handler: LogHandler {
         })
         #expect(rude.allSatisfy { $0 == "info 1: hung up before it had all replies; connection closed" })
         let abort = try await log(of: { client in
-            client.send([0, 0, 0, 3] + (0..<60).flatMap { _ in client.option(3) } + client.option(2))
+            client.send([0, 0, 0, 3] + (0..<60).flatMap { _ in WireOption.encoded(3) } + WireOption.encoded(2))
         })
         #expect(abort == [])
     }

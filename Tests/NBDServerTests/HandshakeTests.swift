@@ -26,38 +26,6 @@ import Testing
         return handshake
     }
 
-    private func option(_ type: UInt32, _ data: [UInt8] = [], length: UInt32? = nil) -> [UInt8] {
-        var bytes: [UInt8] = []
-        bytes.append(bigEndian: NBDProtocol.optionMagic)
-        bytes.append(bigEndian: type)
-        bytes.append(bigEndian: length ?? UInt32(data.count))
-        return bytes + data
-    }
-
-    private func infoData(_ name: String, _ infos: [UInt16] = []) -> [UInt8] {
-        var data: [UInt8] = []
-        data.append(bigEndian: UInt32(name.utf8.count))
-        data += name.utf8
-        data.append(bigEndian: UInt16(infos.count))
-        for info in infos { data.append(bigEndian: info) }
-        return data
-    }
-
-    /// All replies in `bytes` as (option, type, data).
-    private func replies(_ bytes: [UInt8]) throws -> [(option: UInt32, type: UInt32, data: [UInt8])] {
-        var reader = ByteReader(bytes)
-        var replies: [(UInt32, UInt32, [UInt8])] = []
-        while reader.remaining > 0 {
-            let magic = reader.integer(UInt64.self)
-            try #require(magic == NBDProtocol.optionReplyMagic)
-            guard let option = reader.integer(UInt32.self), let type = reader.integer(UInt32.self),
-                let length = reader.integer(UInt32.self), let data = reader.take(Int(length))
-            else { throw Problem.unexpected }
-            replies.append((option, type, Array(data)))
-        }
-        return replies
-    }
-
     /// Lets the negotiation take one message, and say all that it has to say to it.
     private func send(
         _ bytes: [UInt8], to handshake: inout Handshake
@@ -79,10 +47,10 @@ import Testing
 
     @Test func `GO gives size, flags and block sizes and starts the transmission`() throws {
         var handshake = handshake()
-        let result = send(option(7, infoData("disk", [1, 2, 3, 99])), to: &handshake)
+        let result = send(WireOption.encoded(7, WireOption.info("disk", [1, 2, 3, 99])), to: &handshake)
         guard case .transmission(let session) = result.outcome else { throw Problem.unexpected }
         #expect(session.export.name == "disk")
-        let replies = try replies(result.output)
+        let replies = try WireOption.replies(result.output[...])
         #expect(replies.map(\.type) == [3, 3, 3, 3, 1])
         #expect(replies[0].data == [0, 3, 0, 0, 0, 1, 0, 0, 0x10, 0, 2, 0, 0, 0])
         #expect(replies[1].data == [0, 0, 0, 0, 0, 0, 0, 0, 3, 0xE8, 0x05, 0x07])
@@ -92,24 +60,25 @@ import Testing
 
     @Test func `INFO answers the same and goes on`() throws {
         var handshake = handshake()
-        let result = send(option(6, infoData("disk")), to: &handshake)
+        let result = send(WireOption.encoded(6, WireOption.info("disk")), to: &handshake)
         guard case .incomplete = result.outcome else { throw Problem.unexpected }
-        #expect(try replies(result.output).map(\.type) == [3, 3, 1])
+        #expect(try WireOption.replies(result.output[...]).map(\.type) == [3, 3, 1])
     }
 
     @Test func `the default export is found under the empty name`() throws {
         var handshake = handshake()
-        guard case .transmission = send(option(7, infoData("")), to: &handshake).outcome else {
+        guard case .transmission = send(WireOption.encoded(7, WireOption.info("")), to: &handshake).outcome else {
             throw Problem.unexpected
         }
     }
 
     @Test func `an unknown export is an error reply and the negotiation goes on`() throws {
         var handshake = handshake()
-        let result = send(option(7, infoData("other")), to: &handshake)
+        let result = send(WireOption.encoded(7, WireOption.info("other")), to: &handshake)
         guard case .incomplete = result.outcome else { throw Problem.unexpected }
-        #expect(try replies(result.output).map(\.type) == [NBDProtocol.OptionReply.unknownExport.rawValue])
-        guard case .transmission = send(option(7, infoData("disk")), to: &handshake).outcome else {
+        #expect(
+            try WireOption.replies(result.output[...]).map(\.type) == [NBDProtocol.OptionReply.unknownExport.rawValue])
+        guard case .transmission = send(WireOption.encoded(7, WireOption.info("disk")), to: &handshake).outcome else {
             throw Problem.unexpected
         }
     }
@@ -119,18 +88,20 @@ import Testing
     ) throws {
         guard (flags == 1) == (zeroes == 124) else { return }
         var handshake = handshake(flags)
-        let result = send(option(1, Array("disk".utf8)), to: &handshake)
+        let result = send(WireOption.encoded(1, Array("disk".utf8)), to: &handshake)
         guard case .transmission = result.outcome else { throw Problem.unexpected }
         #expect(result.output.count == 10 + zeroes)
     }
 
     @Test func `EXPORT_NAME works without fixed newstyle, other options do not`() throws {
         var handshake = handshake(0)
-        guard case .transmission = send(option(1), to: &handshake).outcome else { throw Problem.unexpected }
+        guard case .transmission = send(WireOption.encoded(1), to: &handshake).outcome else { throw Problem.unexpected }
         var other = self.handshake(0)
         guard
-            case .close(reason: "sent option 3 without fixed newstyle negotiation"?) = send(option(3), to: &other)
-                .outcome
+            case .close(reason: "sent option 3 without fixed newstyle negotiation"?) = send(
+                WireOption.encoded(3), to: &other
+            )
+            .outcome
         else { throw Problem.unexpected }
     }
 
@@ -138,31 +109,34 @@ import Testing
         var handshake = handshake()
         guard
             case .close(reason: "asked for an export that does not exist"?) =
-                send(option(1, Array("x".utf8)), to: &handshake).outcome
+                send(WireOption.encoded(1, Array("x".utf8)), to: &handshake).outcome
         else { throw Problem.unexpected }
     }
 
     @Test func `LIST names the exports with their descriptions`() throws {
         var handshake = handshake()
-        let replies = try replies(send(option(3), to: &handshake).output)
+        let replies = try WireOption.replies(send(WireOption.encoded(3), to: &handshake).output[...])
         #expect(replies.map(\.type) == [2, 1])
         #expect(replies[0].data == [0, 0, 0, 4] + Array("diska disk".utf8))
-        #expect(try self.replies(send(option(3, [0]), to: &handshake).output).map(\.type) == [0x8000_0003])
+        #expect(
+            try WireOption.replies(send(WireOption.encoded(3, [0]), to: &handshake).output[...]).map(\.type) == [
+                0x8000_0003
+            ])
     }
 
     @Test func `ABORT is acknowledged before the end`() throws {
         var handshake = handshake()
-        let result = send(option(2), to: &handshake)
+        let result = send(WireOption.encoded(2), to: &handshake)
         guard case .close(reason: nil) = result.outcome else { throw Problem.unexpected }
-        #expect(try replies(result.output).map(\.type) == [1])
+        #expect(try WireOption.replies(result.output[...]).map(\.type) == [1])
     }
 
     @Test(arguments: [0, 4, 12, 0xFFFF_FFFF] as [UInt32])
     func `options that are not known are refused politely`(type: UInt32) throws {
         var handshake = handshake()
-        let result = send(option(type, [1, 2, 3]), to: &handshake)
+        let result = send(WireOption.encoded(type, [1, 2, 3]), to: &handshake)
         guard case .incomplete = result.outcome else { throw Problem.unexpected }
-        let replies = try replies(result.output)
+        let replies = try WireOption.replies(result.output[...])
         #expect(replies.map(\.option) == [type])
         #expect(replies.map(\.type) == [0x8000_0001])
         #expect(result.unused == 0)
@@ -174,31 +148,34 @@ import Testing
         ] as [[UInt8]])
     func `INFO data whose lengths do not fit is invalid`(data: [UInt8]) throws {
         var handshake = handshake()
-        #expect(try replies(send(option(6, data), to: &handshake).output).map(\.type) == [0x8000_0003])
+        #expect(
+            try WireOption.replies(send(WireOption.encoded(6, data), to: &handshake).output[...]).map(\.type) == [
+                0x8000_0003
+            ])
     }
 
     @Test func `an option that is too long is skipped with an error reply`() throws {
         var handshake = handshake()
-        var result = send(option(6, length: 60_000) + [UInt8](repeating: 0, count: 10_000), to: &handshake)
-        #expect(try replies(result.output).map(\.type) == [0x8000_0009])
+        var result = send(WireOption.encoded(6, length: 60_000) + [UInt8](repeating: 0, count: 10_000), to: &handshake)
+        #expect(try WireOption.replies(result.output[...]).map(\.type) == [0x8000_0009])
         #expect(result.unused == 10_000)
-        result = send([UInt8](repeating: 0, count: 60_000) + option(3), to: &handshake)
+        result = send([UInt8](repeating: 0, count: 60_000) + WireOption.encoded(3), to: &handshake)
         #expect(result.unused == 16)
-        #expect(try replies(send(option(3), to: &handshake).output).map(\.type) == [2, 1])
+        #expect(try WireOption.replies(send(WireOption.encoded(3), to: &handshake).output[...]).map(\.type) == [2, 1])
     }
 
     @Test func `a giant option ends the connection before its data comes`() throws {
         var handshake = handshake()
         guard
             case .close(reason: "sent an option of 4294967295 bytes"?) =
-                send(option(6, length: .max), to: &handshake).outcome
+                send(WireOption.encoded(6, length: .max), to: &handshake).outcome
         else { throw Problem.unexpected }
     }
 
     @Test func `what allows no error reply ends the connection without one`() throws {
         for (flags, type) in [(3, 1), (0, 3)] as [(UInt32, UInt32)] {
             var handshake = handshake(flags)
-            let result = send(option(type, length: 17_000), to: &handshake)
+            let result = send(WireOption.encoded(type, length: 17_000), to: &handshake)
             guard case .close(reason: "sent an option of 17000 bytes"?) = result.outcome else {
                 throw Problem.unexpected
             }
@@ -209,9 +186,12 @@ import Testing
     @Test func `a flood of options ends the connection`() throws {
         var handshake = handshake()
         for _ in 0..<Handshake.maximumOptionCount {
-            guard case .incomplete = send(option(99), to: &handshake).outcome else { throw Problem.unexpected }
+            guard case .incomplete = send(WireOption.encoded(99), to: &handshake).outcome else {
+                throw Problem.unexpected
+            }
         }
-        guard case .close(reason: "sent more than 256 options"?) = send(option(99), to: &handshake).outcome else {
+        guard case .close(reason: "sent more than 256 options"?) = send(WireOption.encoded(99), to: &handshake).outcome
+        else {
             throw Problem.unexpected
         }
     }
@@ -219,7 +199,7 @@ import Testing
     @Test func `options that are skipped count as well`() throws {
         var handshake = handshake()
         for _ in 0..<Handshake.maximumOptionCount {
-            guard case .incomplete = send(option(99, length: 17_000), to: &handshake).outcome else {
+            guard case .incomplete = send(WireOption.encoded(99, length: 17_000), to: &handshake).outcome else {
                 throw Problem.unexpected
             }
             guard case .incomplete = send([UInt8](repeating: 0, count: 17_000), to: &handshake).outcome else {
@@ -227,8 +207,10 @@ import Testing
             }
         }
         guard
-            case .close(reason: "sent more than 256 options"?) = send(option(99, length: 17_000), to: &handshake)
-                .outcome
+            case .close(reason: "sent more than 256 options"?) = send(
+                WireOption.encoded(99, length: 17_000), to: &handshake
+            )
+            .outcome
         else { throw Problem.unexpected }
     }
 
@@ -243,7 +225,7 @@ import Testing
     }
 
     @Test func `a message in pieces is taken when it is complete`() throws {
-        let message = option(7, infoData("disk"))
+        let message = WireOption.encoded(7, WireOption.info("disk"))
         for split in 1..<message.count {
             var handshake = handshake()
             let result = send(Array(message[..<split]), to: &handshake)

@@ -33,7 +33,7 @@ import Testing
             let server = try server(limit: limit)
             let wire = try WireClient(server)
             try wire.greet()
-            wire.send(wire.option(1))
+            wire.send(WireOption.encoded(1))
             let answer = try wire.receive(10)
             #expect(answer.integer(at: 8, UInt16.self).map { $0 & Self.flag } == flags)
         }

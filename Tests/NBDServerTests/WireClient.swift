@@ -4,6 +4,7 @@ import BlockIO
 import Glibc
 import NBDServer
 import SystemPackage
+import TestSupport
 import Testing
 
 /// A client that says exactly what a test wants, over one end of a socket pair. Waits at most a minute.
@@ -60,30 +61,16 @@ final class WireClient {
 
     /// Negotiates and chooses the default export.
     func negotiate() throws {
-        try #require(try receive(18) == Array("NBDMAGICIHAVEOPT".utf8) + [0, 3])
-        send([0, 0, 0, 3])
-        send(option(1))
+        try greet()
+        send(WireOption.encoded(1))
         try #require(try receive(10).count == 10)
     }
 
-    func option(_ type: UInt32, _ data: [UInt8] = []) -> [UInt8] {
-        var bytes = Array("IHAVEOPT".utf8)
-        bytes.append(bigEndian: type)
-        bytes.append(bigEndian: UInt32(data.count))
-        return bytes + data
-    }
-
+    /// A request without extended headers.
     func request(
         _ type: UInt16, cookie: UInt64, offset: UInt64 = 0, length: UInt32 = 0, flags: UInt16 = 0
     ) -> [UInt8] {
-        var bytes: [UInt8] = []
-        bytes.append(bigEndian: UInt32(0x2560_9513))
-        bytes.append(bigEndian: flags)
-        bytes.append(bigEndian: type)
-        bytes.append(bigEndian: cookie)
-        bytes.append(bigEndian: offset)
-        bytes.append(bigEndian: length)
-        return bytes
+        WireRequest(type: type, flags: flags, cookie: cookie, offset: offset, length: UInt64(length)).encoded(.simple)
     }
 
     /// The head of the next reply.
