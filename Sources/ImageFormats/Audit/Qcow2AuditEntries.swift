@@ -186,7 +186,7 @@ extension Qcow2AuditWalk {
     private mutating func countCompressed(
         _ word: UInt64, _ bitmap: UInt64, at place: UInt64, _ table: Qcow2AuditL2
     ) -> (first: UInt64, last: UInt64)? {
-        let entry = Qcow2Entry(l2Entry: word & ~Self.copiedFlag, mapping)
+        let entry = Qcow2Entry.cluster(l2Entry: word & ~Self.copiedFlag, mapping)
         if isFirstPass {
             if word & Self.copiedFlag != 0 {
                 faults.note(

@@ -79,14 +79,15 @@ public struct QcowCensus: Equatable, Sendable {
         _ file: any BlockDevice, _ header: QcowHeader,
         _ body: (Int, UInt64, HostOffset, String?) throws(BlockError) -> Void
     ) throws(BlockError) {
-        let tables = QcowTables(file: file, header: header, cache: ImageCache())
+        let mapping = QcowMapping(header)
         for start in stride(from: 0, to: header.l1EntryCount, by: pieceEntries) {
             let count = min(pieceEntries, header.l1EntryCount - start)
             let place = header.l1TableOffset + UInt64(start) * 8
             let entries = try file.readEntries(count: count, at: place, .mayBlock)
             for (index, entry) in entries.enumerated() {
                 guard let table = QcowEntry.l2Table(l1Entry: entry) else { continue }
-                try body(start + index, place + UInt64(index) * 8, table, tables.tableFault(table))
+                try body(
+                    start + index, place + UInt64(index) * 8, table, mapping.tableFault(table, fileSize: file.size))
             }
         }
     }
@@ -96,16 +97,16 @@ public struct QcowCensus: Equatable, Sendable {
     ) throws(BlockError) {
         let entries = try file.readEntries(count: 1 << header.l2Bits, at: table.bytes, .mayBlock)
         for (index, raw) in entries.enumerated() where raw != 0 {
-            guard let fault = count(QcowEntry(l2Entry: raw, clusterBits: header.clusterBits), fileSize: file.size)
-            else { continue }
+            let cluster = QcowEntry.cluster(l2Entry: raw, clusterBits: header.clusterBits)
+            guard let fault = count(cluster, fileSize: file.size) else { continue }
             note("the L2 entry at byte \(table.bytes + UInt64(index) * 8) \(fault)")
         }
     }
 
-    /// - Returns: what is wrong with `entry`; nil when nothing is.
-    private mutating func count(_ entry: QcowEntry, fileSize: UInt64) -> String? {
-        switch entry {
-        case .unallocated: return nil
+    /// - Returns: what is wrong with the entry of `cluster`; nil when nothing is.
+    private mutating func count(_ cluster: MappedCluster, fileSize: UInt64) -> String? {
+        switch cluster {
+        case .unallocated, .zero: return nil
         case .data(let host):
             allocatedCount += 1
             return host.bytes < fileSize ? nil : "points to byte \(host.bytes), outside the file"

@@ -1,47 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What an L2 entry of a qcow image of version 1 says of its cluster.
+/// Decodes entries of the tables of a qcow image of version 1.
 ///
 /// There are no reserved bits and no mark for zeros: see docs/formats/qcow.md, "From a guest offset to bytes".
-enum QcowEntry: Equatable {
-    /// Nothing is stored; reads as the backing file has it, or as zeros.
-    case unallocated
-    /// Stored at this place.
-    case data(HostOffset)
-    /// Stored in compressed form.
-    case compressed(CompressedCluster)
-    /// An entry that the format does not allow; the text says why.
-    case invalid(String)
-
-    /// Where the compressed form of a cluster is.
-    struct CompressedCluster: Hashable, Sendable {
-        let offset: HostOffset
-        /// In bytes; exact, and less than a cluster.
-        let length: Int
-    }
-
+enum QcowEntry {
     private static let compressedFlag: UInt64 = 1 << 63
 
-    /// Decodes one entry of an L2 table.
+    /// What an L2 entry says of its cluster.
     ///
     /// Of a compressed cluster, the low 63 − cluster_bits bits are the offset, and the cluster_bits bits above them the
-    /// length.
-    init(l2Entry entry: UInt64, clusterBits: Int) {
-        if entry & Self.compressedFlag != 0 {
+    /// length, which is less than a cluster.
+    static func cluster(l2Entry entry: UInt64, clusterBits: Int) -> MappedCluster {
+        if entry & compressedFlag != 0 {
             let offsetBits = UInt64(63 - clusterBits)
-            let length = (entry & (Self.compressedFlag - 1)) >> offsetBits
+            let length = (entry & (compressedFlag - 1)) >> offsetBits
             let offset = entry & ((1 << offsetBits) - 1)
-            self =
-                length == 0
+            return length == 0
                 ? .invalid("says that the compressed cluster at byte \(offset) has 0 bytes")
-                : .compressed(CompressedCluster(offset: HostOffset(offset), length: Int(length)))
-        } else if entry == 0 {
-            self = .unallocated
-        } else if entry % 512 != 0 {
-            self = .invalid("points to byte \(entry), which is not a multiple of 512")
-        } else {
-            self = .data(HostOffset(entry))
+                : .compressed(CompressedCluster(offset: HostOffset(offset), length: Int(length), isExact: true))
         }
+        if entry == 0 { return .unallocated }
+        guard entry % 512 == 0 else { return .invalid("points to byte \(entry), which is not a multiple of 512") }
+        return .data(HostOffset(entry))
     }
 
     /// Can a cluster be read together with an uncompressed one, `distance` bytes before it, whose entry is `first`?

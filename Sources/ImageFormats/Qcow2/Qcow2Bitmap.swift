@@ -20,11 +20,9 @@ public final class Qcow2Bitmap: DirtyBitmap {
 
     /// Of the disk in bytes.
     private let size: UInt64
-    private let file: any BlockDevice
     private let clusterBits: Int
     private let table: Table
-    private let cache: ImageCache
-    private let owner: Int
+    private let share: CacheShare
 
     /// Where the bitmap table is.
     private struct Table {
@@ -42,22 +40,17 @@ public final class Qcow2Bitmap: DirtyBitmap {
 
     /// - Parameters:
     ///   - refusal: nil when `table` is in the file and large enough for the disk.
-    ///   - owner: a number of `cache`.
-    init(
-        _ entry: Qcow2BitmapEntry, refusal: FormatError?, of file: any BlockDevice, _ header: Qcow2Header,
-        cache: ImageCache, owner: Int
-    ) {
+    ///   - share: of the image that has the bitmap.
+    init(_ entry: Qcow2BitmapEntry, refusal: FormatError?, _ header: Qcow2Header, _ share: CacheShare) {
         name = entry.name
         granularityBits = Int(entry.granularityBits)
         isInconsistent = entry.isInUse
         isEnabled = entry.isAutomatic
         self.refusal = refusal
         size = header.virtualSize
-        self.file = file
         clusterBits = header.clusterBits
         table = Table(offset: entry.tableOffset, entryCount: Int(entry.tableEntryCount))
-        self.cache = cache
-        self.owner = owner
+        self.share = share
     }
 
     /// Joins equal bits as far as some slices of the bitmap tell.
@@ -103,8 +96,7 @@ public final class Qcow2Bitmap: DirtyBitmap {
             let count = min(Self.sliceWords, 1 << (clusterBits - 3))
             let inSlice = inCluster % UInt64(count * 64)
             let place = cluster + (inCluster - inSlice) / 8
-            let words = try cache.entries(
-                ImageCache.Key(owner: owner, offset: place, count: count), of: file, mode)
+            let words = try share.words(at: place, count: count, mode)
             return Self.bits(in: words, from: Int(inSlice))
         }
     }
@@ -141,10 +133,9 @@ public final class Qcow2Bitmap: DirtyBitmap {
     private func entry(_ index: Int, _ mode: ReadMode) throws(BlockError) -> Entry {
         // The table covers the disk: that has been checked.
         let start = index / Self.sliceWords * Self.sliceWords
-        let key = ImageCache.Key(
-            owner: owner, offset: table.offset + UInt64(start) * 8,
-            count: min(Self.sliceWords, table.entryCount - start))
-        let entry = try cache.entries(key, of: file, mode)[index - start]
+        let words = try share.words(
+            at: table.offset + UInt64(start) * 8, count: min(Self.sliceWords, table.entryCount - start), mode)
+        let entry = words[index - start]
         let offset = entry & Self.offsetMask
         let place = "qcow2 bitmap '\(name)': entry \(index) of the table at byte \(table.offset)"
         guard entry & Self.reservedBits == 0, offset == 0 || entry & 1 == 0 else {
@@ -155,8 +146,8 @@ public final class Qcow2Bitmap: DirtyBitmap {
         guard offset % clusterSize == 0 else {
             throw .damaged("\(place) points to byte \(offset), which is not the start of a cluster")
         }
-        guard offset + clusterSize <= file.size else {
-            throw .damaged("\(place) points to byte \(offset), outside the file's \(file.size) bytes")
+        guard offset + clusterSize <= share.file.size else {
+            throw .damaged("\(place) points to byte \(offset), outside the file's \(share.file.size) bytes")
         }
         return .stored(offset)
     }

@@ -20,7 +20,7 @@ extension Qcow2Bitmap {
     ) throws(FormatError) -> [Qcow2Bitmap] {
         guard let bitmaps = header.extensions.bitmaps, isUpToDate(header) else { return [] }
         let directory = try directory(bitmaps, header, fileSize: file.size)
-        let owner = cache.makeOwner()
+        let share = CacheShare(of: cache, for: file)
         var found: [Qcow2Bitmap] = []
         var names: Set<String> = []
         var place = directory.range.offset
@@ -32,7 +32,7 @@ extension Qcow2Bitmap {
                     allowed: "a name of its own for each")
             }
             let refusal = entry.refusal(header, fileSize: file.size)
-            found.append(Qcow2Bitmap(entry, refusal: refusal, of: file, header, cache: cache, owner: owner))
+            found.append(Qcow2Bitmap(entry, refusal: refusal, header, share))
             place += entry.length
         }
         guard place == directory.range.end else {

@@ -78,14 +78,15 @@ public struct Qcow2Census: Equatable, Sendable {
         _ file: any BlockDevice, _ header: Qcow2Header,
         _ body: (Int, UInt64, HostOffset, String?) throws(BlockError) -> Void
     ) throws(BlockError) {
-        let tables = Qcow2Tables(file: file, mapping: header.mapping, cache: ImageCache())
+        let mapping = header.mapping
         for start in stride(from: 0, to: header.l1EntryCount, by: pieceEntries) {
             let count = min(pieceEntries, header.l1EntryCount - start)
             let place = header.l1TableOffset + UInt64(start) * 8
             let entries = try file.readEntries(count: count, at: place, .mayBlock)
             for (index, entry) in entries.enumerated() {
                 guard let table = Qcow2Entry.l2Table(l1Entry: entry) else { continue }
-                try body(start + index, place + UInt64(index) * 8, table, tables.tableFault(table))
+                try body(
+                    start + index, place + UInt64(index) * 8, table, mapping.tableFault(table, fileSize: file.size))
             }
         }
     }
@@ -111,7 +112,7 @@ public struct Qcow2Census: Equatable, Sendable {
     private mutating func count(
         _ word: UInt64, _ bitmap: UInt64, _ mapping: Qcow2Mapping, at place: UInt64, dataEnd: UInt64
     ) {
-        switch Qcow2Entry(l2Entry: word, bitmap: bitmap, mapping) {
+        switch Qcow2Entry.cluster(l2Entry: word, bitmap: bitmap, mapping) {
         case .unallocated: break
         case .zero(let isReserved):
             zeroCount += 1

@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
-public import BlockIO
+import BlockIO
 
-extension Qcow2Image {
-    /// One answer goes by so many slices of the L2 table at most.
-    private static let maximumSliceCount = 16
+extension MappedImage {
+    /// One answer goes by so many slices of the L2 table at most, and that of its first byte.
+    private static var maximumSliceCount: Int { 16 }
     /// One answer joins so many pieces of the file at most.
-    private static let maximumPieceCount = 256
+    private static var maximumPieceCount: Int { 256 }
 
     /// Joins neighbours of the same kind as far as a few slices of the L2 table tell.
     ///
     /// Where nothing is stored, the backing device answers; beyond its end there are zeros that are its own. Stored
     /// clusters in a hole of the file are zeros, unless they are encrypted.
-    public func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
-        guard offset < size, limit > 0 else { throw .outOfRange("qcow2: there is no byte \(offset)") }
-        let limit = min(limit, size - offset)
-        let first = try run(at: GuestOffset(offset), limit: limit, mode)
-        switch first.entry {
+    func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
+        guard offset < mapping.virtualSize, limit > 0 else {
+            throw .outOfRange("\(Mapping.formatName): there is no byte \(offset)")
+        }
+        let limit = min(limit, mapping.virtualSize - offset)
+        var runs = MappedRuns(of: tables, from: offset)
+        let first = try runs.next(limit: limit, mode)
+        switch first.cluster {
         case .unallocated:
             // A layer asks the one below once for each answer: so do all, and a chain of any length is asked in no time.
             if let backing { return try backing.extent(behind: offset, length: first.length, mode) }
@@ -34,8 +37,8 @@ extension Qcow2Image {
         -> Extent
     {
         var length = known
-        forEachRun(from: offset + known, to: offset + limit, mode) { next in
-            guard Self.kind(next.entry) == kind else { return false }
+        forEachRun(from: offset + known, to: offset + limit, mode) { _, next in
+            guard next.cluster.kind == kind else { return false }
             length += next.length
             return true
         }
@@ -44,23 +47,23 @@ extension Qcow2Image {
 
     /// The extent of stored bytes that are not encrypted: data or zeros, as the file has it.
     private func plainData(
-        at offset: UInt64, _ first: Run, _ limit: UInt64, _ mode: ReadMode
+        at offset: UInt64, _ first: MappedRun, _ limit: UInt64, _ mode: ReadMode
     ) throws(BlockError) -> Extent {
         var holes = HostHoles(file: dataFile, clusterSize: mapping.clusterSize, mode)
         var kind: Extent.Kind?
         var length: UInt64 = 0
         var pieceCount = 0
-        /// Adds what of a run is of the same kind; false at the first byte that is not.
-        func add(_ run: Run) throws(BlockError) -> Bool {
-            guard Self.kind(run.entry) == .data else { return false }
+        /// Adds what of a run, which starts at `guest`, is of the same kind; false at the first byte that is not.
+        func add(_ guest: UInt64, _ run: MappedRun) throws(BlockError) -> Bool {
+            guard run.cluster.kind == .data else { return false }
             let end = length + run.length
             while length < end {
                 guard pieceCount == 0 || mode.mayLook() else { return false }
                 var piece = (kind: Extent.Kind.data, length: end - length)
-                if case .data(let host) = run.entry {
-                    let place = host.bytes + run.length - (end - length)
+                if case .data(let host) = run.cluster {
+                    let done = run.length - (end - length)
                     piece = try holes.extent(
-                        at: place, inCluster: place % mapping.clusterSize, limit: end - length)
+                        at: host.bytes + done, inCluster: (guest + done) % mapping.clusterSize, limit: end - length)
                 }
                 pieceCount += 1
                 guard kind ?? piece.kind == piece.kind, pieceCount <= Self.maximumPieceCount else { return false }
@@ -69,31 +72,35 @@ extension Qcow2Image {
             }
             return true
         }
-        if try add(first) {
+        if try add(offset, first) {
             // Where the next run's holes cannot be asked for, the answer ends.
-            forEachRun(from: offset + first.length, to: offset + limit, mode) { (try? add($0)) ?? false }
+            forEachRun(from: offset + first.length, to: offset + limit, mode) { (try? add($0, $1)) ?? false }
         }
         return Extent(offset: offset, length: length, kind: kind ?? .data)
     }
 
-    /// Calls `body` for the runs of a part of the disk until it returns false, a table cannot be read, or enough has been
-    /// looked at.
-    private func forEachRun(from start: UInt64, to end: UInt64, _ mode: ReadMode, _ body: (Run) -> Bool) {
-        var position = start
-        for _ in 0..<Self.maximumSliceCount where position < end {
-            guard mode.mayLook(), let entries = try? tables.entries(at: GuestOffset(position), mode) else { return }
-            let inCluster = position % mapping.clusterSize
-            let known = min(end - position, UInt64(entries.count) * mapping.clusterSize - inCluster) + position
-            while position < known {
-                let run = try? run(at: GuestOffset(position), limit: known - position, mode)
-                guard let run, body(run) else { return }
-                position += run.length
+    /// Calls `body` for the runs of a part of the disk, each with its first byte, until it returns false, a table cannot be
+    /// read, or enough has been looked at.
+    private func forEachRun(
+        from start: UInt64, to end: UInt64, _ mode: ReadMode, _ body: (UInt64, MappedRun) -> Bool
+    ) {
+        var runs = MappedRuns(of: tables, from: start)
+        var sliceCount = 0
+        while runs.position < end {
+            if runs.needsLookUp {
+                sliceCount += 1
+                guard sliceCount <= Self.maximumSliceCount, mode.mayLook() else { return }
             }
+            let position = runs.position
+            guard let run = try? runs.next(limit: end - position, mode), body(position, run) else { return }
         }
     }
+}
 
-    private static func kind(_ entry: Qcow2Entry) -> Extent.Kind {
-        switch entry {
+extension MappedCluster {
+    /// What it is to those who ask about extents. An entry that is not allowed is data, for the read to refuse.
+    fileprivate var kind: Extent.Kind {
+        switch self {
         case .unallocated: .unallocated
         case .zero: .zero
         case .compressed: .compressed
@@ -107,7 +114,7 @@ extension BlockDevice {
     /// device behind it.
     ///
     /// Beyond the end of this device there are zeros. As in QEMU, they count as this layer's.
-    func extent(behind offset: UInt64, length: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
+    fileprivate func extent(behind offset: UInt64, length: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
         guard offset < size else { return Extent(offset: offset, length: length, kind: .unallocated, depth: 2) }
         let own = try extent(at: offset, limit: min(length, size - offset), mode)
         return Extent(
