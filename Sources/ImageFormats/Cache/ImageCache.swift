@@ -19,7 +19,7 @@ public final class ImageCache: Sendable {
     }
 
     /// Slices of tables.
-    let slices = Locked(TwoGenerationCache<Key, [UInt64]>(maximumCost: 4 << 20))
+    let slices = Locked(SliceCache(maximumCost: 4 << 20))
     /// Unpacked clusters.
     let clusters = Locked(TwoGenerationCache<Key, [UInt8]>(maximumCost: 4 << 20))
     private let owners = Locked(0)

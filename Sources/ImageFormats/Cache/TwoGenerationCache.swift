@@ -30,4 +30,16 @@ struct TwoGenerationCache<Key: Hashable, Value> {
         }
         if young.updateValue(value, forKey: key) == nil { youngCost += cost }
     }
+
+    /// Takes out a value that is out of date.
+    mutating func removeValue(for key: Key, cost: Int) {
+        if young.removeValue(forKey: key) != nil { youngCost -= cost }
+        old.removeValue(forKey: key)
+    }
+
+    /// Takes out all values that are out of date.
+    mutating func removeAll(cost: (Key, Value) -> Int, where isOutOfDate: (Key) -> Bool) {
+        for (key, value) in young where isOutOfDate(key) { removeValue(for: key, cost: cost(key, value)) }
+        for key in old.keys where isOutOfDate(key) { old.removeValue(forKey: key) }
+    }
 }
