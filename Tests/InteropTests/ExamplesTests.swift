@@ -65,7 +65,7 @@ struct ExamplesTests {
         }
     }
 
-    @Test("A program of ten lines serves an encrypted image with the libraries")
+    @Test("A small program serves an encrypted image with the libraries, and refuses a wrong passphrase")
     func embed() async throws {
         try await withImage { old in
             let build = [
@@ -88,6 +88,12 @@ struct ExamplesTests {
                     old.directory.file("embed.sock"), copy,
                 ])
             try await Tool.succeed("cmp", [old.rawPath, copy])
+
+            let wrong = try old.directory.write("wrong.txt", text: "wrong\n")
+            let refusal = try await Tool.run(
+                "\(directory)/embed", [old.image.path, wrong, old.directory.file("other.sock")])
+            #expect(refusal.code == 1)
+            #expect(refusal.output.contains("\(old.image.path): the passphrase file \(wrong) does not fit"))
         }
     }
 
