@@ -54,7 +54,7 @@ struct PrintedCommandInventoryTests {
         "ListeningSocket.swift: modprobe vsock": .word("a question; a module of the kernel"),
         "Server.swift: ulimit -n": .word("names a limit; the shell's command wants a number"),
         "Serving.swift: ulimit -n": .word("names a limit; the shell's command wants a number"),
-        "SecretRing.swift: ulimit -l": .word("names a limit; the shell's command wants a number"),
+        "CommandSecrets.swift: ulimit -l": .word("names a limit; the shell's command wants a number"),
         "PreSharedKeys.swift: psktool -u USER -p ": .run(by: "TLSOptionTests", "madeKeys"),
         "PreSharedKeys.swift: chmod 600 it": .word("says how to protect a file"),
         "PreSharedKeysParser.swift: psktool -u USER -p ": .word(
