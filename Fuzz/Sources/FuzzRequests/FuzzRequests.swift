@@ -138,7 +138,7 @@ private struct Client {
         checker.expect(request)
         do {
             var bytes = [UInt8](repeating: 0, count: buffer.count)
-            buffer.withFilled { filled in bytes.withMutableBytes { $0.copy(from: filled) } }
+            buffer.withFilled { filled in bytes.withMutableBytes { $0.copy(from: filled.bytes) } }
             let replies = try checker.takeAll(bytes[...])
             precondition(replies.count == 1 && checker.openCount == 0, "not one reply")
             check(replies[0])
