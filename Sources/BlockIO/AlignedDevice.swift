@@ -76,7 +76,7 @@ public final class AlignedDevice: BlockDevice {
         for part in parts(range) {
             let place = Int(part.offset - offset)..<Int(part.end - offset)
             try bytes.withSlice(place) { (slice) throws(BlockError) in
-                if part.length % unit == 0, part.offset % unit == 0 {
+                if isWhole(part) {
                     try below.write(&slice, at: part.offset, options)
                 } else {
                     try change(part, options) { $0.copy(from: slice.bytes) }
@@ -91,7 +91,7 @@ public final class AlignedDevice: BlockDevice {
         changes.acquire(units(range))
         defer { changes.release(units(range)) }
         for part in parts(range) {
-            if part.length % unit == 0, part.offset % unit == 0 {
+            if isWhole(part) {
                 try below.zero(part, options)
             } else {
                 try change(part, options.contains(.durable) ? .durable : []) { $0.clear() }
@@ -104,7 +104,7 @@ public final class AlignedDevice: BlockDevice {
         try checkBounds(range, layer: "request")
         changes.acquire(units(range))
         defer { changes.release(units(range)) }
-        for part in parts(range) where part.length % unit == 0 && part.offset % unit == 0 { try below.discard(part) }
+        for part in parts(range) where isWhole(part) { try below.discard(part) }
     }
 
     /// Of the device below.
@@ -126,6 +126,8 @@ public final class AlignedDevice: BlockDevice {
     private func units(_ range: ByteRange) -> Range<UInt64> {
         range.offset / unit..<(range.end + unit - 1) / unit
     }
+
+    private func isWhole(_ part: ByteRange) -> Bool { (part.offset | part.length) % unit == 0 }
 
     /// A range as its head, its middle of whole units, and its tail, each if there is one.
     private func parts(_ range: ByteRange) -> [ByteRange] {

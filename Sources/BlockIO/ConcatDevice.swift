@@ -72,7 +72,7 @@ public final class ConcatDevice: BlockDevice {
 
     /// Of each part that the range touches.
     public func prefetch(_ range: ByteRange, _ budget: Budget) {
-        try? forEachPart(of: range) { (device, inside) throws(BlockError) in device.prefetch(inside, budget) }
+        forEachPart(of: range) { (device, inside) in device.prefetch(inside, budget) }
     }
 
     /// One write of each part that the range touches.
@@ -109,9 +109,9 @@ public final class ConcatDevice: BlockDevice {
     public func flush() throws(BlockError) { try flushAll(parts.map(\.device)) }
 
     /// Calls `body` with each part that a range touches, and what of it.
-    private func forEachPart(
-        of range: ByteRange, _ body: (any BlockDevice, ByteRange) throws(BlockError) -> Void
-    ) throws(BlockError) {
+    private func forEachPart<Failure: Error>(
+        of range: ByteRange, _ body: (any BlockDevice, ByteRange) throws(Failure) -> Void
+    ) throws(Failure) {
         for part in parts[index(of: range.offset)...].prefix(while: { $0.start < range.end }) {
             let first = max(range.offset, part.start)
             let inside = ByteRange(offset: first - part.start, length: min(range.end, part.end) - first)

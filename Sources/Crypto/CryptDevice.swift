@@ -72,7 +72,6 @@ public final class CryptDevice: BlockDevice {
         var done: UInt64 = 0
         while done < range.length {
             let count = Int(min(UInt64(Self.zeroPiece), range.length - done))
-            let isLast = done + UInt64(count) == range.length
             try memory.withMutableBytes { (memory) throws(BlockError) in
                 try memory.withSlice(0..<count) { (zeros) throws(BlockError) in
                     zeros.clear()
@@ -80,8 +79,8 @@ public final class CryptDevice: BlockDevice {
                 }
             }
             done += UInt64(count)
-            if isLast, options.contains(.durable) { try below.flush() }
         }
+        if options.contains(.durable) { try below.flush() }
     }
 
     /// Passed down, or nothing.

@@ -28,6 +28,9 @@ final class Upload: @unchecked Sendable {
     var length: Int { Int(handler.request.length) }
     var isReceived: Bool { received == length }
 
+    /// Is the whole payload in one piece?
+    func isAll(in piece: ReplyBuffer) -> Bool { piece.count == length }
+
     /// Gives the memory back.
     func abandon(_ memory: ReplyShare) {
         if let piece { memory.put(piece.buffer) }
@@ -95,7 +98,7 @@ extension Connection {
     private func write(_ piece: ReplyBuffer, of upload: Upload) {
         let offset = upload.received - piece.count
         // Of several pieces all are made durable at once, in the end.
-        let options: WriteOptions = upload.isDurable && piece.count == upload.length ? .durable : []
+        let options: WriteOptions = upload.isDurable && upload.isAll(in: piece) ? .durable : []
         upload.pending += 1
         workersBusy += 1
         onWorker { [memory] in
@@ -108,7 +111,7 @@ extension Connection {
 
     private func written(_ piece: ReplyBuffer, of upload: Upload, _ offset: Int, _ error: BlockError?) {
         upload.pending -= 1
-        let isWhole = piece.count == upload.length
+        let isWhole = upload.isAll(in: piece)
         if let error {
             report(error)
             let place = upload.handler.request.offset + UInt64(offset)

@@ -87,8 +87,10 @@ struct LUKS1Header {
             let name = "LUKS1 header: key-slot-\(number + 1)"
             let state = reader.integer(UInt32.self) ?? 0
             guard state == LUKS1Header.active || state == LUKS1Header.inactive else {
+                var bytes: [UInt8] = []
+                bytes.append(bigEndian: state)
                 throw LUKSFault(
-                    "\(name) active", at: place, found: "0x\(bytes(of: state).hexadecimal())",
+                    "\(name) active", at: place, found: "0x\(bytes.hexadecimal())",
                     allowed: "0x00ac71f3 (active) or 0x0000dead (inactive)")
             }
             self.number = number
@@ -204,8 +206,4 @@ struct LUKS1Header {
         }
         return value
     }
-}
-
-private func bytes(of value: UInt32) -> [UInt8] {
-    stride(from: 24, through: 0, by: -8).map { UInt8(truncatingIfNeeded: value >> UInt32($0)) }
 }
