@@ -24,7 +24,7 @@ extension Connection {
     func everythingHasLeft() {
         switch phase {
         case .securing(let securing): beginSecuring(securing)
-        case .transmission where isStopping && workersBusy == 0 && upload == nil:
+        case .transmission where isStopping && workersBusy == 0 && writePayload == nil:
             // Requests that wait in the socket are refused, too.
             guard hasHeardAll else { return loop.run { [self] in readable() } }
             guard socket.unsentCount > 0 else { return finish() }
@@ -65,7 +65,7 @@ extension Connection {
         switch phase {
         case .leaving, .drained: return true
         case .securing: return false
-        case .handshake: return Handshake.isAbort(input.all.suffix(NBDOptionHeader.encodedLength))
+        case .negotiation: return Negotiation.isAbort(input.all.suffix(NBDOptionHeader.encodedLength))
         case .transmission(let session):
             let last = NBDRequest(decoding: input.all.suffix(session.mode.requestLength), session.mode)
             return last.flatMap { NBDProtocol.Command(rawValue: $0.type) } == .disconnect
@@ -86,9 +86,9 @@ extension Connection {
         input = ReceivedBytes()
         pieces = nil
         starved = []
-        upload?.abandon(memory)
-        upload = nil
-        outbox.releaseAll()
+        writePayload?.abandon(memory)
+        writePayload = nil
+        sendQueue.releaseAll()
         // What has not begun is nobody's any more; what has looks at `isClosed` now and then.
         lane.drop(owner)
         context.handshakes.drop(owner)

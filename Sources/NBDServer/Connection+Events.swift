@@ -12,7 +12,7 @@ extension Connection {
         for _ in 0..<Self.receivesPerTurn {
             guard !isClosed, waiting.isDisjoint(with: .toBeResumed), watch?.isReading == true else { return }
             // Nothing else can come before the rest of a payload.
-            let payload = input.count == 0 ? upload?.receive(from: stream) : nil
+            let payload = input.count == 0 ? writePayload?.receive(from: stream) : nil
             switch payload ?? loop.receive(from: stream, appendingTo: &input) {
             case .wouldBlock:
                 if isStopping, !hasHeardAll {

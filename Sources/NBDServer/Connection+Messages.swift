@@ -14,9 +14,9 @@ extension Connection {
         defer { showStatus() }
         waiting.subtract(.toBeResumed)
         work: while !isClosed, !isBlocked {
-            if outbox.hasNext {
+            if sendQueue.hasNext {
                 guard flush() else { break }
-                outbox.advance()
+                sendQueue.advance()
             } else if let pieces {
                 guard flush(), !pieces.isWaiting else { break }
                 readPiece(pieces)
@@ -25,7 +25,7 @@ extension Connection {
                 case .handled:
                     hasHeardAll = false
                     turn -= 1
-                    if outbox.filledCount >= memory.sizes.enough {
+                    if sendQueue.filledCount >= memory.sizes.enough {
                         guard flush() else { break work }
                     }
                     guard turn > 0, !loop.hasWork || turn > Self.turn - Self.leastTurn else {
@@ -67,14 +67,14 @@ extension Connection {
             return payloadToSkip == 0 ? .handled() : .incomplete
         }
         // Its payload comes next, and what it has of the memory is not there for others.
-        if let upload { return receive(upload) }
+        if let writePayload { return receive(writePayload) }
         if !starved.isEmpty { return serveStarved() }
         switch phase {
         case .securing: return .incomplete
         case .leaving, .drained:
             _ = input.drop(input.count)
             return .incomplete
-        case .handshake(let handshake): return negotiate(handshake)
+        case .negotiation(let negotiation): return negotiate(negotiation)
         case .transmission(let session):
             guard let bytes = input.front(session.mode.requestLength) else { return .incomplete }
             guard let request = NBDRequest(decoding: bytes, session.mode) else {
@@ -92,13 +92,13 @@ extension Connection {
 
     /// Adds negotiation bytes, for which there is room.
     func send(_ bytes: [UInt8]) {
-        if !outbox.add(bytes) { close("there is no memory for a reply") }
+        if !sendQueue.add(bytes) { close("there is no memory for a reply") }
     }
 
     /// Sends what is in the output buffer.
     /// - Returns: true when all of it has left.
     func flush() -> Bool {
-        switch outbox.flush(to: stream) {
+        switch sendQueue.flush(to: stream) {
         case .done(let dataCount):
             if dataCount > 0 { count(read: dataCount) }
             return true

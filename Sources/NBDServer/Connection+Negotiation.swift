@@ -15,7 +15,7 @@ struct Securing {
     }
 
     /// Goes on afterwards.
-    var handshake: Handshake
+    var negotiation: Negotiation
     /// Nil before the start.
     var session: TLSSession?
     var step = Step.waitingToStart
@@ -23,30 +23,30 @@ struct Securing {
 
 extension Connection {
     /// Handles the next message of the negotiation.
-    func negotiate(_ handshake: Handshake) -> Step {
-        guard outbox.room(for: Handshake.longestOutput, payload: memory.sizes.smallest) != nil else {
-            if !outbox.isFilling { close("there is no memory for a reply") }
+    func negotiate(_ negotiation: Negotiation) -> Step {
+        guard sendQueue.room(for: Negotiation.longestOutput, payload: memory.sizes.smallest) != nil else {
+            if !sendQueue.isFilling { close("there is no memory for a reply") }
             return .flushFirst
         }
-        var handshake = handshake
+        var negotiation = negotiation
         var rest = input.all
         var replies: [UInt8] = []
         let before = rest.count
-        let outcome = handshake.receive(&rest, &replies)
+        let outcome = negotiation.receive(&rest, &replies)
         let used = input.drop(before - rest.count)
-        for note in handshake.notes ?? [] { log.debug("\(note)") }
-        if handshake.notes != nil { handshake.notes = [] }
-        phase = .handshake(handshake)
+        for note in negotiation.notes ?? [] { log.debug("\(note)") }
+        if negotiation.notes != nil { negotiation.notes = [] }
+        phase = .negotiation(negotiation)
         if !replies.isEmpty { send(replies) }
         switch outcome {
-        case .incomplete: return used > 0 || !replies.isEmpty || handshake.isListing ? .handled() : .incomplete
+        case .incomplete: return used > 0 || !replies.isEmpty || negotiation.isListing ? .handled() : .incomplete
         case .startTLS:
             // What came behind it in the clear may come from somebody in between.
             guard input.count == 0 else {
                 close("sent more in the clear behind NBD_OPT_STARTTLS")
                 return .incomplete
             }
-            phase = .securing(Securing(handshake: handshake))
+            phase = .securing(Securing(negotiation: negotiation))
             return .handled()
         case .transmission(let session):
             begin(session)
@@ -109,8 +109,8 @@ extension Connection {
         case .done:
             log.info("\(session.parameters ?? "TLS")\(session.peerName.map { " with \($0)" } ?? "")")
             stream = session
-            securing.handshake.startOver()
-            phase = .handshake(securing.handshake)
+            securing.negotiation.startOver()
+            phase = .negotiation(securing.negotiation)
             pump()
         case .wantsRead: wait(securing, .waitingToRead)
         case .wantsWrite: wait(securing, .waitingToWrite)

@@ -33,7 +33,7 @@ extension Connection {
             return .handled()
         }
         let total = max(handler.reply.length(ofData: length), Reply.longestWithoutData)
-        guard let buffer = outbox.room(for: total, payload: max(length, sizes.batch)) else {
+        guard let buffer = sendQueue.room(for: total, payload: max(length, sizes.batch)) else {
             return startPieces(handler)
         }
         guard let error = handler.read(0..<length, into: buffer, loop.readMode) else { return .handled() }
@@ -57,7 +57,7 @@ extension Connection {
     ///   - buffer: nil: the worker takes one when it begins.
     ///   - isShared: the worker has a processor of its own, to give back.
     private func readOnWorker(
-        _ handler: RequestHandler, from done: UInt64 = 0, into buffer: ReplyBuffer? = nil, isShared: Bool = false
+        _ handler: RequestHandler, from done: UInt64 = 0, into buffer: PayloadBuffer? = nil, isShared: Bool = false
     ) {
         onWorker { [memory, processors = context.processors] in
             if let buffer { memory.put(buffer) }
@@ -83,10 +83,10 @@ extension Connection {
 
     /// Serves a read for which there is no buffer of its size, once the replies before it have left.
     private func startPieces(_ handler: RequestHandler) -> Step {
-        guard !outbox.isFilling else { return .flushFirst }
+        guard !sendQueue.isFilling else { return .flushFirst }
         // No more than one piece is in memory.
         guard workersBusy == 0 else { return .waitForWorkers }
-        outbox.release()
+        sendQueue.release()
         pieces = PiecewiseRead(handler: handler)
         return .handled()
     }
@@ -116,7 +116,7 @@ extension Connection {
         }
     }
 
-    private func pieceFinished(_ buffer: ReplyBuffer, _ part: Range<Int>, _ error: BlockError?) {
+    private func pieceFinished(_ buffer: PayloadBuffer, _ part: Range<Int>, _ error: BlockError?) {
         // The connection has been closed.
         guard var pieces else { return workerFinished(buffer) }
         let handler = pieces.handler
@@ -151,7 +151,7 @@ extension Connection {
             self.pieces = pieces
         }
         workersBusy -= 1
-        outbox.enqueue(piece: buffer, isLast: isLast)
+        sendQueue.enqueue(piece: buffer, isLast: isLast)
         pump()
     }
 }

@@ -12,7 +12,7 @@ extension Connection {
         case .perform(.nothing):
             return reply(handler) { handler.reply.succeed(in: $0) }
         case .perform(.read): return read(handler)
-        case .perform(.write(let isDurable)): return startUpload(handler, isDurable: isDurable)
+        case .perform(.write(let isDurable)): return startWrite(handler, isDurable: isDurable)
         case .perform(.blockStatus(let isOne)): return blockStatus(handler, isOne: isOne)
         case .perform(.filteredBlockStatus(let isOne)): return filteredBlockStatus(handler, isOne: isOne)
         case .perform(let operation): return offload(handler, operation)
@@ -34,10 +34,10 @@ extension Connection {
     }
 
     /// Adds a reply without data to the output.
-    private func reply(_ handler: RequestHandler, payload: Int = 0, _ body: (ReplyBuffer) -> Void) -> Step {
+    private func reply(_ handler: RequestHandler, payload: Int = 0, _ body: (PayloadBuffer) -> Void) -> Step {
         let length = Reply.longestWithoutData
-        guard let buffer = outbox.room(for: length, payload: memory.sizes.smallest) else {
-            if outbox.isFilling { return .flushFirst }
+        guard let buffer = sendQueue.room(for: length, payload: memory.sizes.smallest) else {
+            if sendQueue.isFilling { return .flushFirst }
             // Workers have the memory of this client.
             return .waitForWorkers
         }
@@ -61,7 +61,7 @@ extension Connection {
     /// - Parameter buffer: for the reply; nil: the worker takes one when it begins.
     func perform(
         _ handler: RequestHandler, _ operation: RequestRules.Operation, filter: BlockStatusFilter? = nil,
-        from done: UInt64? = nil, into buffer: ReplyBuffer? = nil
+        from done: UInt64? = nil, into buffer: PayloadBuffer? = nil
     ) {
         onWorker { [memory] in
             if let buffer { memory.put(buffer) }
@@ -86,8 +86,8 @@ extension Connection {
     /// Answers here and now what the tables in memory tell, else has a worker look.
     private func blockStatus(_ handler: RequestHandler, isOne: Bool) -> Step {
         let length = handler.lengthOfStatus(extents: EventLoop.looksPerRequest)
-        guard let buffer = outbox.room(for: length, payload: memory.sizes.batch) else {
-            return outbox.isFilling ? .flushFirst : offload(handler, .blockStatus(isOne: isOne))
+        guard let buffer = sendQueue.room(for: length, payload: memory.sizes.batch) else {
+            return sendQueue.isFilling ? .flushFirst : offload(handler, .blockStatus(isOne: isOne))
         }
         do throws(BlockError) {
             try handler.blockStatus(nil, isOne: isOne, into: buffer, loop.readMode)
@@ -112,10 +112,10 @@ extension Connection {
     }
 
     /// A buffer for a payload; nil when others must be given back first. A client always gets one.
-    func takeBuffer(_ payload: Int) -> ReplyBuffer? {
+    func takeBuffer(_ payload: Int) -> PayloadBuffer? {
         if let buffer = memory.take(payload: payload) { return buffer }
-        guard workersBusy == 0, !outbox.isFilling else { return nil }
-        outbox.release()
+        guard workersBusy == 0, !sendQueue.isFilling else { return nil }
+        sendQueue.release()
         return memory.takeSmallest()
     }
 }

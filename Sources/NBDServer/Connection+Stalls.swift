@@ -4,7 +4,7 @@ import Dispatch
 
 extension Connection {
     /// Does the client hold memory of the server until it does something?
-    private var isOwing: Bool { isBlocked || upload != nil && watch?.isReading == true }
+    private var isOwing: Bool { isBlocked || writePayload != nil && watch?.isReading == true }
 
     private var sight: Stall.Sight {
         Stall.Sight(unsentCount: socket.unsentCount, refusalCount: context.buffers.refusalCount)

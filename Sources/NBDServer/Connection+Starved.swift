@@ -20,9 +20,9 @@ extension Connection {
     /// Serves the first of the requests that have found no memory, once this client has none: then it gets some, however
     /// little there is.
     func serveStarved() -> Step {
-        guard !outbox.isFilling else { return .flushFirst }
+        guard !sendQueue.isFilling else { return .flushFirst }
         guard workersBusy == 0 else { return .waitForWorkers }
-        outbox.release()
+        sendQueue.release()
         switch starved.removeFirst() {
         case .read(let handler):
             pieces = PiecewiseRead(handler: handler)

@@ -23,7 +23,7 @@ extension Connection {
 
     /// Sends a reply that a worker has filled a buffer with, if nobody else is sending: it is in the cache of this
     /// processor. Called on a worker.
-    func sendFromWorker(_ buffer: ReplyBuffer, to stream: any ByteStream) -> Sent {
+    func sendFromWorker(_ buffer: PayloadBuffer, to stream: any ByteStream) -> Sent {
         guard stream.isTwoWay, right.takeForWorker() else { return .nothing }
         switch buffer.send(to: stream) {
         case .bytes:
@@ -36,7 +36,7 @@ extension Connection {
     }
 
     /// Takes a buffer with a reply back from a worker.
-    func workerFinished(_ buffer: ReplyBuffer, _ sent: Sent = .nothing) {
+    func workerFinished(_ buffer: PayloadBuffer, _ sent: Sent = .nothing) {
         workersBusy -= 1
         guard !isClosed else {
             memory.put(buffer)
@@ -44,9 +44,9 @@ extension Connection {
         }
         countSentByWorkers()
         switch sent {
-        case .nothing: outbox.enqueue(buffer)
+        case .nothing: sendQueue.enqueue(buffer)
         case .part:
-            outbox.resume(buffer)
+            sendQueue.resume(buffer)
             waitForClient()
         case .all: memory.put(buffer)
         case .failed, .closed:

@@ -6,14 +6,14 @@ import Dispatch
 /// A write whose payload is received and written piece by piece.
 ///
 /// Belongs to the queue of the connection's loop.
-final class Upload: @unchecked Sendable {
+final class WritePayload: @unchecked Sendable {
     let handler: RequestHandler
     /// On disk before the reply.
     let isDurable: Bool
     /// Bytes of the payload that are in this piece, or were in one before.
     var received = 0
     /// What is being received, and how many bytes it is to have.
-    var piece: (buffer: ReplyBuffer, length: Int)?
+    var piece: (buffer: PayloadBuffer, length: Int)?
     /// Pieces that workers have.
     var pending = 0
     /// Why the first of the pieces failed, and where.
@@ -29,17 +29,17 @@ final class Upload: @unchecked Sendable {
     var isReceived: Bool { received == length }
 
     /// Is the whole payload in one piece?
-    func isAll(in piece: ReplyBuffer) -> Bool { piece.count == length }
+    func isAll(in piece: PayloadBuffer) -> Bool { piece.count == length }
 
     /// Gives the memory back.
-    func abandon(_ memory: ReplyShare) {
+    func abandon(_ memory: PayloadShare) {
         if let piece { memory.put(piece.buffer) }
         piece = nil
     }
 
     /// Begins a piece: as much as fits, but where others follow it ends at a multiple of the preferred block size, so that no
     /// block is written in two parts.
-    func begin(_ buffer: ReplyBuffer) {
+    func begin(_ buffer: PayloadBuffer) {
         let start = handler.request.offset + UInt64(received)
         var count = min(buffer.payloadCapacity, length - received)
         let overhang = Int((start + UInt64(count)) % UInt64(handler.session.export.preferredBlockSize))
@@ -63,73 +63,75 @@ final class Upload: @unchecked Sendable {
 
 extension Connection {
     /// Takes the payload from now on.
-    func startUpload(_ handler: RequestHandler, isDurable: Bool) -> Step {
-        upload = Upload(handler: handler, isDurable: isDurable)
+    func startWrite(_ handler: RequestHandler, isDurable: Bool) -> Step {
+        writePayload = WritePayload(handler: handler, isDurable: isDurable)
         return .handled()
     }
 
     /// Takes what is there of the payload, and has a worker write each piece that is complete.
-    func receive(_ upload: Upload) -> Step {
-        if upload.piece == nil {
+    func receive(_ writePayload: WritePayload) -> Step {
+        if writePayload.piece == nil {
             guard input.count > 0 else {
                 watchForStall()
                 return .incomplete
             }
-            guard let buffer = nextPiece(upload) else { return outbox.isFilling ? .flushFirst : .waitForWorkers }
-            upload.begin(buffer)
+            guard let buffer = nextPiece(writePayload) else {
+                return sendQueue.isFilling ? .flushFirst : .waitForWorkers
+            }
+            writePayload.begin(buffer)
         }
-        guard let (buffer, length) = upload.piece else { return .incomplete }
-        upload.received += input.move(length - buffer.count, to: buffer)
+        guard let (buffer, length) = writePayload.piece else { return .incomplete }
+        writePayload.received += input.move(length - buffer.count, to: buffer)
         guard buffer.count == length else {
             watchForStall()
             return .incomplete
         }
-        upload.piece = nil
-        if upload.isReceived { self.upload = nil }
-        write(buffer, of: upload)
+        writePayload.piece = nil
+        if writePayload.isReceived { self.writePayload = nil }
+        write(buffer, of: writePayload)
         return .handled()
     }
 
-    private func nextPiece(_ upload: Upload) -> ReplyBuffer? {
+    private func nextPiece(_ writePayload: WritePayload) -> PayloadBuffer? {
         guard workersBusy < requestsInFlight else { return nil }
-        return takeBuffer(min(upload.length - upload.received, memory.sizes.largestPiece))
+        return takeBuffer(min(writePayload.length - writePayload.received, memory.sizes.largestPiece))
     }
 
-    private func write(_ piece: ReplyBuffer, of upload: Upload) {
-        let offset = upload.received - piece.count
+    private func write(_ piece: PayloadBuffer, of writePayload: WritePayload) {
+        let offset = writePayload.received - piece.count
         // Of several pieces all are made durable at once, in the end.
-        let options: WriteOptions = upload.isDurable && upload.isAll(in: piece) ? .durable : []
-        upload.pending += 1
+        let options: WriteOptions = writePayload.isDurable && writePayload.isAll(in: piece) ? .durable : []
+        writePayload.pending += 1
         workersBusy += 1
         onWorker { [memory] in
             memory.put(piece)
         } _: { [self] in
-            let error = piece.withFilled { upload.handler.write(&$0, part: offset, options) }
-            loop.run { [self] in written(piece, of: upload, offset, error) }
+            let error = piece.withFilled { writePayload.handler.write(&$0, part: offset, options) }
+            loop.run { [self] in written(piece, of: writePayload, offset, error) }
         }
     }
 
-    private func written(_ piece: ReplyBuffer, of upload: Upload, _ offset: Int, _ error: BlockError?) {
-        upload.pending -= 1
-        let isWhole = upload.isAll(in: piece)
+    private func written(_ piece: PayloadBuffer, of writePayload: WritePayload, _ offset: Int, _ error: BlockError?) {
+        writePayload.pending -= 1
+        let isWhole = writePayload.isAll(in: piece)
         if let error {
             report(error)
-            let place = upload.handler.request.offset + UInt64(offset)
-            if upload.failure.map({ place < $0.offset }) ?? true { upload.failure = (error, place) }
+            let place = writePayload.handler.request.offset + UInt64(offset)
+            if writePayload.failure.map({ place < $0.offset }) ?? true { writePayload.failure = (error, place) }
         }
         piece.reset()
-        guard !isClosed, upload.isReceived, upload.pending == 0 else {
+        guard !isClosed, writePayload.isReceived, writePayload.pending == 0 else {
             workersBusy -= 1
             memory.put(piece)
             return isClosed ? () : pump()
         }
-        let handler = upload.handler
-        if let failure = upload.failure {
+        let handler = writePayload.handler
+        if let failure = writePayload.failure {
             handler.reply.fail(failure.error, at: failure.offset, in: piece)
             return workerFinished(piece)
         }
         count(written: handler.request.length)
-        guard upload.isDurable, !isWhole else {
+        guard writePayload.isDurable, !isWhole else {
             handler.reply.succeed(in: piece)
             return workerFinished(piece)
         }

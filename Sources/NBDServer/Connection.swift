@@ -27,7 +27,7 @@ final class Connection: @unchecked Sendable {
     }
 
     enum Phase {
-        case handshake(Handshake)
+        case negotiation(Negotiation)
         /// TLS comes before anything else.
         case securing(Securing)
         case transmission(Session)
@@ -68,14 +68,14 @@ final class Connection: @unchecked Sendable {
     /// Payload bytes of a refused request that are still to come.
     var payloadToSkip = 0
     /// For replies and payloads.
-    let memory: ReplyShare
-    var outbox: Outbox
-    /// Shared by the outbox and the workers.
+    let memory: PayloadShare
+    var sendQueue: SendQueue
+    /// Shared by the sendQueue and the workers.
     let right = SendingRight()
     /// A read that is served piece by piece.
     var pieces: PiecewiseRead?
     /// A write whose payload is being received.
-    var upload: Upload?
+    var writePayload: WritePayload?
     /// Requests for whose replies workers have found no memory; they come before others.
     var starved: [Starved] = []
     /// Where requests wait for the device of the chosen export.
@@ -107,7 +107,7 @@ final class Connection: @unchecked Sendable {
     init(id: UInt64, socket: Socket, loop: EventLoop, context: ServerContext) {
         self.id = id
         self.owner = WorkOwner(peer: socket.peer, connection: id)
-        self.memory = ReplyShare(of: context.buffers)
+        self.memory = PayloadShare(of: context.buffers)
         self.socket = socket
         self.stream = socket
         self.loop = loop
@@ -115,12 +115,12 @@ final class Connection: @unchecked Sendable {
         self.lane = context.files
         self.requestsInFlight = context.limits.requestsInFlight
         self.log = context.log.logger(client: id, isStranger: true)
-        var handshake = Handshake(
+        var negotiation = Negotiation(
             exports: context.exports, tls: context.tls.demand, maximumLength: context.limits.requestBytes
         ) { context.offersMore(id) }
-        if log.logLevel <= .debug { handshake.notes = [] }
-        self.phase = .handshake(handshake)
-        self.outbox = Outbox(memory: memory, right: right)
+        if log.logLevel <= .debug { negotiation.notes = [] }
+        self.phase = .negotiation(negotiation)
+        self.sendQueue = SendQueue(memory: memory, right: right)
     }
 
     /// Greets the client. Called once, on any queue.
@@ -129,9 +129,9 @@ final class Connection: @unchecked Sendable {
             let watch = SocketWatch(
                 socket, loop: loop, readable: { [self] in readable() }, writable: { [self] in writable() },
                 lost: { [self] in close("cannot be watched: the system has no room for it") })
-            watch.setDeadline(context.limits.handshake) { [self] in close("did not finish the negotiation in time") }
+            watch.setDeadline(context.limits.negotiation) { [self] in close("did not finish the negotiation in time") }
             self.watch = watch
-            send(Handshake.greeting)
+            send(Negotiation.greeting)
             pump()
         }
     }
@@ -142,9 +142,9 @@ final class Connection: @unchecked Sendable {
             guard !isClosed else { return }
             isStopping = true
             switch phase {
-            case .handshake(var handshake):
-                handshake.isStopping = true
-                phase = .handshake(handshake)
+            case .negotiation(var negotiation):
+                negotiation.isStopping = true
+                phase = .negotiation(negotiation)
                 watch?.setDeadline(Self.courtesy) { [self] in close(nil) }
             case .securing: close(nil)
             case .transmission, .leaving: break

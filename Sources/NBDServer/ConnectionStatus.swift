@@ -7,10 +7,10 @@ import Synchronization
 struct ConnectionStatus: ~Copyable, Sendable {
     /// Where the conversation is.
     enum Stage: UInt8, AtomicRepresentable {
-        case handshake, securing, transmission, leaving, drained
+        case negotiation, securing, transmission, leaving, drained
     }
 
-    fileprivate let stage = Atomic(Stage.handshake)
+    fileprivate let stage = Atomic(Stage.negotiation)
     fileprivate let waiting = Atomic<UInt8>(0)
     fileprivate let isReading = Atomic(false)
     fileprivate let isWriting = Atomic(false)
@@ -27,7 +27,7 @@ struct ConnectionStatus: ~Copyable, Sendable {
 extension Connection {
     private var stage: ConnectionStatus.Stage {
         switch phase {
-        case .handshake: .handshake
+        case .negotiation: .negotiation
         case .securing: .securing
         case .transmission: .transmission
         case .leaving: .leaving
@@ -42,9 +42,9 @@ extension Connection {
         status.isReading.store(watch?.isReading ?? false, ordering: .relaxed)
         status.isWriting.store(watch?.isWriting ?? false, ordering: .relaxed)
         status.isInPieces.store(pieces != nil, ordering: .relaxed)
-        status.isInPayload.store(upload != nil, ordering: .relaxed)
+        status.isInPayload.store(writePayload != nil, ordering: .relaxed)
         status.receivedCount.store(input.count, ordering: .relaxed)
-        status.outgoingCount.store(outbox.filledCount, ordering: .relaxed)
+        status.outgoingCount.store(sendQueue.filledCount, ordering: .relaxed)
         status.workersBusy.store(workersBusy, ordering: .relaxed)
         status.starvedCount.store(starved.count, ordering: .relaxed)
     }

@@ -22,8 +22,8 @@ enum NBDProtocol {
     /// The longest name or text, in bytes.
     static let maximumStringLength = 4096
 
-    /// Handshake flags, sent by the server.
-    enum HandshakeFlags {
+    /// The specification's handshake flags, sent by the server.
+    enum NegotiationFlags {
         /// `NBD_FLAG_FIXED_NEWSTYLE`
         static let fixedNewstyle: UInt16 = 1 << 0
         /// `NBD_FLAG_NO_ZEROES`

@@ -12,7 +12,7 @@ struct PayloadSizes: Sendable {
     /// - Parameter smallest: a power of two.
     init(smallest: Int = 64 << 10) {
         self.smallest = smallest
-        headRoom = max(4096, Handshake.longestOutput - smallest)
+        headRoom = max(4096, Negotiation.longestOutput - smallest)
     }
 
     /// The whole of the smallest buffer.

@@ -17,7 +17,7 @@ struct ReceivedBytes {
 
     /// Moves up to `count` bytes to the end of `buffer`, which has room for them.
     /// - Returns: how many were moved.
-    mutating func move(_ count: Int, to buffer: ReplyBuffer) -> Int {
+    mutating func move(_ count: Int, to buffer: PayloadBuffer) -> Int {
         let moved = min(count, self.count)
         buffer.append(bytes[position..<(position + moved)])
         return drop(moved)

@@ -23,7 +23,7 @@ struct Reply {
     }
 
     /// Says that the request has been carried out, where no data is asked for.
-    func succeed(in buffer: ReplyBuffer) {
+    func succeed(in buffer: PayloadBuffer) {
         buffer.append(mode.headLength) { head(.none, isDone: true).encode(into: &$0) }
     }
 
@@ -33,7 +33,7 @@ struct Reply {
     ///   - sentence: for people; simple replies cannot carry it.
     ///   - offset: the first byte that is concerned; within the request.
     func fail(
-        _ error: NBDProtocol.ErrorNumber, _ sentence: String, at offset: UInt64? = nil, in buffer: ReplyBuffer
+        _ error: NBDProtocol.ErrorNumber, _ sentence: String, at offset: UInt64? = nil, in buffer: PayloadBuffer
     ) {
         guard mode != .simple else {
             return buffer.append(mode.headLength) { head(.none, isDone: true, error: error).encode(into: &$0) }
@@ -51,7 +51,7 @@ struct Reply {
 
     /// Says why the request has failed.
     /// - Parameter offset: see ``fail(_:_:at:in:)``.
-    func fail(_ error: BlockError, at offset: UInt64?, in buffer: ReplyBuffer) {
+    func fail(_ error: BlockError, at offset: UInt64?, in buffer: PayloadBuffer) {
         let number: NBDProtocol.ErrorNumber =
             switch error.code {
             case .outOfRange: .invalid
@@ -87,7 +87,7 @@ struct Reply {
     ///   - part: which bytes of the request's; a head is written where one belongs.
     ///   - fill: fills all of the span, or throws; nothing has been added then.
     func data<Failure: Error>(
-        _ part: Range<Int>, in buffer: ReplyBuffer, _ fill: (inout MutableRawSpan) throws(Failure) -> Void
+        _ part: Range<Int>, in buffer: PayloadBuffer, _ fill: (inout MutableRawSpan) throws(Failure) -> Void
     ) throws(Failure) {
         let isLast = part.upperBound == Int(request.length)
         let dataHead = !isFragmented && part.lowerBound > 0 ? 0 : length(ofData: 0)
@@ -142,7 +142,7 @@ struct Reply {
     // MARK: Block status
 
     /// Puts the extents of a context into `buffer`, which has room for them.
-    func blockStatus(_ id: UInt32, _ extents: [StatusExtent], isDone: Bool, in buffer: ReplyBuffer) {
+    func blockStatus(_ id: UInt32, _ extents: [StatusExtent], isDone: Bool, in buffer: PayloadBuffer) {
         var payload: [UInt8] = []
         payload.append(bigEndian: id)
         if mode == .extended { payload.append(bigEndian: UInt32(extents.count)) }

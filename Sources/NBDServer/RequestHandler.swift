@@ -23,7 +23,7 @@ struct RequestHandler: Sendable {
     ///
     /// - Parameter part: in bytes from the start of the data.
     /// - Returns: why it cannot be done; nothing has been added then.
-    func read(_ part: Range<Int>, into buffer: ReplyBuffer, _ mode: ReadMode) -> BlockError? {
+    func read(_ part: Range<Int>, into buffer: PayloadBuffer, _ mode: ReadMode) -> BlockError? {
         do throws(BlockError) {
             try reply.data(part, in: buffer) { (data) throws(BlockError) in
                 try device.read(into: &data, at: request.offset + UInt64(part.lowerBound), mode)
@@ -41,7 +41,7 @@ struct RequestHandler: Sendable {
     ///   - done: as the last call said, with the same buffer; 0 at first.
     ///   - isAbandoned: true when nobody waits for the reply any more; the read ends then, in an error.
     func readAll(
-        into buffer: ReplyBuffer, from done: UInt64, isAbandoned: @escaping @Sendable () -> Bool
+        into buffer: PayloadBuffer, from done: UInt64, isAbandoned: @escaping @Sendable () -> Bool
     ) -> Progress {
         let length = Int(request.length)
         let mode = ReadMode.mayBlock(Budget(looks: .max, isAbandoned: isAbandoned))
@@ -66,7 +66,7 @@ struct RequestHandler: Sendable {
     }
 
     /// Puts zeros into `buffer` in the place of data that cannot be read, where the head of the reply has promised some.
-    func pad(_ part: Range<Int>, into buffer: ReplyBuffer) {
+    func pad(_ part: Range<Int>, into buffer: PayloadBuffer) {
         reply.data(part, in: buffer) { $0.clear() }
     }
 
@@ -87,7 +87,7 @@ struct RequestHandler: Sendable {
     ///   - isAbandoned: true when nobody waits for the reply any more; what takes long asks now and then.
     func perform(
         _ operation: RequestRules.Operation, filter: BlockStatusFilter? = nil, from done: UInt64? = nil,
-        into buffer: ReplyBuffer, isAbandoned: @escaping @Sendable () -> Bool = { false }
+        into buffer: PayloadBuffer, isAbandoned: @escaping @Sendable () -> Bool = { false }
     ) -> Progress {
         do throws(BlockError) {
             switch operation {
@@ -174,7 +174,7 @@ struct RequestHandler: Sendable {
     ///   - mode: one budget for all contexts.
     /// - Throws: ``BlockError``; nothing has been added then.
     func blockStatus(
-        _ filter: BlockStatusFilter?, isOne: Bool, into buffer: ReplyBuffer, _ mode: ReadMode
+        _ filter: BlockStatusFilter?, isOne: Bool, into buffer: PayloadBuffer, _ mode: ReadMode
     ) throws(BlockError) {
         let range = try range(filter?.length ?? request.length)
         let contexts = session.contexts.filter { filter?.ids.contains($0.id) ?? true }

@@ -5,7 +5,7 @@ import Synchronization
 /// Who may send on the stream of a connection: its loop, or a worker that has just filled a buffer.
 ///
 /// One at a time, and between whole replies only: who has sent a part of one keeps the right, or hands it to the loop, whose
-/// side is ``Outbox``. The socket is not closed while a worker has the right: another client's could get its number.
+/// side is ``SendQueue``. The socket is not closed while a worker has the right: another client's could get its number.
 final class SendingRight: Sendable {
     private enum Holder: UInt8, AtomicRepresentable {
         case nobody, loop, worker

@@ -45,7 +45,7 @@ public final class Server: Sendable {
     let loops: [EventLoop]
     let exports: ExportTable
     let limits: ServerLimits
-    let buffers: ReplyBufferPool
+    let buffers: PayloadBufferPool
     /// The lane of all files.
     let files: Lane
     private let processors: SpareProcessors
@@ -77,7 +77,7 @@ public final class Server: Sendable {
         self.files = Lane(name: "files", width: max(Lane.filesWidth, processorCount))
         self.tls = tls
         self.handshakes = Lane(name: "handshakes", width: processorCount)
-        self.buffers = ReplyBufferPool(maximumBytes: limits.replyBytes)
+        self.buffers = PayloadBufferPool(maximumBytes: limits.replyBytes)
     }
 
     /// How many bytes all clients have read so far; of a connection that is still open nothing is counted.

@@ -6,7 +6,7 @@ import Logging
 struct ServerContext: Sendable {
     let exports: ExportTable
     let limits: ServerLimits
-    let buffers: ReplyBufferPool
+    let buffers: PayloadBufferPool
     /// For requests to exports that have no lane of their own.
     let files: any Workers
     let processors: SpareProcessors

@@ -10,7 +10,7 @@ public struct ServerLimits: Sendable {
     /// since one that cannot open all of them gives up.
     public var multiConnections = 16
     /// From the accepted connection to the choice of an export.
-    public var handshake: DispatchTimeInterval = .seconds(10)
+    public var negotiation: DispatchTimeInterval = .seconds(10)
     /// How long a client that has said good-bye may leave its replies untouched.
     public var goodbye: DispatchTimeInterval = .seconds(30)
     /// How long a client may take to hang up once everything has been said.

@@ -39,7 +39,7 @@ struct ServerReport {
     }
 
     /// Adds the memory for replies.
-    mutating func add(_ buffers: ReplyBufferPool) {
+    mutating func add(_ buffers: PayloadBufferPool) {
         let memory = buffers.report
         lines.append(
             """

@@ -7,7 +7,7 @@ struct Stall {
     struct Sight: Equatable {
         /// See ``Socket/unsentCount``.
         let unsentCount: Int
-        /// See ``ReplyBufferPool/refusalCount``.
+        /// See ``PayloadBufferPool/refusalCount``.
         let refusalCount: Int
     }
 

@@ -21,7 +21,7 @@ public enum TLSPolicy: Sendable {
     public var firstUser: String? { context?.preSharedKeys?.firstUser }
 
     /// What the negotiation goes by.
-    var demand: Handshake.TLSDemand {
+    var demand: Negotiation.TLSDemand {
         switch self {
         case .off: .off
         case .allow: .allowed

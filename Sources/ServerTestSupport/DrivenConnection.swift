@@ -39,7 +39,7 @@ final class DrivenConnection: @unchecked Sendable {
     ///   - stops: the server is told to stop once the client has chosen an export; when, is decided.
     ///   - log: told what the server says of the client; nil for nobody.
     init(
-        _ loop: EventLoop, _ exports: [Export], limits: ServerLimits, buffers: ReplyBufferPool, processors: Int,
+        _ loop: EventLoop, _ exports: [Export], limits: ServerLimits, buffers: PayloadBufferPool, processors: Int,
         input: [UInt8], hangsUp: Bool = false, stops: Bool = false, log: Logger? = nil, decide: @escaping (Int) -> Int
     ) throws(Errno) {
         self.decide = decide

@@ -235,14 +235,14 @@ import Testing
     }
 
     @Test func `a client that does not negotiate is sent away in time`() throws {
-        let server = try server { $0.handshake = .milliseconds(50) }
+        let server = try server { $0.negotiation = .milliseconds(50) }
         let client = try WireClient(server)
         _ = try client.receive(18)
         #expect(try client.isEnded())
     }
 
     @Test func `a negotiated client may be idle for as long as it likes`() async throws {
-        let server = try server { $0.handshake = .milliseconds(50) }
+        let server = try server { $0.negotiation = .milliseconds(50) }
         let client = try WireClient(server)
         try client.negotiate()
         try await Task.sleep(for: .milliseconds(200))

@@ -114,7 +114,7 @@ import Testing
         // Longer than others are to wait.
         device.faults.gate = { usleep(150_000) }
         let handler = try handler(device, length: UInt64(bytes.count))
-        let share = ReplyShare(of: ReplyBufferPool(maximumBytes: 8 << 20))
+        let share = PayloadShare(of: PayloadBufferPool(maximumBytes: 8 << 20))
         let buffer = try #require(share.take(payload: bytes.count))
         var done: UInt64 = 0
         for expected: UInt64 in [1 << 20, 2 << 20] {
@@ -147,7 +147,7 @@ import Testing
         let export = Export(name: "", description: "", device: device)
         let session = Session(
             export: export, mode: .structured, contexts: [.init(id: 1, context: .allocation)], maximumLength: 1 << 30)
-        let share = ReplyShare(of: ReplyBufferPool(maximumBytes: 8 << 20))
+        let share = PayloadShare(of: PayloadBufferPool(maximumBytes: 8 << 20))
         let buffer = try #require(share.takeSmallest())
         let status = try #require(request(.blockStatus, length: 1 << 30))
         _ = RequestHandler(session: session, request: status)

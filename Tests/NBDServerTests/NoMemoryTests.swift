@@ -27,8 +27,8 @@ import Testing
     func `a client for which there is no memory is let go at once: it waits for nobody`(index: Int) throws {
         let (request, payload) = Self.cases[index]
         let isFull = Mutex(false)
-        let pool = ReplyBufferPool(maximumBytes: 1 << 20) { capacity in
-            isFull.withLock { $0 } ? nil : ReplyBuffer(capacity: capacity)
+        let pool = PayloadBufferPool(maximumBytes: 1 << 20) { capacity in
+            isFull.withLock { $0 } ? nil : PayloadBuffer(capacity: capacity)
         }
         let lines = Mutex<[String]>([])
         let device = MemoryDevice([UInt8](repeating: 7, count: 4 << 20), isWritable: true)
@@ -47,8 +47,8 @@ import Testing
             #expect(!driven.isEnded)
             isFull.withLock { $0 = true }
             // What is left in the pool is another client's.
-            let other = ReplyShare(of: pool)
-            var taken: [ReplyBuffer] = []
+            let other = PayloadShare(of: pool)
+            var taken: [PayloadBuffer] = []
             while let buffer = other.takeSmallest() { taken.append(buffer) }
             let isAtRest = driven.say(request.encoded(.structured) + [UInt8](repeating: 1, count: payload))
             #expect(isAtRest)
@@ -63,7 +63,7 @@ import Testing
     }
 
     @Test func `a client that waits for memory that its own requests have gets it from them`() throws {
-        let pool = ReplyBufferPool(maximumBytes: 0)
+        let pool = PayloadBufferPool(maximumBytes: 0)
         let device = MemoryDevice([UInt8](repeating: 7, count: 4 << 20), isWritable: true)
         let loop = try EventLoop(index: 0, processors: SpareProcessors(total: 0), isDriven: true)
         try loop.queue.sync {

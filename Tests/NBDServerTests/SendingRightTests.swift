@@ -54,45 +54,45 @@ import Testing
     }
 
     @Test func `a reply in pieces keeps the right from its first byte to its last`() throws {
-        let memory = ReplyShare(of: ReplyBufferPool(maximumBytes: 1 << 20))
+        let memory = PayloadShare(of: PayloadBufferPool(maximumBytes: 1 << 20))
         let right = SendingRight()
-        var outbox = Outbox(memory: memory, right: right)
+        var sendQueue = SendQueue(memory: memory, right: right)
         let stream = RecordingStream()
-        func buffer(_ bytes: [UInt8]) throws -> ReplyBuffer {
+        func buffer(_ bytes: [UInt8]) throws -> PayloadBuffer {
             let buffer = try #require(memory.takeSmallest())
             buffer.append(bytes[...])
             return buffer
         }
-        outbox.enqueue(piece: try buffer([1]), isLast: false)
-        outbox.advance()
-        guard case .done = outbox.flush(to: stream) else { throw Unexpected() }
+        sendQueue.enqueue(piece: try buffer([1]), isLast: false)
+        sendQueue.advance()
+        guard case .done = sendQueue.flush(to: stream) else { throw Unexpected() }
         // Nothing is there to be sent, but the reply has begun.
-        guard case .done = outbox.flush(to: stream) else { throw Unexpected() }
+        guard case .done = sendQueue.flush(to: stream) else { throw Unexpected() }
         #expect(!right.takeForWorker())
         // What a worker hands to the loop waits, and nothing is added.
         let whole = try buffer([9])
-        outbox.enqueue(whole)
-        #expect(!outbox.hasNext)
-        let early = outbox.room(for: 1, payload: 1)
+        sendQueue.enqueue(whole)
+        #expect(!sendQueue.hasNext)
+        let early = sendQueue.room(for: 1, payload: 1)
         #expect(early == nil)
-        outbox.enqueue(piece: try buffer([2]), isLast: false)
-        #expect(outbox.hasNext)
-        outbox.advance()
-        guard case .done = outbox.flush(to: stream) else { throw Unexpected() }
+        sendQueue.enqueue(piece: try buffer([2]), isLast: false)
+        #expect(sendQueue.hasNext)
+        sendQueue.advance()
+        guard case .done = sendQueue.flush(to: stream) else { throw Unexpected() }
         #expect(!right.takeForWorker())
-        outbox.enqueue(piece: try buffer([3]), isLast: true)
-        outbox.advance()
+        sendQueue.enqueue(piece: try buffer([3]), isLast: true)
+        sendQueue.advance()
         // The last piece is the current buffer, and has not left: the loop may take the next requests now.
         #expect(!right.takeForWorker())
-        let added = outbox.room(for: 1, payload: 1)
+        let added = sendQueue.room(for: 1, payload: 1)
         try #require(added != nil)
         added?.append([4])
-        guard case .done = outbox.flush(to: stream) else { throw Unexpected() }
+        guard case .done = sendQueue.flush(to: stream) else { throw Unexpected() }
         #expect(right.takeForWorker())
         #expect(right.giveBackFromWorker())
-        #expect(outbox.hasNext)
-        outbox.advance()
-        guard case .done = outbox.flush(to: stream) else { throw Unexpected() }
+        #expect(sendQueue.hasNext)
+        sendQueue.advance()
+        guard case .done = sendQueue.flush(to: stream) else { throw Unexpected() }
         #expect(stream.bytes.withLock { $0 } == [1, 2, 3, 4, 9])
     }
 

@@ -38,7 +38,7 @@ import Testing
         client.send([0, 0])
         try await expect(
             server,
-            /^loop 1, client 1: handshake, waits for its client, is told when readable; 2 bytes received, 0 to send/)
+            /^loop 1, client 1: negotiation, waits for its client, is told when readable; 2 bytes received, 0 to send/)
     }
 
     @Test func `a request that a worker has is told of, and the memory that it uses`() async throws {

@@ -27,7 +27,7 @@ import Testing
         while received.count < bytes.count {
             let before = (sent, received.count)
             if sent < bytes.count {
-                // Each time from another place in memory, as an outbox may.
+                // Each time from another place in memory, as an sendQueue may.
                 switch pair.serverSend(Array(bytes[sent...])) {
                 case .bytes(let count):
                     sent += count

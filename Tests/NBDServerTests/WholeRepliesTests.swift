@@ -22,7 +22,7 @@ import Testing
         }
         let conversation = WireConversation(mode, requests)
         // A buffer for the last piece, and one for a worker.
-        let pool = ReplyBufferPool(maximumBytes: 210_000)
+        let pool = PayloadBufferPool(maximumBytes: 210_000)
         let loop = try EventLoop(index: 0, processors: SpareProcessors(total: 0), isDriven: true)
         let output: [UInt8] = try loop.queue.sync {
             let driven = try DrivenConnection(

@@ -40,7 +40,7 @@ private struct Result: Equatable {
 public func fuzzOptions(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     let bytes = unsafe Array(UnsafeBufferPointer(start: start, count: count))
     guard bytes.count > 2 else { return 0 }
-    let tls: Handshake.TLSDemand = [.off, .allowed, .required][Int(bytes[0] & 3) % 3]
+    let tls: Negotiation.TLSDemand = [.off, .allowed, .required][Int(bytes[0] & 3) % 3]
     let message = bytes[0] & 4 == 0 ? Array(bytes[2...]) : options(bytes[2...])
     let whole = negotiate(message, tls, pieceLength: message.count)
     // Few enough of them that a long message takes no long time.
@@ -66,8 +66,8 @@ private func options(_ bytes: ArraySlice<UInt8>) -> [UInt8] {
 }
 
 /// Lets the negotiation take all that it can.
-private func negotiate(_ message: [UInt8], _ tls: Handshake.TLSDemand, pieceLength: Int) -> Result {
-    var handshake = Handshake(exports: exports, tls: tls, maximumLength: 64 << 20)
+private func negotiate(_ message: [UInt8], _ tls: Negotiation.TLSDemand, pieceLength: Int) -> Result {
+    var negotiation = Negotiation(exports: exports, tls: tls, maximumLength: 64 << 20)
     var result = Result()
     var input = ReceivedBytes()
     var rest = message[...]
@@ -80,8 +80,8 @@ private func negotiate(_ message: [UInt8], _ tls: Handshake.TLSDemand, pieceLeng
             var unused = input.all
             var output: [UInt8] = []
             let before = unused.count
-            let outcome = handshake.receive(&unused, &output)
-            precondition(unused.count <= before && output.count <= Handshake.longestOutput)
+            let outcome = negotiation.receive(&unused, &output)
+            precondition(unused.count <= before && output.count <= Negotiation.longestOutput)
             let used = input.drop(before - unused.count)
             check(output, outcome, isHidden: tls == .required && !isSecure)
             result.output += output
@@ -97,10 +97,10 @@ private func negotiate(_ message: [UInt8], _ tls: Handshake.TLSDemand, pieceLeng
             case .startTLS:
                 precondition(tls != .off && !isSecure)
                 isSecure = true
-                handshake.startOver()
+                negotiation.startOver()
                 result.breaks.append(result.output.count)
             case .incomplete:
-                guard used > 0 || !output.isEmpty || handshake.isListing else { break }
+                guard used > 0 || !output.isEmpty || negotiation.isListing else { break }
                 continue
             }
             if case .incomplete = outcome { break }
@@ -110,7 +110,7 @@ private func negotiate(_ message: [UInt8], _ tls: Handshake.TLSDemand, pieceLeng
 }
 
 /// Every reply is right in itself; before TLS that is required nothing is told.
-private func check(_ output: [UInt8], _ outcome: Handshake.Outcome, isHidden: Bool) {
+private func check(_ output: [UInt8], _ outcome: Negotiation.Outcome, isHidden: Bool) {
     // The reply to NBD_OPT_EXPORT_NAME has a form of its own.
     if case .transmission = outcome, output.count == 10 || output.count == 134 { return }
     do {
@@ -125,7 +125,7 @@ private func check(_ output: [UInt8], _ outcome: Handshake.Outcome, isHidden: Bo
 
 private func check(_ session: Session) {
     let ids = session.contexts.map(\.id)
-    precondition(ids.count <= Handshake.maximumContextCount && Set(ids).count == ids.count && !ids.contains(0))
+    precondition(ids.count <= Negotiation.maximumContextCount && Set(ids).count == ids.count && !ids.contains(0))
     precondition(ids.isEmpty || session.mode != .simple)
     let offered = Set(session.export.contexts.map(\.name))
     precondition(session.contexts.allSatisfy { offered.contains($0.context.name) })

@@ -28,12 +28,12 @@ private let loop = makeLoop()
 private let sizes = PayloadSizes(smallest: 4096)
 /// From none for a worker beside a reply in pieces, over one for each of some workers, to enough for all.
 private let pools = [0, 2, 3, 4, 6, 100].map {
-    ReplyBufferPool(maximumBytes: $0 * sizes.smallestCapacity, sizes: sizes)
+    PayloadBufferPool(maximumBytes: $0 * sizes.smallestCapacity, sizes: sizes)
 }
 private let limits: ServerLimits = {
     var limits = ServerLimits()
     // No time passes here.
-    (limits.handshake, limits.goodbye, limits.farewell, limits.stallLook) = (.never, .never, .never, .never)
+    (limits.negotiation, limits.goodbye, limits.farewell, limits.stallLook) = (.never, .never, .never, .never)
     return limits
 }()
 

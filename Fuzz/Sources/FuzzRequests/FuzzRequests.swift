@@ -16,7 +16,7 @@ private let extents = [
     Extent(offset: 4096, length: 8192, kind: .unallocated), Extent(offset: 16_384, length: 4096, kind: .storedZeros),
     Extent(offset: 32_768, length: 4096, kind: .zero, depth: 2),
 ]
-private let memory = ReplyShare(of: ReplyBufferPool(maximumBytes: 1 << 20))
+private let memory = PayloadShare(of: PayloadBufferPool(maximumBytes: 1 << 20))
 
 /// Requests in each reply mode, whose replies are checked field by field, and against what a disk must do.
 ///
@@ -148,7 +148,7 @@ private struct Client {
         return true
     }
 
-    private func read(_ handler: RequestHandler, _ buffer: ReplyBuffer) {
+    private func read(_ handler: RequestHandler, _ buffer: PayloadBuffer) {
         let length = Int(handler.request.length)
         var position = 0
         while position < length {
@@ -168,7 +168,7 @@ private struct Client {
         }
     }
 
-    private func write(_ handler: RequestHandler, _ payload: [UInt8], isDurable: Bool, _ buffer: ReplyBuffer) {
+    private func write(_ handler: RequestHandler, _ payload: [UInt8], isDurable: Bool, _ buffer: PayloadBuffer) {
         var payload = payload
         let error = payload.withMutableBytes { handler.write(&$0, part: 0, isDurable ? .durable : []) }
         if let error { return handler.reply.fail(error, at: handler.request.offset, in: buffer) }
@@ -176,7 +176,7 @@ private struct Client {
     }
 
     private func filteredStatus(
-        _ handler: RequestHandler, _ payload: [UInt8], isOne: Bool, _ buffer: ReplyBuffer
+        _ handler: RequestHandler, _ payload: [UInt8], isOne: Bool, _ buffer: PayloadBuffer
     ) {
         guard let filter = BlockStatusFilter(decoding: payload[...], session) else {
             return handler.reply.fail(.invalid, "the payload is not right", in: buffer)

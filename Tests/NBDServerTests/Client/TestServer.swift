@@ -28,7 +28,7 @@ extension ServerLimits {
     /// Deadlines that no test reaches that runs beside thousands of others, and takes its steps when it is let to.
     static var patient: ServerLimits {
         var limits = ServerLimits()
-        limits.handshake = .seconds(3600)
+        limits.negotiation = .seconds(3600)
         limits.goodbye = .seconds(3600)
         limits.stall = .seconds(3600)
         limits.stallWhenWanted = .seconds(3600)

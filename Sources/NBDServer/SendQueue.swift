@@ -7,7 +7,7 @@
 /// send, nor what they have handed to the loop.
 ///
 /// Belongs to the queue of the connection's loop.
-struct Outbox {
+struct SendQueue {
     /// What became of an attempt to send.
     enum Flush {
         /// Everything has left, with so many bytes of data, and the memory has been given back.
@@ -20,17 +20,17 @@ struct Outbox {
         case closed
     }
 
-    private let memory: ReplyShare
+    private let memory: PayloadShare
     private let right: SendingRight
-    private(set) var buffer: ReplyBuffer?
+    private(set) var buffer: PayloadBuffer?
     /// Whole replies.
-    private var finished: [ReplyBuffer] = []
+    private var finished: [PayloadBuffer] = []
     /// The next piece of a reply.
-    private var piece: (buffer: ReplyBuffer, isLast: Bool)?
+    private var piece: (buffer: PayloadBuffer, isLast: Bool)?
     /// Pieces of the reply in the current buffer, or of the last one that has left, are still to come.
     private var isInReply = false
 
-    init(memory: ReplyShare, right: SendingRight) {
+    init(memory: PayloadShare, right: SendingRight) {
         self.memory = memory
         self.right = right
     }
@@ -46,7 +46,7 @@ struct Outbox {
     /// a reply has begun and its pieces are still to come, or when there is no memory.
     ///
     /// - Parameter payload: how large a new buffer should be when there is none.
-    mutating func room(for count: Int, payload: Int) -> ReplyBuffer? {
+    mutating func room(for count: Int, payload: Int) -> PayloadBuffer? {
         guard !isInReply else { return nil }
         if let buffer, buffer.isEmpty, buffer.room < count { release() }
         if buffer == nil {
@@ -68,13 +68,13 @@ struct Outbox {
     }
 
     /// Puts a whole reply at the end of the line.
-    mutating func enqueue(_ filled: ReplyBuffer) { finished.append(filled) }
+    mutating func enqueue(_ filled: PayloadBuffer) { finished.append(filled) }
 
     /// Puts the next piece of a reply before all others; the one before has left.
-    mutating func enqueue(piece: ReplyBuffer, isLast: Bool) { self.piece = (piece, isLast) }
+    mutating func enqueue(piece: PayloadBuffer, isLast: Bool) { self.piece = (piece, isLast) }
 
     /// Puts a whole reply, of which a worker has sent a part, before all others, of which nothing has left.
-    mutating func resume(_ partial: ReplyBuffer) {
+    mutating func resume(_ partial: PayloadBuffer) {
         right.takeHanded()
         if let buffer, !buffer.isEmpty { finished.insert(buffer, at: 0) } else { release() }
         buffer = partial

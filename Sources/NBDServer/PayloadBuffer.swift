@@ -8,7 +8,7 @@ import Synchronization
 ///
 /// One owner at a time: a connection, or the worker that fills it for the connection.
 @safe
-final class ReplyBuffer: @unchecked Sendable {
+final class PayloadBuffer: @unchecked Sendable {
     /// In bytes.
     let capacity: Int
     /// Of the data of a request that it is for, in bytes; there is more room, for heads.
@@ -102,15 +102,15 @@ final class ReplyBuffer: @unchecked Sendable {
     }
 }
 
-/// Hands out reply buffers within a limit for the whole process, whatever the number of clients.
-final class ReplyBufferPool: Sendable {
+/// Hands out payload buffers within a limit for the whole process, whatever the number of clients.
+final class PayloadBufferPool: Sendable {
     let sizes: PayloadSizes
     /// How many of the smallest buffers are kept beyond the limit.
     private static let keptCount = 16
 
     private struct State {
         /// Buffers that nobody uses, by capacity.
-        var free: [Int: [ReplyBuffer]] = [:]
+        var free: [Int: [PayloadBuffer]] = [:]
         /// Of all buffers that exist.
         var mappedBytes = 0
         /// Of those that somebody uses.
@@ -118,7 +118,7 @@ final class ReplyBufferPool: Sendable {
     }
 
     private let maximumBytes: Int
-    private let allocate: @Sendable (_ capacity: Int) -> ReplyBuffer?
+    private let allocate: @Sendable (_ capacity: Int) -> PayloadBuffer?
     private let state = Locked(State())
     /// How often a buffer was refused for want of memory.
     private let refusals = Atomic(0)
@@ -129,7 +129,7 @@ final class ReplyBufferPool: Sendable {
     ///   - allocate: makes a buffer of so many bytes; nil when there is no memory for it.
     init(
         maximumBytes: Int, sizes: PayloadSizes = PayloadSizes(),
-        allocate: @escaping @Sendable (_ capacity: Int) -> ReplyBuffer? = ReplyBuffer.init
+        allocate: @escaping @Sendable (_ capacity: Int) -> PayloadBuffer? = PayloadBuffer.init
     ) {
         self.maximumBytes = maximumBytes
         self.sizes = sizes
@@ -141,7 +141,7 @@ final class ReplyBufferPool: Sendable {
         state.withLock { (maximumBytes, $0.usedBytes, $0.mappedBytes) }
     }
 
-    fileprivate func usedBytes(of share: ReplyShare) -> Int { state.withLock { _ in share.heldBytes } }
+    fileprivate func usedBytes(of share: PayloadShare) -> Int { state.withLock { _ in share.heldBytes } }
 
     /// Grows whenever somebody does not get the memory that he wants.
     var refusalCount: Int { refusals.load(ordering: .relaxed) }
@@ -156,9 +156,9 @@ final class ReplyBufferPool: Sendable {
     ///
     /// A client that has some memory already gets more as long as that leaves half as much to others: the less there is, the
     /// less more one of them gets.
-    fileprivate func take(payload: Int, for share: ReplyShare) -> ReplyBuffer? {
+    fileprivate func take(payload: Int, for share: PayloadShare) -> PayloadBuffer? {
         let capacity = capacity(for: payload)
-        let buffer: ReplyBuffer? = state.withLock { state in
+        let buffer: PayloadBuffer? = state.withLock { state in
             let unused = maximumBytes - state.usedBytes
             guard capacity <= unused, share.heldBytes == 0 || share.heldBytes + capacity <= 2 * unused,
                 let buffer = state.free[capacity]?.popLast() ?? map(capacity, &state)
@@ -171,7 +171,7 @@ final class ReplyBufferPool: Sendable {
         return buffer
     }
 
-    private func map(_ capacity: Int, _ state: inout State) -> ReplyBuffer? {
+    private func map(_ capacity: Int, _ state: inout State) -> PayloadBuffer? {
         if state.mappedBytes + capacity > maximumBytes { dropFree(&state, until: maximumBytes - capacity) }
         guard let buffer = allocate(capacity) else { return nil }
         buffer.payloadCapacity = capacity - sizes.headRoom
@@ -180,7 +180,7 @@ final class ReplyBufferPool: Sendable {
     }
 
     /// A buffer of the smallest size for a client that has none, limit or not.
-    fileprivate func takeSmallest(for share: ReplyShare) -> ReplyBuffer? {
+    fileprivate func takeSmallest(for share: PayloadShare) -> PayloadBuffer? {
         let capacity = sizes.smallestCapacity
         return state.withLock { state in
             guard share.heldBytes == 0, let buffer = state.free[capacity]?.popLast() ?? map(capacity, &state) else {
@@ -193,7 +193,7 @@ final class ReplyBufferPool: Sendable {
     }
 
     /// Takes a buffer back.
-    fileprivate func put(_ buffer: ReplyBuffer, of share: ReplyShare) {
+    fileprivate func put(_ buffer: PayloadBuffer, of share: PayloadShare) {
         buffer.reset()
         state.withLock { state in
             state.usedBytes -= buffer.capacity
@@ -220,21 +220,21 @@ final class ReplyBufferPool: Sendable {
 }
 
 /// What one client has of the memory for replies. Any thread may use it.
-final class ReplyShare: @unchecked Sendable {
-    private let pool: ReplyBufferPool
+final class PayloadShare: @unchecked Sendable {
+    private let pool: PayloadBufferPool
     /// Behind the lock of the pool, in bytes.
     fileprivate var heldBytes = 0
 
-    init(of pool: ReplyBufferPool) { self.pool = pool }
+    init(of pool: PayloadBufferPool) { self.pool = pool }
 
     var sizes: PayloadSizes { pool.sizes }
 
     /// A buffer for a payload of this many bytes and some heads; nil when the limit of all clients is reached, or the share of
     /// this one.
-    func take(payload: Int) -> ReplyBuffer? { pool.take(payload: payload, for: self) }
+    func take(payload: Int) -> PayloadBuffer? { pool.take(payload: payload, for: self) }
 
     /// A buffer of the smallest size. A client that has none gets it, limit or not.
-    func takeSmallest() -> ReplyBuffer? {
+    func takeSmallest() -> PayloadBuffer? {
         take(payload: sizes.smallest) ?? pool.takeSmallest(for: self)
     }
 
@@ -242,7 +242,7 @@ final class ReplyShare: @unchecked Sendable {
     var usedBytes: Int { pool.usedBytes(of: self) }
 
     /// Gives a buffer back.
-    func put(_ buffer: ReplyBuffer) { pool.put(buffer, of: self) }
+    func put(_ buffer: PayloadBuffer) { pool.put(buffer, of: self) }
 }
 
 extension MutableRawSpan {

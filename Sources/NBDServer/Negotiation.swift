@@ -5,7 +5,7 @@ internal import BlockIO
 /// The negotiation with one client, from the first byte to the choice of an export: bytes in, bytes out, no I/O.
 ///
 /// Source: NBD specification, "Handshake phase", fixed newstyle.
-struct Handshake {
+struct Negotiation {
     /// What the bytes so far have led to.
     enum Outcome {
         /// The client has to say more.
@@ -98,7 +98,7 @@ struct Handshake {
         var bytes: [UInt8] = []
         bytes.append(bigEndian: NBDProtocol.initMagic)
         bytes.append(bigEndian: NBDProtocol.optionMagic)
-        bytes.append(bigEndian: NBDProtocol.HandshakeFlags.fixedNewstyle | NBDProtocol.HandshakeFlags.noZeroes)
+        bytes.append(bigEndian: NBDProtocol.NegotiationFlags.fixedNewstyle | NBDProtocol.NegotiationFlags.noZeroes)
         return bytes
     }
 

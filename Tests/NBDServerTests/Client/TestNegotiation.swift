@@ -7,14 +7,14 @@ import Testing
 @testable import NBDServer
 
 /// A negotiation without a socket, for what needs states that a test cannot bring a connection into.
-struct TestHandshake {
-    private var handshake: Handshake
+struct TestNegotiation {
+    private var negotiation: Negotiation
     /// What the last message has led to.
-    private(set) var outcome = Handshake.Outcome.incomplete
+    private(set) var outcome = Negotiation.Outcome.incomplete
 
     /// A negotiation that has seen the client flags.
-    init(_ exports: [Export], tls: Handshake.TLSDemand = .off, flags: UInt32 = 3, maximumLength: UInt32 = 64 << 20) {
-        handshake = Handshake(exports: ExportTable(exports), tls: tls, maximumLength: maximumLength)
+    init(_ exports: [Export], tls: Negotiation.TLSDemand = .off, flags: UInt32 = 3, maximumLength: UInt32 = 64 << 20) {
+        negotiation = Negotiation(exports: ExportTable(exports), tls: tls, maximumLength: maximumLength)
         var bytes: [UInt8] = []
         bytes.append(bigEndian: flags)
         _ = send(bytes)
@@ -28,10 +28,10 @@ struct TestHandshake {
         while true {
             let before = (input.count, output.count)
             var more: [UInt8] = []
-            outcome = handshake.receive(&input, &more)
-            #expect(more.count <= Handshake.longestOutput)
+            outcome = negotiation.receive(&input, &more)
+            #expect(more.count <= Negotiation.longestOutput)
             output += more
-            guard case .incomplete = outcome, before != (input.count, output.count) || handshake.isListing else {
+            guard case .incomplete = outcome, before != (input.count, output.count) || negotiation.isListing else {
                 return output
             }
         }
@@ -45,9 +45,9 @@ struct TestHandshake {
     }
 
     /// TLS has begun.
-    mutating func startOver() { handshake.startOver() }
+    mutating func startOver() { negotiation.startOver() }
     /// The server is being stopped.
-    mutating func stop() { handshake.isStopping = true }
+    mutating func stop() { negotiation.isStopping = true }
 
     /// What has been agreed on; nil before the end of the negotiation.
     var session: Session? { if case .transmission(let session) = outcome { session } else { nil } }
