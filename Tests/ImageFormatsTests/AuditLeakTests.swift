@@ -3,8 +3,7 @@
 import ImageFormats
 import Testing
 
-@Suite("Leaks that an audit finds")
-struct AuditLeakTests {
+@Suite struct AuditLeakTests {
     private static func layer(_ name: String, encrypted: Bool) -> AuditedLayer {
         AuditedLayer(name: name, format: "qcow2", isEncrypted: encrypted)
     }

@@ -5,8 +5,7 @@ import ImageFormats
 import TestSupport
 import Testing
 
-@Suite("Content check: hostile contents")
-struct ContentCheckHostileTests {
+@Suite struct ContentCheckHostileTests {
     /// A DOS partition table; an entry is type, first sector, number of sectors.
     private func table(_ entries: (type: UInt8, first: UInt32, count: UInt32)...) -> [UInt8] {
         var sector = [UInt8](repeating: 0, count: 512)
@@ -29,8 +28,7 @@ struct ContentCheckHostileTests {
         return ContentCheck.examine(disk).recognised
     }
 
-    @Test("A chain of logical partitions that comes back to its start ends")
-    func loop() {
+    @Test func `a chain of logical partitions that comes back to its start ends`() {
         let found = recognised([
             0: table((5, 1000, 100_000)), 1000: table((0x83, 8, 64), (5, 500, 64)),
             1500: table((0x83, 8, 64), (5, 0, 64)),
@@ -38,14 +36,12 @@ struct ContentCheckHostileTests {
         #expect(found == ["MBR, 2 partitions"])
     }
 
-    @Test("An extended partition that contains itself ends")
-    func selfReference() {
+    @Test func `an extended partition that contains itself ends`() {
         #expect(recognised([0: table((5, 1000, 1000)), 1000: table((5, 0, 1000))]) == ["MBR, 0 partitions"])
         #expect(recognised([0: table((5, 0, 1000))]) == ["MBR, 0 partitions"])
     }
 
-    @Test("A very long chain of logical partitions is cut")
-    func longChain() {
+    @Test func `a very long chain of logical partitions is cut`() {
         var sectors = [0 as UInt64: table((0x0F, 1000, 1 << 20))]
         for index in 0..<200 as Range<UInt64> {
             sectors[1000 + index * 100] = table((0x83, 50, 20), (5, UInt32((index + 1) * 100), 100))
@@ -53,15 +49,13 @@ struct ContentCheckHostileTests {
         #expect(recognised(sectors) == ["MBR, 60 partitions"])
     }
 
-    @Test("Partitions that reach beyond the disk, or to the end of 32 bits, do no harm")
-    func hugePartitions() {
+    @Test func `partitions that reach beyond the disk, or to the end of 32 bits, do no harm`() {
         #expect(recognised([0: table((0x83, 2048, .max), (0x83, 4096, .max))]) == ["MBR, 2 partitions"])
         #expect(recognised([0: table((0x83, .max, .max))], size: 1 << 44) == ["MBR, 1 partition"])
         #expect(recognised([0: table((5, .max, .max))], size: 1 << 44) == ["MBR, 0 partitions"])
     }
 
-    @Test("A partition that starts beyond the disk makes the table none")
-    func startsBeyond() {
+    @Test func `a partition that starts beyond the disk makes the table none`() {
         #expect(recognised([0: table((0x83, 1 << 31, 100))]) != ["MBR, 1 partition"])
     }
 
@@ -85,8 +79,7 @@ struct ContentCheckHostileTests {
         return ~value
     }
 
-    @Test("A GUID partition table with giant numbers does no harm")
-    func giantTable() {
+    @Test func `a GUID partition table with giant numbers does no harm`() {
         let entry = [UInt8](repeating: 0xFF, count: 512)
         for (start, count, size) in [
             (2, .max, 128), (2, .max, .max), (.max, 128, 128), (UInt64.max / 512, 128, 128), (2, 128, 0), (0, 0, 128),
@@ -98,8 +91,7 @@ struct ContentCheckHostileTests {
         #expect(tooLong == ["data that is not noise in 1 of 2552 sampled sectors"])
     }
 
-    @Test("Many partitions with the same file system are listed in bounded length")
-    func manyPartitions() throws {
+    @Test func `many partitions with the same file system are listed in bounded length`() throws {
         let ext4 = try ContentCheckFixture("ext4").sectors
         var entries: [UInt8] = []
         for index in 0..<128 as Range<UInt64> {
@@ -119,8 +111,8 @@ struct ContentCheckHostileTests {
         #expect(disk.bytesRead <= 4 << 20)
     }
 
-    @Test("Whatever stands in the sectors that are looked at, the check ends and stays within its bounds")
-    func mutations() throws {
+    @Test func `whatever stands in the sectors that are looked at, the check ends and stays within its bounds`() throws
+    {
         for name in ["mbr-logical", "gpt", "fat16", "ext4", "md-1.2", "btrfs"] {
             let fixture = try ContentCheckFixture(name)
             for seed in 0..<30 as Range<UInt64> {

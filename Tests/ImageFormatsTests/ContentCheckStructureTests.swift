@@ -5,8 +5,7 @@ import ImageFormats
 import TestSupport
 import Testing
 
-@Suite("Content check: what is recognised")
-struct ContentCheckStructureTests {
+@Suite struct ContentCheckStructureTests {
     private static let known = [
         ("ext2", ["ext2"]), ("ext3", ["ext3"]), ("ext4", ["ext4"]), ("xfs", ["XFS"]), ("btrfs", ["btrfs"]),
         ("ntfs", ["NTFS"]), ("fat12", ["FAT12"]), ("fat16", ["FAT16"]), ("fat32", ["FAT32"]), ("exfat", ["exFAT"]),
@@ -36,8 +35,9 @@ struct ContentCheckStructureTests {
         return (fixture.size, fixture.sectors.filter { !lost.contains($0.key) })
     }
 
-    @Test("The sectors that identify a disk are enough, with noise all around", arguments: known)
-    func amidNoise(name: String, recognised: [String]) throws {
+    @Test(arguments: known)
+    func `the sectors that identify a disk are enough, with noise all around`(name: String, recognised: [String]) throws
+    {
         let (size, sectors) = try fixture(name)
         let check = ContentCheck.examine(ContentCheckDevice(size: size, .noise(1), sectors: sectors))
         #expect(check.verdict == .plausible)
@@ -45,14 +45,14 @@ struct ContentCheckStructureTests {
         #expect(check.summary == recognised.joined(separator: "; "))
     }
 
-    @Test("The same with zeros all around", arguments: known)
-    func amidZeros(name: String, recognised: [String]) throws {
+    @Test(arguments: known)
+    func `the same with zeros all around`(name: String, recognised: [String]) throws {
         let (size, sectors) = try fixture(name)
         #expect(ContentCheck.examine(ContentCheckDevice(size: size, .zeros, sectors: sectors)).recognised == recognised)
     }
 
-    @Test("What stands in compressed clusters is no evidence", arguments: known)
-    func compressed(name: String, recognised: [String]) throws {
+    @Test(arguments: known)
+    func `what stands in compressed clusters is no evidence`(name: String, recognised: [String]) throws {
         let (size, sectors) = try fixture(name)
         let disk = ContentCheckDevice(
             size: size, .noise(1), sectors: sectors, extentLength: 512,
@@ -62,8 +62,7 @@ struct ContentCheckStructureTests {
         #expect(check.recognised.isEmpty)
     }
 
-    @Test("A partition table in a compressed cluster shows the way to an encrypted file system")
-    func compressedTable() throws {
+    @Test func `a partition table in a compressed cluster shows the way to an encrypted file system`() throws {
         let (size, sectors) = try fixture("mbr-logical")
         let disk = ContentCheckDevice(
             size: size, .noise(1), sectors: sectors, extentLength: 512,
@@ -74,16 +73,14 @@ struct ContentCheckStructureTests {
             ])
     }
 
-    @Test("The backup of a GUID partition table is found when the primary is lost")
-    func backupTable() throws {
+    @Test func `the backup of a GUID partition table is found when the primary is lost`() throws {
         let (size, sectors) = try fixture("gpt", without: [0, 1, 2])
         let check = ContentCheck.examine(ContentCheckDevice(size: size, .noise(1), sectors: sectors))
         #expect(check.recognised.first == "backup GPT, 3 partitions")
         #expect(check.recognised.count == 4)
     }
 
-    @Test("A GUID partition table with a wrong checksum is none")
-    func brokenChecksum() throws {
+    @Test func `a GUID partition table with a wrong checksum is none`() throws {
         var (size, sectors) = try fixture("gpt")
         for sector in [1, size / 512 - 1] { sectors[sector]?[40] ^= 1 }
         let check = ContentCheck.examine(ContentCheckDevice(size: size, .noise(1), sectors: sectors))
@@ -112,8 +109,10 @@ struct ContentCheckStructureTests {
         ),
     ]
 
-    @Test("What has no fixture is recognised by the fields that its documentation gives", arguments: handmadeDisks)
-    func handmade(name: String, fields: [(offset: Int, bytes: [UInt8])]) {
+    @Test(arguments: handmadeDisks)
+    func `what has no fixture is recognised by the fields that its documentation gives`(
+        name: String, fields: [(offset: Int, bytes: [UInt8])]
+    ) {
         var sectors: [UInt64: [UInt8]] = [:]
         for (offset, bytes) in fields {
             var sector = sectors[UInt64(offset / 512)] ?? [UInt8](repeating: 0, count: 512)
@@ -132,29 +131,27 @@ struct ContentCheckStructureTests {
         return ContentCheck.examine(disk).verdict
     }
 
-    @Test("The two bytes at the end of a boot sector are not enough", arguments: 1...100 as ClosedRange<UInt64>)
-    func magicAlone(seed: UInt64) {
+    @Test(arguments: 1...100 as ClosedRange<UInt64>)
+    func `the two bytes at the end of a boot sector are not enough`(seed: UInt64) {
         let sector = SeededGenerator(seed: seed).bytes(510) + [0x55, 0xAA]
         #expect(Self.verdict(seed, [0: sector]) == .implausible)
     }
 
-    @Test("The magic of ext4 amid noise is not enough", arguments: 1...100 as ClosedRange<UInt64>)
-    func extMagicAlone(seed: UInt64) {
+    @Test(arguments: 1...100 as ClosedRange<UInt64>)
+    func `the magic of ext4 amid noise is not enough`(seed: UInt64) {
         var sector = SeededGenerator(seed: seed).bytes(512)
         sector.replaceSubrange(56..<58, with: [0x53, 0xEF])
         #expect(Self.verdict(seed, [2: sector]) == .implausible)
     }
 
-    @Test("Boot code without a partition table is named")
-    func bootCode() {
+    @Test func `boot code without a partition table is named`() {
         let code = Array("GRUB loading, please wait... ".utf8)
         let sector = (0..<510).map { code[$0 % code.count] } + [0x55, 0xAA]
         let check = ContentCheck.examine(ContentCheckDevice(size: 1 << 20, .noise(1), sectors: [0: sector]))
         #expect(check.recognised == ["boot code"])
     }
 
-    @Test("Never written clusters cannot pass for a partition table")
-    func neverWrittenTable() {
+    @Test func `never written clusters cannot pass for a partition table`() {
         // The block that every such sector repeats, chosen so that all four entries are in order.
         let block: [UInt8] = [
             0x31, 0x9C, 0x83, 0xE7, 0x5D, 0x02, 0x17, 0x00, 0x64, 0xB9, 0x0E, 0x2A, 0x71, 0x48, 0x80, 0x5F,

@@ -5,8 +5,7 @@ import ImageFormats
 import TestSupport
 import Testing
 
-@Suite("Content check: the verdict")
-struct ContentCheckTests {
+@Suite struct ContentCheckTests {
     private let text = Array("The quick brown fox jumps over the lazy dog, again and again and again. ".utf8)
 
     /// A sector of text, different for each number.
@@ -15,8 +14,8 @@ struct ContentCheckTests {
         return Array((0..<8).flatMap { _ in line }.prefix(512))
     }
 
-    @Test("SeededGenerator is implausible, whatever the noise and the size", arguments: [1, 2, 3] as [UInt64])
-    func noise(seed: UInt64) {
+    @Test(arguments: [1, 2, 3] as [UInt64])
+    func `noise is implausible, whatever its seed and size`(seed: UInt64) {
         for size in [4096, 1 << 20, 1 << 40] as [UInt64] {
             let check = ContentCheck.examine(ContentCheckDevice(size: size, .noise(seed)))
             #expect(check.verdict == .implausible)
@@ -24,38 +23,33 @@ struct ContentCheckTests {
         }
     }
 
-    @Test("Ten thousand disks of noise are never plausible")
-    func manyNoises() {
+    @Test func `ten thousand disks of noise are never plausible`() {
         let plausible = (0..<10_000 as Range<UInt64>).filter { seed in
             ContentCheck.examine(ContentCheckDevice(size: 2048, .noise(seed << 32))).verdict == .plausible
         }
         #expect(plausible.isEmpty)
     }
 
-    @Test("The summary of noise says how much was looked at")
-    func summaryOfNoise() {
+    @Test func `the summary of noise says how much was looked at`() {
         let check = ContentCheck.examine(ContentCheckDevice(size: 64 << 10, .noise(1)))
         #expect(
             check.summary
                 == "128 of 128 sampled sectors look like noise, and there is no partition table or file system")
     }
 
-    @Test("Written zeros are plausible")
-    func zeros() {
+    @Test func `written zeros are plausible`() {
         let check = ContentCheck.examine(ContentCheckDevice(size: 1 << 20, .zeros))
         #expect(check.verdict == .plausible)
         #expect(check.recognised == ["data that is not noise in 2048 of 2048 sampled sectors"])
     }
 
-    @Test("A single sector of text amid noise is enough")
-    func oneTextSector() {
+    @Test func `a single sector of text amid noise is enough`() {
         let check = ContentCheck.examine(ContentCheckDevice(size: 1 << 20, .noise(7), sectors: [1234: textSector(1)]))
         #expect(check.verdict == .plausible)
         #expect(check.summary == "data that is not noise in 1 of 2048 sampled sectors; no known file system")
     }
 
-    @Test("Data that only prefer some byte values a little are plausible when there is enough of them")
-    func compressedData() {
+    @Test func `data that only prefer some byte values a little are plausible when there is enough of them`() {
         // One byte in 32 is of one of sixteen values: each sector passes for noise.
         var noise = SeededGenerator(seed: 3)
         let sectors = (0..<2048 as Range<UInt64>).map { sector in
@@ -67,16 +61,14 @@ struct ContentCheckTests {
         #expect(check.summary == "data that looks compressed in 2048 sampled sectors; no known file system")
     }
 
-    @Test("Less than 4 KiB of noise is too little to tell, 4 KiB are enough", arguments: 1...9)
-    func threshold(sectorCount: Int) {
+    @Test(arguments: 1...9)
+    func `less than 4 KiB of noise is too little to tell, 4 KiB are enough`(sectorCount: Int) {
         let disk = ContentCheckDevice(size: UInt64(sectorCount) * 512, .noise(9))
         #expect(ContentCheck.examine(disk).verdict == (sectorCount < 8 ? .cannotTell : .implausible))
     }
 
-    @Test(
-        "Of an image that stores nothing, or nothing encrypted, nothing can be told",
-        arguments: [Extent.Kind.unallocated, .zero, .compressed])
-    func nothingEncrypted(kind: Extent.Kind) throws {
+    @Test(arguments: [Extent.Kind.unallocated, .zero, .compressed])
+    func `of an image that stores nothing, or nothing encrypted, nothing can be told`(kind: Extent.Kind) throws {
         let ext4 = try ContentCheckFixture("ext4")
         let disk = ContentCheckDevice(size: ext4.size, .zeros, sectors: ext4.sectors, kind: { _ in kind })
         let check = ContentCheck.examine(disk)
@@ -85,13 +77,12 @@ struct ContentCheckTests {
         #expect(check.summary == "the image stores no encrypted data that can be read")
     }
 
-    @Test("A disk of no or less than one sector does no harm", arguments: [0, 1, 511])
-    func tinyDisk(size: Int) {
+    @Test(arguments: [0, 1, 511])
+    func `a disk of no or less than one sector does no harm`(size: Int) {
         #expect(ContentCheck.examine(MemoryDevice([UInt8](repeating: 0, count: size))).verdict == .cannotTell)
     }
 
-    @Test("Preallocated clusters that were never written say nothing")
-    func preallocated() {
+    @Test func `preallocated clusters that were never written say nothing`() {
         for seed in 1...20 as ClosedRange<UInt64> {
             let check = ContentCheck.examine(ContentCheckDevice(size: 64 << 10, .neverWritten(seed)))
             #expect(check.verdict == .cannotTell)
@@ -99,8 +90,7 @@ struct ContentCheckTests {
         }
     }
 
-    @Test("What was written into preallocated clusters decides, for and against")
-    func writtenIntoPreallocated() {
+    @Test func `what was written into preallocated clusters decides, for and against`() {
         let places = (100..<120 as Range<UInt64>)
         let noise = places.map { ($0, SeededGenerator(seed: $0).bytes(512)) }
         let text = places.map { ($0, textSector($0)) }
@@ -111,33 +101,28 @@ struct ContentCheckTests {
         }
     }
 
-    @Test("Stale data that were never encrypted are not counted twice")
-    func repeatedNoise() {
+    @Test func `stale data that were never encrypted are not counted twice`() {
         let noise = SeededGenerator(seed: 1).bytes(512)
         let sectors = (0..<2048 as Range<UInt64>).map { ($0, noise) }
         let disk = ContentCheckDevice(size: 1 << 20, .zeros, sectors: Dictionary(uniqueKeysWithValues: sectors))
         #expect(ContentCheck.examine(disk).verdict == .cannotTell)
     }
 
-    @Test("When nothing can be read, nothing can be told")
-    func unreadable() {
+    @Test func `when nothing can be read, nothing can be told`() {
         let disk = ContentCheckDevice(size: 1 << 30, .zeros, isReadable: { _ in false })
         #expect(ContentCheck.examine(disk).verdict == .cannotTell)
         #expect(disk.extentCalls <= 4096)
     }
 
-    @Test("Places that cannot be read are left out")
-    func partlyUnreadable() {
+    @Test func `places that cannot be read are left out`() {
         let noise = ContentCheckDevice(size: 64 << 20, .noise(5), isReadable: { $0 % 100_000 > 200 })
         #expect(ContentCheck.examine(noise).verdict == .implausible)
         let zeros = ContentCheckDevice(size: 64 << 20, .zeros, isReadable: { $0 % 100_000 > 200 })
         #expect(ContentCheck.examine(zeros).verdict == .plausible)
     }
 
-    @Test(
-        "The work is bounded, however large the disk and however fine its map",
-        arguments: [512, 4096, 32 << 10, 1 << 20, 32 << 20])
-    func bounded(extentLength: UInt64) {
+    @Test(arguments: [512, 4096, 32 << 10, 1 << 20, 32 << 20])
+    func `the work is bounded, however large the disk and however fine its map`(extentLength: UInt64) {
         for stride in [1, 2, 3, 1000] as [UInt64] {
             let disk = ContentCheckDevice(
                 size: 1 << 44, .noise(stride), extentLength: extentLength,
@@ -150,16 +135,14 @@ struct ContentCheckTests {
         }
     }
 
-    @Test("Data are found in the middle of a large empty disk when the map has long holes")
-    func sparse() {
+    @Test func `data are found in the middle of a large empty disk when the map has long holes`() {
         let (first, size) = (3 << 30, 1 << 40) as (UInt64, UInt64)
         let disk = ContentCheckDevice(
             size: size, .noise(1), extentLength: 1 << 30, kind: { $0 == first / 512 ? .data : .unallocated })
         #expect(ContentCheck.examine(disk).verdict == .implausible)
     }
 
-    @Test("The same image gives the same verdict every time")
-    func deterministic() {
+    @Test func `the same image gives the same verdict every time`() {
         let results = (0..<3).map { _ in ContentCheck.examine(ContentCheckDevice(size: 3 << 20, .noise(11))) }
         #expect(results[0] == results[1] && results[1] == results[2])
     }

@@ -5,8 +5,7 @@ import ImageFormats
 import TestSupport
 import Testing
 
-@Suite("Partition tables: MBR")
-struct PartitionTableDOSTests {
+@Suite struct PartitionTableDOSTests {
     private typealias Entry = PartitionTableFixture.Entry
 
     /// A table of records by sector; what Linux 6.1 finds on such a disk of 8192 sectors, without extended partitions;
@@ -119,8 +118,8 @@ struct PartitionTableDOSTests {
             records: [(0, [Entry(0x83, 8192, 100)])], found: nil),
     ]
 
-    @Test("Partitions have the places and the numbers that Linux gives them", arguments: asLinux + unlikeLinux)
-    func places(_ disk: Case) throws {
+    @Test(arguments: asLinux + unlikeLinux)
+    func `partitions have the places and the numbers that Linux gives them`(_ disk: Case) throws {
         var fixture = PartitionTableFixture()
         for (sector, entries) in disk.records { fixture.putRecord(entries, at: sector) }
         #expect(try fixture.lines(sectorSize: 512) == disk.found)
@@ -130,8 +129,7 @@ struct PartitionTableDOSTests {
         if let table { #expect(table.kind == .mbr && table.sectorSize == 512) }
     }
 
-    @Test("A partition has its type in numbers and in words, and no name")
-    func types() throws {
+    @Test func `a partition has its type in numbers and in words, and no name`() throws {
         var fixture = PartitionTableFixture()
         fixture.putRecord([Entry(0x83, 64, 8), Entry(0x07, 80, 8), Entry(0xD7, 90, 8)])
         let partitions = try #require(try fixture.table(sectorSize: 512)).partitions
@@ -140,8 +138,7 @@ struct PartitionTableDOSTests {
         #expect(partitions.allSatisfy { $0.name.isEmpty })
     }
 
-    @Test("More logical partitions than Linux numbers are left out")
-    func many() throws {
+    @Test func `more logical partitions than Linux numbers are left out`() throws {
         var fixture = PartitionTableFixture()
         fixture.putRecord([Entry(5, 1000, 7000)])
         for index in 0..<300 {
@@ -152,8 +149,7 @@ struct PartitionTableDOSTests {
         #expect(table.warnings == ["extended partition 1: logical partitions after 255 are left out"])
     }
 
-    @Test("A long chain of records without partitions is not followed to its end")
-    func manyEmpty() throws {
+    @Test func `a long chain of records without partitions is not followed to its end`() throws {
         var fixture = PartitionTableFixture()
         fixture.putRecord([Entry(5, 1000, 7000)])
         for index in 0..<300 { fixture.putRecord([Entry(5, UInt32(index + 1), 1)], at: 1000 + index) }
@@ -163,8 +159,10 @@ struct PartitionTableDOSTests {
         #expect(device.readCount < 120)
     }
 
-    @Test("A sector of the chain that cannot be read ends it with a warning; without the first one nothing is known")
-    func unreadable() throws {
+    @Test
+    func `a sector of the chain that cannot be read ends it with a warning; without the first one nothing is known`()
+        throws
+    {
         var fixture = PartitionTableFixture()
         fixture.putRecord([Entry(0x83, 64, 8), Entry(5, 1000, 2000)])
         let device = MemoryDevice(fixture.bytes)
@@ -178,9 +176,10 @@ struct PartitionTableDOSTests {
     }
 
     @Test(
-        "The sector size is that in which the entries lead to something known", arguments: PartitionTable.sectorSizes,
+        arguments: PartitionTable.sectorSizes,
         ["container", "clone", "file system", "logical", "disk"])
-    func sectorSize(_ size: Int, _ contents: String) throws {
+    func `the sector size is that in which the entries lead to something known`(_ size: Int, _ contents: String) throws
+    {
         var fixture = PartitionTableFixture(sectors: 1024, sectorSize: size)
         var found = ["1 16 20", "2 200 100"]
         switch contents {
@@ -207,8 +206,7 @@ struct PartitionTableDOSTests {
         #expect(try fixture.table(sectorSize: size)?.partitions == fixture.table()?.partitions)
     }
 
-    @Test("Where nothing tells the sector size, or something speaks for two of them, none is assumed")
-    func unknownSectorSize() throws {
+    @Test func `where nothing tells the sector size, or something speaks for two of them, none is assumed`() throws {
         let luks = Array("LUKS".utf8) + [0xBA, 0xBE, 0, 2]
         for (entries, containers, sizes) in [
             ([Entry(0x83, 16, 100)], [], "512, 1024, 2048, 4096"), ([Entry(0x83, 16, 1500)], [], "512, 1024, 2048"),
@@ -228,10 +226,11 @@ struct PartitionTableDOSTests {
         }
     }
 
-    @Test(
-        "A sector size in which partitions end beyond the disk is none, and one in which all are known is more than another"
-    )
-    func otherEvidence() throws {
+    @Test
+    func
+        `a sector size in which partitions end beyond the disk is none, and one in which all are known is more than another`()
+        throws
+    {
         let luks = Array("LUKS".utf8) + [0xBA, 0xBE, 0, 2]
         var full = PartitionTableFixture()
         full.putRecord([Entry(0x83, 64, 5000)])
@@ -248,8 +247,7 @@ struct PartitionTableDOSTests {
         #expect(try shortened.lines() == ["1 16 100", "2 200 312"])
     }
 
-    @Test("What is known in a sector size in which the partitions do not fit decides nothing")
-    func contradiction() throws {
+    @Test func `what is known in a sector size in which the partitions do not fit decides nothing`() throws {
         var fixture = PartitionTableFixture()
         fixture.putRecord([Entry(0x83, 64, 5000)])
         fixture.put(Array("LUKS".utf8) + [0xBA, 0xBE, 0, 2], at: 64 * 1024)
@@ -258,8 +256,7 @@ struct PartitionTableDOSTests {
         #expect(try fixture.lines(sectorSize: 512) == ["1 64 5000"])
     }
 
-    @Test("The caller may know the sector size")
-    func forcedSectorSize() throws {
+    @Test func `the caller may know the sector size`() throws {
         var fixture = PartitionTableFixture(sectors: 1024, sectorSize: 4096)
         fixture.putRecord([Entry(0x83, 16, 100)])
         for size in PartitionTable.sectorSizes {

@@ -5,8 +5,7 @@ import ImageFormats
 import TestSupport
 import Testing
 
-@Suite("Partition tables: GPT")
-struct PartitionTableGPTTests {
+@Suite struct PartitionTableGPTTests {
     private typealias GPTEntry = PartitionTableFixture.GPTEntry
 
     private static let entries = [GPTEntry(64, 163, "root"), nil, GPTEntry(200, 299, "b"), GPTEntry(300, 310)]
@@ -20,8 +19,8 @@ struct PartitionTableGPTTests {
         return fixture
     }
 
-    @Test("Partitions have the numbers of their entries", arguments: PartitionTable.sectorSizes, [1, 4096])
-    func found(sectorSize: Int, alignment: Int) throws {
+    @Test(arguments: PartitionTable.sectorSizes, [1, 4096])
+    func `partitions have the numbers of their entries`(sectorSize: Int, alignment: Int) throws {
         let fixture = fixture(sectors: 1024, sectorSize: sectorSize)
         let table = try #require(try fixture.table(alignment: alignment))
         #expect(table.kind == .gpt && table.sectorSize == sectorSize && table.warnings.isEmpty)
@@ -32,8 +31,7 @@ struct PartitionTableGPTTests {
         #expect(try fixture.table(sectorSize: sectorSize)?.partitions == table.partitions)
     }
 
-    @Test("Names are printable, whatever is in them, and end at a NUL")
-    func names() throws {
+    @Test func `names are printable, whatever is in them, and end at a NUL`() throws {
         var entries = [
             GPTEntry(64, 70, "a\u{1B}[31m\u{202E}b"), GPTEntry(71, 72, "é\u{1F512}"), GPTEntry(73, 74, "x\0y"),
         ]
@@ -48,10 +46,8 @@ struct PartitionTableGPTTests {
         #expect(partitions[2].type == "04030201-0605-0807-090A-0B0C0D0E0F10" && partitions[2].typeName == nil)
     }
 
-    @Test(
-        "Entries may be larger than 128 bytes, and few or many",
-        arguments: [(4, 128), (128, 256), (4, 4096), (1000, 128)])
-    func entrySizes(count: Int, size: Int) throws {
+    @Test(arguments: [(4, 128), (128, 256), (4, 4096), (1000, 128)])
+    func `entries may be larger than 128 bytes, and few or many`(count: Int, size: Int) throws {
         var fixture = PartitionTableFixture()
         fixture.putGPT(
             [nil, nil, GPTEntry(2000, 2001)] + (count == 1000 ? [GPTEntry?](repeating: nil, count: 996) : [])
@@ -71,8 +67,10 @@ struct PartitionTableGPTTests {
         (84, 0xFFFF_FFFF, 4, "of 4294967295 bytes"),
     ]
 
-    @Test("A header that makes no sense is not used, the backup is", arguments: faults)
-    func headerFault(offset: Int, value: UInt64, byteCount: Int, said: String) throws {
+    @Test(arguments: faults)
+    func `a header that makes no sense is not used, the backup is`(
+        offset: Int, value: UInt64, byteCount: Int, said: String
+    ) throws {
         var fixture = fixture()
         for index in 0..<byteCount {
             fixture.put(UInt8(truncatingIfNeeded: value >> UInt64(8 * index)), at: 512 + offset + index)
@@ -85,9 +83,8 @@ struct PartitionTableGPTTests {
         #expect(table.warnings.first?.contains("backup") == true)
     }
 
-    @Test(
-        "A wrong checksum of header or entries makes the backup count", arguments: [512 + 56, 1024 + 60, 1024 + 16000])
-    func checksum(_ place: Int) throws {
+    @Test(arguments: [512 + 56, 1024 + 60, 1024 + 16000])
+    func `a wrong checksum of header or entries makes the backup count`(_ place: Int) throws {
         var fixture = fixture()
         fixture.put(0x5A as UInt8, at: place)
         let table = try #require(try fixture.table())
@@ -95,8 +92,7 @@ struct PartitionTableGPTTests {
         #expect(try fixture.lines() == Self.lines)
     }
 
-    @Test("A damaged or different backup is told")
-    func backup() throws {
+    @Test func `a damaged or different backup is told`() throws {
         var damaged = fixture()
         damaged.put(0x5A as UInt8, at: 8191 * 512 + 56)
         #expect(try damaged.table()?.warnings.first?.contains("backup of the GPT at sector 8191 is damaged") == true)
@@ -108,8 +104,8 @@ struct PartitionTableGPTTests {
         #expect(try different.lines() == Self.lines)
     }
 
-    @Test("When neither copy is sound, the error names both faults", arguments: PartitionTable.sectorSizes)
-    func noneSound(sectorSize: Int) throws {
+    @Test(arguments: PartitionTable.sectorSizes)
+    func `when neither copy is sound, the error names both faults`(sectorSize: Int) throws {
         var fixture = fixture(sectors: 1024, sectorSize: sectorSize)
         fixture.put(0x5A as UInt8, at: sectorSize + 56)
         fixture.put(0x5A as UInt8, at: 1023 * sectorSize)
@@ -119,8 +115,7 @@ struct PartitionTableGPTTests {
         #expect(error?.description.contains("the checksum of its header is wrong; backup: sector") == true)
     }
 
-    @Test("An image that lost its end has the partitions that are left")
-    func truncated() throws {
+    @Test func `an image that lost its end has the partitions that are left`() throws {
         var fixture = fixture([GPTEntry(64, 163), GPTEntry(200, 3000), GPTEntry(4000, 5000)])
         fixture.cut(toSectors: 2048)
         #expect(try fixture.lines() == ["1 64 100", "2 200 1848"])
@@ -129,16 +124,14 @@ struct PartitionTableGPTTests {
         #expect(warnings[1].contains("partition 2 ends") && warnings[2].contains("partition 3 begins"))
     }
 
-    @Test("A disk that grew is no fault")
-    func grown() throws {
+    @Test func `a disk that grew is no fault`() throws {
         var fixture = PartitionTableFixture(sectors: 9000)
         fixture.put(self.fixture().bytes, at: 0)
         #expect(try fixture.table()?.warnings == [])
         #expect(try fixture.lines() == Self.lines)
     }
 
-    @Test("Partitions are left out as in Linux, or listed with a warning")
-    func oddPlaces() throws {
+    @Test func `partitions are left out as in Linux, or listed with a warning`() throws {
         let fixture = fixture([
             GPTEntry(64, 163), GPTEntry(100, 9000), GPTEntry(9000, 9100), GPTEntry(300, 200), GPTEntry(2, 10),
             GPTEntry(0, 40), GPTEntry(8150, 8191), GPTEntry(0, .max), GPTEntry(.max, .max),
@@ -151,24 +144,21 @@ struct PartitionTableGPTTests {
         #expect(warnings.contains("partitions 6 and 5 overlap"))
     }
 
-    @Test("Many warnings are counted, not told")
-    func manyWarnings() throws {
+    @Test func `many warnings are counted, not told`() throws {
         let fixture = fixture((0..<100).map { GPTEntry(64, 100 + UInt64($0)) })
         let table = try #require(try fixture.table())
         #expect(table.partitions.count == 100 && table.warnings.count == 21)
         #expect(table.warnings.last == "and 79 more warnings about partitions")
     }
 
-    @Test("The GPT of a disk with a hybrid MBR counts")
-    func hybrid() throws {
+    @Test func `the GPT of a disk with a hybrid MBR counts`() throws {
         var fixture = fixture()
         fixture.putRecord([.init(0x83, 100, 200), .init(0xEE, 1, 60), .init(0x83, 400, 20)])
         #expect(try fixture.lines() == Self.lines)
         #expect(try fixture.table()?.warnings.first?.contains("hybrid MBR") == true)
     }
 
-    @Test("A GPT that the first sector does not announce is a left-over")
-    func leftOver() throws {
+    @Test func `a GPT that the first sector does not announce is a left-over`() throws {
         var fixture = fixture()
         fixture.putRecord([.init(0x83, 100, 200)])
         #expect(try fixture.table(sectorSize: 512)?.kind == .mbr)
@@ -177,16 +167,16 @@ struct PartitionTableGPTTests {
         #expect(try fixture.lines() == nil)
     }
 
-    @Test("The backup, too, tells the sector size", arguments: PartitionTable.sectorSizes)
-    func backupAlone(_ size: Int) throws {
+    @Test(arguments: PartitionTable.sectorSizes)
+    func `the backup, too, tells the sector size`(_ size: Int) throws {
         var fixture = fixture(sectors: 1024, sectorSize: size)
         fixture.put([UInt8](repeating: 0, count: size), at: size)
         #expect(try fixture.lines() == Self.lines)
         #expect(try fixture.table()?.sectorSize == size)
     }
 
-    @Test("Of sound tables for two sector sizes none is taken; the caller decides", arguments: [false, true])
-    func twoSizes(isBackup: Bool) throws {
+    @Test(arguments: [false, true])
+    func `of sound tables for two sector sizes none is taken; the caller decides`(isBackup: Bool) throws {
         // The table for 512 has its entries where they leave room for the header of the other.
         var fixture = PartitionTableFixture()
         fixture.putGPT([GPTEntry(3000, 3100)], entryCount: 8)

@@ -5,21 +5,20 @@ import ImageFormats
 import TestSupport
 import Testing
 
-@Suite("Partition tables: disks without one")
-struct PartitionTableOtherDiskTests {
+@Suite struct PartitionTableOtherDiskTests {
     private static let withoutTable = [
         "ext2", "ext3", "ext4", "xfs", "btrfs", "ntfs", "fat12", "fat16", "fat32", "exfat", "iso9660", "udf", "f2fs",
         "jfs", "reiserfs", "squashfs", "ufs", "swap", "luks1", "luks2", "lvm", "md-1.2",
     ]
 
-    @Test("A file system or a volume on the whole disk is no partition table", arguments: withoutTable)
-    func wholeDisk(_ name: String) throws {
+    @Test(arguments: withoutTable)
+    func `a file system or a volume on the whole disk is no partition table`(_ name: String) throws {
         let fixture = try ContentCheckFixture(name)
         #expect(try PartitionTable(ContentCheckDevice(size: fixture.size, .zeros, sectors: fixture.sectors)) == nil)
     }
 
-    @Test("Noise, zeros and disks that are too small have none", arguments: [0, 1, 511, 512, 4096, 1 << 20])
-    func nothing(_ size: UInt64) throws {
+    @Test(arguments: [0, 1, 511, 512, 4096, 1 << 20])
+    func `noise, zeros and disks that are too small have none`(_ size: UInt64) throws {
         for filling in [ContentCheckDevice.Background.zeros, .noise(1), .noise(2)] {
             for sectorSize in [nil, 512, 4096] as [Int?] {
                 let disk = ContentCheckDevice(size: size, filling, sectors: [:])
@@ -28,8 +27,7 @@ struct PartitionTableOtherDiskTests {
         }
     }
 
-    @Test("The first sector of a file system is a table only when nothing about the table is wrong")
-    func fileSystemWithTable() throws {
+    @Test func `the first sector of a file system is a table only when nothing about the table is wrong`() throws {
         let first = try #require(try ContentCheckFixture("fat16").sectors[0])
         let entry = PartitionTableFixture.Entry(0x0C, 64, 100)
         for (entries, count) in [
@@ -43,8 +41,7 @@ struct PartitionTableOtherDiskTests {
         }
     }
 
-    @Test("The header of a LUKS container is no table, even when its noise looks like one")
-    func container() throws {
+    @Test func `the header of a LUKS container is no table, even when its noise looks like one`() throws {
         for magic in ["LUKS", "RBDL"] {
             var fixture = PartitionTableFixture()
             fixture.put(Array(magic.utf8) + [0xBA, 0xBE, 0, 1], at: 0)
@@ -53,8 +50,8 @@ struct PartitionTableOtherDiskTests {
         }
     }
 
-    @Test("The smallest disks do not make it trip", arguments: Array(stride(from: 512, through: 4608, by: 128)))
-    func small(_ size: Int) throws {
+    @Test(arguments: Array(stride(from: 512, through: 4608, by: 128)))
+    func `the smallest disks do not make it trip`(_ size: Int) throws {
         var fixture = PartitionTableFixture(sectors: 1, sectorSize: size)
         fixture.putRecord([.init(0x83, 0, .max), .init(5, 0, .max), .init(0x0F, 1, .max)])
         #expect(

@@ -6,8 +6,7 @@ import Testing
 
 @testable import ImageFormats
 
-@Suite("Audit of qcow2")
-struct Qcow2AuditTests {
+@Suite struct Qcow2AuditTests {
     private static let copied: UInt64 = 1 << 63
     private static let data = UInt64(Qcow2Fixture.dataOffset)
 

@@ -4,22 +4,19 @@ import Foundation
 import Testing
 
 /// What the table of modules in `docs/ARCHITECTURE.md` says of who knows whom is so.
-@Suite("Architecture")
-struct ArchitectureTests {
+@Suite struct ArchitectureTests {
     /// Modules of the project with Swift sources that are no module for tests.
     private static let modules: Set = ["BlockIO", "ImageFormats", "Crypto", "DiskStack", "NBDServer", "nbdecrypt"]
 
-    @Test("Each module imports those of the project that the table names, and no other", arguments: modules)
-    func imports(_ module: String) throws {
+    @Test(arguments: modules)
+    func `each module imports those of the project that the table names, and no other`(_ module: String) throws {
         let known = try #require(try Self.table()[module], "the table has no row for \(module)")
         let imported = try Self.imports(of: module)
         #expect(imported.intersection(Self.modules) == known)
     }
 
-    @Test(
-        "Libraries know no argument parser and start no program",
-        arguments: modules.subtracting(["nbdecrypt"]))
-    func libraries(_ module: String) throws {
+    @Test(arguments: modules.subtracting(["nbdecrypt"]))
+    func `libraries know no argument parser and start no program`(_ module: String) throws {
         let imported = try Self.imports(of: module)
         #expect(imported.isDisjoint(with: ["ArgumentParser", "Subprocess"]))
         #expect(module == "NBDServer" || !imported.contains("Logging"), "only the server logs")

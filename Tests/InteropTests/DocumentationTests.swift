@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// What the documents say is so.
-@Suite("Documentation", .fourAtATime)
+@Suite(.fourAtATime)
 struct DocumentationTests {
     private static let readme = try? DocumentationText("README.md")
     private static let manual = try? DocumentationText("docs/nbdecrypt.1")
@@ -13,8 +13,10 @@ struct DocumentationTests {
     }
 
     /// A command ends with status 0, unless the next one prints the status.
-    @Test("Commands in the README and the man page do what they are said to do", arguments: examples)
-    func commands(_ example: DocumentationText.Example) async throws {
+    @Test(arguments: examples)
+    func `commands in the README and the man page do what they are said to do`(_ example: DocumentationText.Example)
+        async throws
+    {
         try await withImage { image in
             let results = try await run(example.steps.map(\.command), image)
             for (index, step) in example.steps.enumerated() {
@@ -30,14 +32,12 @@ struct DocumentationTests {
         }
     }
 
-    @Test("The README and the man page have examples to test")
-    func examplesAreFound() throws {
+    @Test func `the README and the man page have examples to test`() throws {
         #expect(try DocumentationText("README.md").examples.count >= 3)
         #expect(try DocumentationText("docs/nbdecrypt.1").manualExamples.count >= 3)
     }
 
-    @Test("The README shows what serve prints")
-    func instructions() async throws {
+    @Test func `the README shows what serve prints`() async throws {
         let readme = try DocumentationText("README.md")
         let block = try #require(readme.blocks("test: what serve prints").first).contents
         try await withImage { image in
@@ -58,13 +58,13 @@ struct DocumentationTests {
         }
     }
 
-    @Test(
-        "The man page has exactly the options that --help has",
-        arguments: [
-            ("nbdecrypt serve", ["serve", "--help"]), ("nbdecrypt info", ["info", "--help"]),
-            ("nbdecrypt audit", ["audit", "--help"]),
-        ])
-    func options(_ subsection: String, _ arguments: [String]) async throws {
+    @Test(arguments: [
+        ("nbdecrypt serve", ["serve", "--help"]), ("nbdecrypt info", ["info", "--help"]),
+        ("nbdecrypt audit", ["audit", "--help"]),
+    ])
+    func `the man page has exactly the options that --help has`(_ subsection: String, _ arguments: [String])
+        async throws
+    {
         let help = try await Tool.succeed(try Program.path, arguments)
         // Lines like "  -k, --socket <path>     Listen on …".
         let helped = help.matches(of: /(?m)^ +(?:(-[a-z]), )?(--[a-z-]+)/).map { match in
@@ -76,8 +76,7 @@ struct DocumentationTests {
         #expect(manual.manualOptions(under: "nbdecrypt") == common)
     }
 
-    @Test("The README, the man page and --help have the same exit statuses")
-    func exitStatuses() async throws {
+    @Test func `the README, the man page and --help have the same exit statuses`() async throws {
         let help = try await Tool.succeed(try Program.path, ["--help"])
         let sentence = try #require(help.firstRange(of: "Exit status:"))
         let statuses = help[sentence.upperBound...].prefix { $0 != "." }.matches(of: /\b(\d+)\b/).compactMap {
@@ -87,14 +86,12 @@ struct DocumentationTests {
         #expect(try DocumentationText("docs/nbdecrypt.1").manualNumbers(under: "EXIT STATUS") == statuses)
     }
 
-    @Test("mandoc finds no fault with the man page")
-    func mandoc() async throws {
+    @Test func `mandoc finds no fault with the man page`() async throws {
         let outcome = try await Tool.run("mandoc", ["-Tlint", "-W", "warning", "\(Program.root)/docs/nbdecrypt.1"])
         #expect(outcome.code == 0 && outcome.output.isEmpty, "\(outcome.output)")
     }
 
-    @Test("Links between the documents lead somewhere")
-    func links() async throws {
+    @Test func `links between the documents lead somewhere`() async throws {
         let found = try await Tool.shell("cd \(Program.root); ls *.md; find docs -name '*.md'")
         for name in found.split(separator: "\n").map(String.init) {
             let directory = URL(fileURLWithPath: "\(Program.root)/\(name)").deletingLastPathComponent()

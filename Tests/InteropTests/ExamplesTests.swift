@@ -4,10 +4,9 @@ import Foundation
 import Testing
 
 /// The scripts in examples/ do what their first lines say.
-@Suite("Examples", .fourAtATime)
+@Suite(.fourAtATime)
 struct ExamplesTests {
-    @Test("An old image becomes a LUKS image that opens with the new passphrase")
-    func convertToLUKS() async throws {
+    @Test func `an old image becomes a LUKS image that opens with the new passphrase`() async throws {
         try await withImage { old in
             let new = old.directory.file("new, with a comma.qcow2")
             let newPassphrase = try old.directory.write("new-passphrase.txt", text: "new passphrase\n")
@@ -27,8 +26,7 @@ struct ExamplesTests {
         }
     }
 
-    @Test("An old image becomes a plain image, and is not changed")
-    func convertToPlain() async throws {
+    @Test func `an old image becomes a plain image, and is not changed`() async throws {
         try await withImage { old in
             let before = try await Tool.succeed("sha256sum", [old.image.path])
             let new = old.directory.file("new.qcow2")
@@ -39,8 +37,7 @@ struct ExamplesTests {
         }
     }
 
-    @Test("With a wrong passphrase nothing is converted and nothing is left behind")
-    func convertWithWrongPassphrase() async throws {
+    @Test func `with a wrong passphrase nothing is converted and nothing is left behind`() async throws {
         try await withImage { old in
             let new = old.directory.file("new.qcow2")
             let wrong = try old.directory.write("wrong.txt", text: "wrong\n")
@@ -52,8 +49,7 @@ struct ExamplesTests {
         }
     }
 
-    @Test("A file that exists is not overwritten by a conversion")
-    func convertOverFile() async throws {
+    @Test func `a file that exists is not overwritten by a conversion`() async throws {
         try await withImage { old in
             let new = try old.directory.write("new.qcow2", text: "precious")
             let outcome = try await Tool.run(
@@ -65,8 +61,9 @@ struct ExamplesTests {
         }
     }
 
-    @Test("A small program serves an encrypted image with the libraries, and refuses a wrong passphrase")
-    func embed() async throws {
+    @Test func `a small program serves an encrypted image with the libraries, and refuses a wrong passphrase`()
+        async throws
+    {
         try await withImage { old in
             let build = [
                 "build", "--package-path", "\(Program.root)/examples/embed", "--scratch-path",
@@ -97,8 +94,8 @@ struct ExamplesTests {
         }
     }
 
-    @Test("QEMU boots an encrypted disk from every kind of NBD URL", arguments: ["nbd+unix", "nbd:unix", "nbd:tcp"])
-    func boot(_ kind: String) async throws {
+    @Test(arguments: ["nbd+unix", "nbd:unix", "nbd:tcp"])
+    func `QEMU boots an encrypted disk from every kind of NBD URL`(_ kind: String) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = ImageMaker(directory: directory)
@@ -117,8 +114,8 @@ struct ExamplesTests {
 
     /// Runs in a virtual machine that has neither Swift nor the libraries of this machine: what `scripts/vm bundle`
     /// copies is all that the release binary needs.
-    @Test("The kernel's NBD client attaches and mounts encrypted disks, on a machine without Swift")
-    func attach() async throws {
+    @Test func `the kernel's NBD client attaches and mounts encrypted disks, on a machine without Swift`() async throws
+    {
         try await withImage { whole in
             try await withImage(isPartitioned: true) { partitioned in
                 let share = whole.directory.file("share")

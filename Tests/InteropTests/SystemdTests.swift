@@ -4,10 +4,9 @@ import Foundation
 import Testing
 
 /// The units in systemd/, and sockets that a service manager opens.
-@Suite("systemd", .fourAtATime)
+@Suite(.fourAtATime)
 struct SystemdTests {
-    @Test("systemd finds no fault with the units")
-    func verify() async throws {
+    @Test func `systemd finds no fault with the units`() async throws {
         try await withUnits { socket, service in
             let outcome = try await Tool.run("systemd-analyze", ["verify", "--man=no", socket, service])
             #expect(outcome.code == 0)
@@ -15,8 +14,7 @@ struct SystemdTests {
         }
     }
 
-    @Test("systemd rates the service's confinement as safe")
-    func confinement() async throws {
+    @Test func `systemd rates the service's confinement as safe`() async throws {
         try await withUnits { _, service in
             // Tenths of its scale, on which 10 is no confinement at all.
             let outcome = try await Tool.run(
@@ -25,8 +23,7 @@ struct SystemdTests {
         }
     }
 
-    @Test("A server that a socket starts reads from the socket, once, and leaves it to its owner")
-    func socketActivation() async throws {
+    @Test func `a server that a socket starts reads from the socket, once, and leaves it to its owner`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try await ExamplesImage(directory)
@@ -50,8 +47,7 @@ struct SystemdTests {
         #expect(File.exists(socket))
     }
 
-    @Test("All sockets of a service manager are served")
-    func severalSockets() async throws {
+    @Test func `all sockets of a service manager are served`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try await ExamplesImage(directory)
@@ -71,10 +67,10 @@ struct SystemdTests {
         try await Tool.succeed("cmp", [image.rawPath, directory.file("second.raw")])
     }
 
-    @Test(
-        "The service opens what a key file opens that ends in a newline, and what a passphrase opens",
-        arguments: [true, false])
-    func keyFile(isPassphrase: Bool) async throws {
+    @Test(arguments: [true, false])
+    func `the service opens what a key file opens that ends in a newline, and what a passphrase opens`(
+        isPassphrase: Bool
+    ) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let key: [UInt8] = [1, 0xFF, 0x61, 0x0A, 0x64, 0x65, 0x66, 0, 0x67, 0x68, 0x0A]
@@ -96,8 +92,7 @@ struct SystemdTests {
         #expect(opened.code == 0, "\(opened.errors)")
     }
 
-    @Test("The service opens no file that an image names, unless its options say so")
-    func references() async throws {
+    @Test func `the service opens no file that an image names, unless its options say so`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         try directory.write("passphrase", text: "not used")
@@ -117,8 +112,7 @@ struct SystemdTests {
         }
     }
 
-    @Test("A place to listen and a service manager's socket contradict each other")
-    func contradiction() async throws {
+    @Test func `a place to listen and a service manager's socket contradict each other`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try await ExamplesImage(directory)

@@ -5,7 +5,7 @@ import Synchronization
 import Testing
 
 /// Misbehaving clients, named by fault: nobody else notices.
-@Suite("Bad clients", .fourAtATime)
+@Suite(.fourAtATime)
 struct BadClientTests {
     private final class Progress: Sendable {
         let isOver = Atomic(false)
@@ -16,10 +16,10 @@ struct BadClientTests {
         "large_reads", "writes", "hang_ups", "good_byes", "slow_readers", "idle",
     ]
 
-    @Test(
-        "A good client copies the disk while others misbehave, and the server is as before afterwards",
-        arguments: scenarios, ["unix", "tcp"])
-    func goodClientIsServed(_ scenario: String, _ transport: String) async throws {
+    @Test(arguments: scenarios, ["unix", "tcp"])
+    func `a good client copies the disk while others misbehave, and the server is as before afterwards`(
+        _ scenario: String, _ transport: String
+    ) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let recipe = ImageRecipe(isEncrypted: true, size: 40 << 20)

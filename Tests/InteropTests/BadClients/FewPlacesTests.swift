@@ -5,10 +5,10 @@ import Subprocess
 import Testing
 
 /// Few clients may be connected, because somebody said so or because the system has no room for more.
-@Suite("Few places", .fourAtATime)
+@Suite(.fourAtATime)
 struct FewPlacesTests {
-    @Test("nbdcopy with many connections copies, however few the server lets in", arguments: [1, 2, 3, 4, 5, 16])
-    func nbdcopy(_ limit: Int) async throws {
+    @Test(arguments: [1, 2, 3, 4, 5, 16])
+    func `nbdcopy with many connections copies, however few the server lets in`(_ limit: Int) async throws {
         try await withServer(["--max-connections", "\(limit)"]) { disk, server in
             let copy = disk.directory.file("copy.raw")
             try await Tool.succeed("nbdcopy", ["-C", "4", "-T", "4", server.uri, copy])
@@ -16,8 +16,7 @@ struct FewPlacesTests {
         }
     }
 
-    @Test("nbdcopy with many connections copies while others have most of the places")
-    func nbdcopyBesideOthers() async throws {
+    @Test func `nbdcopy with many connections copies while others have most of the places`() async throws {
         try await withServer(["--max-connections", "16"]) { disk, server in
             let copy = disk.directory.file("copy.raw")
             let script = """
@@ -35,8 +34,10 @@ struct FewPlacesTests {
         }
     }
 
-    @Test("With few descriptors the limit is cut, with a warning, and clients that say nothing make room for others")
-    func fewDescriptors() async throws {
+    @Test
+    func `with few descriptors the limit is cut, with a warning, and clients that say nothing make room for others`()
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = SmallDisk(directory)
@@ -58,8 +59,7 @@ struct FewPlacesTests {
         }
     }
 
-    @Test("A server that could have no client at all does not start, and says why")
-    func noDescriptors() async throws {
+    @Test func `a server that could have no client at all does not start, and says why`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = SmallDisk(directory)

@@ -4,10 +4,11 @@ import Foundation
 import Testing
 
 /// How long and how many clients may stay.
-@Suite("Limits on clients", .fourAtATime)
+@Suite(.fourAtATime)
 struct LimitTests {
-    @Test("Clients that do not finish the negotiation are sent away after 10 s; those that have may be idle")
-    func handshakeDeadline() async throws {
+    @Test func `clients that do not finish the negotiation are sent away after 10 s; those that have may be idle`()
+        async throws
+    {
         try await run(
             """
             import time
@@ -41,8 +42,9 @@ struct LimitTests {
             """)
     }
 
-    @Test("With --max-connections the oldest client that has not chosen an export makes room; chosen ones stay")
-    func maximum() async throws {
+    @Test func `with --max-connections the oldest client that has not chosen an export makes room; chosen ones stay`()
+        async throws
+    {
         try await run(
             """
             chosen = [negotiated(), negotiated()]
@@ -65,8 +67,7 @@ struct LimitTests {
             """, ["--max-connections", "4"])
     }
 
-    @Test("A client that is not read from is not read ahead for")
-    func backPressure() async throws {
+    @Test func `a client that is not read from is not read ahead for`() async throws {
         // All of 64 MiB of requests cannot be taken: the server stops receiving when replies wait.
         try await run(
             """

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Every header field out of its range: one sentence says what, where, found and allowed.
-@Suite("Header faults", .fourAtATime)
+@Suite(.fourAtATime)
 struct HeaderFaultTests {
     /// A change to the header of a sound image of 1 MiB with clusters of 64 KiB.
     struct Fault: Sendable, CustomStringConvertible {
@@ -96,8 +96,8 @@ struct HeaderFaultTests {
             "16 bytes"),
     ]
 
-    @Test("A header field out of range is refused with one sentence", arguments: fixedPart + sizesAndTables + version3)
-    func refused(_ fault: Fault) async throws {
+    @Test(arguments: fixedPart + sizesAndTables + version3)
+    func `a header field out of range is refused with one sentence`(_ fault: Fault) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let recipe = ImageRecipe(compat: fault.compat, size: 1 << 20)
@@ -117,8 +117,10 @@ struct HeaderFaultTests {
         }
     }
 
-    @Test("1 KiB that claims exabytes is refused at once, and so is a sparse file that claims all that is allowed")
-    func bombs() async throws {
+    @Test
+    func `1 KiB that claims exabytes is refused at once, and so is a sparse file that claims all that is allowed`()
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try await ImageMaker(directory: directory).empty(ImageRecipe(clusterBits: 9, size: 1 << 20))

@@ -5,12 +5,12 @@ import TestSupport
 import Testing
 
 /// Damaged LUKS headers, as the user of the program meets them.
-@Suite("Damaged LUKS headers", .fourAtATime)
+@Suite(.fourAtATime)
 struct LUKSFaultTests {
-    @Test(
-        "Every fault ends serve and info with 65 and its sentence, but a header alone is described",
-        arguments: LUKSDamage.all)
-    func refused(_ damage: LUKSDamage) async throws {
+    @Test(arguments: LUKSDamage.all)
+    func `every fault ends serve and info with 65 and its sentence, but a header alone is described`(
+        _ damage: LUKSDamage
+    ) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let path = try directory.write("disk.luks", Data(damage.image.bytes))

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Files that become shorter while they are served: what they have lost is an error to everybody, and nobody's zeros.
-@Suite("Shortened files", .fourAtATime)
+@Suite(.fourAtATime)
 struct ShortenedFileTests {
     enum Shape: String, CaseIterable, Sendable {
         case raw, base, data, qcow2, qcow, luks
@@ -12,9 +12,10 @@ struct ShortenedFileTests {
 
     private static let size = 4 << 20
 
-    @Test(
-        "A copy of what a file has lost fails, and block status says data", arguments: Shape.allCases, [false, true])
-    func copies(_ shape: Shape, detectsZeros: Bool) async throws {
+    @Test(arguments: Shape.allCases, [false, true])
+    func `a copy of what a file has lost fails, and block status says data`(_ shape: Shape, detectsZeros: Bool)
+        async throws
+    {
         try await withShape(shape) { directory, arguments, file in
             let options = ["--socket", directory.file("s")] + (detectsZeros ? ["--detect-zeroes"] : [])
             try await ServerUnderTest.run(["serve"] + arguments + options, in: directory) { server in
@@ -35,8 +36,9 @@ struct ShortenedFileTests {
         }
     }
 
-    @Test("What a client writes to a file that has become shorter is refused, and the file does not grow")
-    func writes() async throws {
+    @Test func `what a client writes to a file that has become shorter is refused, and the file does not grow`()
+        async throws
+    {
         try await withShape(.raw) { directory, arguments, file in
             let options = ["--writable", "--socket", directory.file("s")]
             try await ServerUnderTest.run(["serve"] + arguments + options, in: directory) { server in

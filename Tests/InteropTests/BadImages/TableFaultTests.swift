@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Damaged L1 and L2 tables and compressed clusters: errors on exactly the reads that they concern.
-@Suite("Damaged tables", .fourAtATime)
+@Suite(.fourAtATime)
 struct TableFaultTests {
     /// What an L2 entry is changed to.
     struct Fault: Sendable, CustomStringConvertible {
@@ -32,8 +32,10 @@ struct TableFaultTests {
         Fault(description: "compressed, but this is the header", entry: compressed, says: "deflate data"),
     ]
 
-    @Test("A damaged L2 entry gives EIO for its cluster, and the connection goes on", arguments: faults, [false, true])
-    func damagedEntry(_ fault: Fault, isEncrypted: Bool) async throws {
+    @Test(arguments: faults, [false, true])
+    func `a damaged L2 entry gives EIO for its cluster, and the connection goes on`(_ fault: Fault, isEncrypted: Bool)
+        async throws
+    {
         try await withImage(fault.compat, isEncrypted) { image, contents, directory in
             let bad = 21 * Self.cluster
             let editor = Qcow2Editor(path: image.path)
@@ -46,9 +48,11 @@ struct TableFaultTests {
     }
 
     @Test(
-        "A damaged compressed cluster gives EIO, its neighbours are fine", arguments: ["deflate", "zstd"],
+        arguments: ["deflate", "zstd"],
         [false, true])
-    func damagedCompression(_ compression: String, isEncrypted: Bool) async throws {
+    func `a damaged compressed cluster gives EIO, its neighbours are fine`(_ compression: String, isEncrypted: Bool)
+        async throws
+    {
         let extra = compression == "zstd" ? ["compression_type=zstd"] : []
         try await withImage("1.1", isEncrypted, extra: extra, compressed: true) { image, contents, directory in
             let editor = Qcow2Editor(path: image.path)
@@ -64,8 +68,7 @@ struct TableFaultTests {
         }
     }
 
-    @Test("Compressed data that ends too early is an error, too")
-    func shortCompression() async throws {
+    @Test func `compressed data that ends too early is an error, too`() async throws {
         try await withImage("1.1", false, compressed: true) { image, contents, directory in
             let editor = Qcow2Editor(path: image.path)
             let bad = 12 * Self.cluster
@@ -76,10 +79,8 @@ struct TableFaultTests {
         }
     }
 
-    @Test(
-        "A damaged L1 entry is refused; --allow-damaged serves the rest",
-        arguments: [1 << 40, 0x5_0200, 0x00FF_FFFF_FFFF_0000])
-    func damagedL1(_ entry: UInt64) async throws {
+    @Test(arguments: [1 << 40, 0x5_0200, 0x00FF_FFFF_FFFF_0000])
+    func `a damaged L1 entry is refused; --allow-damaged serves the rest`(_ entry: UInt64) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         // A table for every 2 MiB.
@@ -110,8 +111,7 @@ struct TableFaultTests {
         #expect(info.code == 65 && info.output.contains("damage:"))
     }
 
-    @Test("Tables that lie over each other or in themselves lead to nothing worse than wrong data")
-    func overlappingTables() async throws {
+    @Test func `tables that lie over each other or in themselves lead to nothing worse than wrong data`() async throws {
         try await withImage("1.1", true) { image, contents, directory in
             let editor = Qcow2Editor(path: image.path)
             let l1 = Int(try editor.long(at: 40))
@@ -135,8 +135,7 @@ struct TableFaultTests {
         }
     }
 
-    @Test("info reads a bounded amount, whatever a sparse file claims")
-    func boundedInfo() async throws {
+    @Test func `info reads a bounded amount, whatever a sparse file claims`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try await ImageMaker(directory: directory).empty(ImageRecipe(clusterBits: 21, size: 1 << 30))

@@ -4,14 +4,14 @@ import Foundation
 import Testing
 
 /// Files that have lost their end.
-@Suite("Truncated images", .fourAtATime)
+@Suite(.fourAtATime)
 struct TruncationTests {
     private static let cluster = 65_536
 
-    @Test(
-        "A file cut within its header or tables is refused with one sentence",
-        arguments: [0, 1, 3, 4, 7, 8, 71, 72, 100, 103, 104, 111, 112, 200, 511, 512, 65_535, 65_536, 131_072, 196_608])
-    func cutTables(_ length: Int) async throws {
+    @Test(arguments: [
+        0, 1, 3, 4, 7, 8, 71, 72, 100, 103, 104, 111, 112, 200, 511, 512, 65_535, 65_536, 131_072, 196_608,
+    ])
+    func `a file cut within its header or tables is refused with one sentence`(_ length: Int) async throws {
         try await withImage(isEncrypted: false) { image, _, directory in
             try Qcow2Editor(path: image.path).truncate(to: length)
             for arguments in [["serve", image.path, "--socket", directory.file("s")], ["info", image.path]] {
@@ -21,10 +21,10 @@ struct TruncationTests {
         }
     }
 
-    @Test(
-        "A file cut within its data gives errors where clusters are missing, and all else is right",
-        arguments: [1, 512, 1000, 65_536, 70_000, 2_000_000], [false, true])
-    func cutData(_ missing: Int, isEncrypted: Bool) async throws {
+    @Test(arguments: [1, 512, 1000, 65_536, 70_000, 2_000_000], [false, true])
+    func `a file cut within its data gives errors where clusters are missing, and all else is right`(
+        _ missing: Int, isEncrypted: Bool
+    ) async throws {
         try await withImage(isEncrypted: isEncrypted) { image, contents, directory in
             let editor = Qcow2Editor(path: image.path)
             let length = Int(try File.size(image.path)) - missing
@@ -51,8 +51,7 @@ struct TruncationTests {
         }
     }
 
-    @Test("nbdcopy and qemu-img notice that a cluster is missing")
-    func clientsNotice() async throws {
+    @Test func `nbdcopy and qemu-img notice that a cluster is missing`() async throws {
         try await withImage(isEncrypted: true) { image, _, directory in
             try Qcow2Editor(path: image.path).truncate(to: 2_000_000)
             try await ServerUnderTest.run(image.serveArguments + ["--socket", directory.file("s")], in: directory) {

@@ -4,10 +4,11 @@ import Foundation
 import Testing
 
 /// LUKS containers on block devices, compared with dm-crypt on the same device; `make test-vm` runs this.
-@Suite("LUKS on block devices", .fourAtATime)
+@Suite(.fourAtATime)
 struct VirtualMachineBlockDeviceTests {
-    @Test("A block device is read by nbd-client as dm-crypt reads it, and a detached header works with it")
-    func blockDevice() async throws {
+    @Test func `a block device is read by nbd-client as dm-crypt reads it, and a detached header works with it`()
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = LUKSMaker(directory: directory)

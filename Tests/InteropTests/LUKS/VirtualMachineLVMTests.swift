@@ -4,10 +4,9 @@ import Foundation
 import Testing
 
 /// Logical volumes compared with what the device mapper makes of the same disks; `make test-vm` runs this.
-@Suite("Logical volumes of a real machine", .fourAtATime)
+@Suite(.fourAtATime)
 struct VirtualMachineLVMTests {
-    @Test("Disks that LVM has made are read as the device mapper reads them")
-    func disks() async throws {
+    @Test func `disks that LVM has made are read as the device mapper reads them`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let share = directory.file("share")

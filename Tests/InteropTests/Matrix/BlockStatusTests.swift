@@ -4,19 +4,19 @@ import Foundation
 import Testing
 
 /// What clients are told of the blocks of a disk, compared with qemu-nbd and with the files themselves.
-@Suite("Block status", .fourAtATime)
+@Suite(.fourAtATime)
 struct BlockStatusTests {
-    @Test("Every kind of image has the block status that qemu-nbd gives it", arguments: ImageRecipe.matrix)
-    func matrix(_ recipe: ImageRecipe) async throws {
+    @Test(arguments: ImageRecipe.matrix)
+    func `every kind of image has the block status that qemu-nbd gives it`(_ recipe: ImageRecipe) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         try await compare(try await ImageMaker(directory: directory).mixed(recipe), directory)
     }
 
-    @Test(
-        "Preallocated images are holes where their files are, unless they are encrypted",
-        arguments: ["metadata", "falloc", "full"], [false, true])
-    func preallocation(_ mode: String, _ isEncrypted: Bool) async throws {
+    @Test(arguments: ["metadata", "falloc", "full"], [false, true])
+    func `preallocated images are holes where their files are, unless they are encrypted`(
+        _ mode: String, _ isEncrypted: Bool
+    ) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let recipe = ImageRecipe(isEncrypted: isEncrypted, size: 16 << 20, extra: ["preallocation=\(mode)"])
@@ -57,18 +57,19 @@ struct BlockStatusTests {
         ]
     }
 
-    @Test("Chains have the block status and the depths that qemu-nbd gives them", arguments: Chain.matrix)
-    func chains(_ recipe: Chain) async throws {
+    @Test(arguments: Chain.matrix)
+    func `chains have the block status and the depths that qemu-nbd gives them`(_ recipe: Chain) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         try await compare(try await make(recipe, ShapeMaker(directory: directory)), directory)
     }
 
     @Test(
-        "Images with a data file have the holes of that file",
         arguments: [ShapeLayer.Kind.qcow2, .qcow2AES, .qcow2LUKS],
         [[], ["data_file_raw=on"], ["preallocation=metadata"], ["cluster_size=4096"]])
-    func dataFiles(_ kind: ShapeLayer.Kind, _ options: [String]) async throws {
+    func `images with a data file have the holes of that file`(_ kind: ShapeLayer.Kind, _ options: [String])
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = ShapeMaker(directory: directory)
@@ -82,8 +83,8 @@ struct BlockStatusTests {
         try await compare(chain, directory)
     }
 
-    @Test("A snapshot has a block status of its own", arguments: [ShapeLayer.Kind.qcow2, .qcow2AES])
-    func snapshot(_ kind: ShapeLayer.Kind) async throws {
+    @Test(arguments: [ShapeLayer.Kind.qcow2, .qcow2AES])
+    func `a snapshot has a block status of its own`(_ kind: ShapeLayer.Kind) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = ShapeMaker(directory: directory)
@@ -105,10 +106,10 @@ struct BlockStatusTests {
         }
     }
 
-    @Test(
-        "With --detect-zeroes, blocks of 4 KiB that read as zeros are zeros, whatever is stored",
-        arguments: [ShapeLayer.Kind.qcow2AES, .qcow2LUKS, .luks, .qcowAES, .qcow2])
-    func detectZeroes(_ kind: ShapeLayer.Kind) async throws {
+    @Test(arguments: [ShapeLayer.Kind.qcow2AES, .qcow2LUKS, .luks, .qcowAES, .qcow2])
+    func `with --detect-zeroes, blocks of 4 KiB that read as zeros are zeros, whatever is stored`(
+        _ kind: ShapeLayer.Kind
+    ) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = ShapeMaker(directory: directory)

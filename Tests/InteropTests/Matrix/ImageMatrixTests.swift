@@ -4,10 +4,10 @@ import Foundation
 import Testing
 
 /// Every kind of qcow2 image, read by every client; QEMU's own view of the image is what all of them must see.
-@Suite("qcow2 images", .fourAtATime)
+@Suite(.fourAtATime)
 struct ImageMatrixTests {
-    @Test("Every client reads from every kind of image what QEMU reads", arguments: ImageRecipe.matrix)
-    func everyClientReadsWhatQEMUReads(_ recipe: ImageRecipe) async throws {
+    @Test(arguments: ImageRecipe.matrix)
+    func `every client reads from every kind of image what QEMU reads`(_ recipe: ImageRecipe) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try await ImageMaker(directory: directory).mixed(recipe)
@@ -16,8 +16,8 @@ struct ImageMatrixTests {
         try await infoCounts(image)
     }
 
-    @Test("zstd clusters are read as QEMU reads them", arguments: [9, 12, 16, 21], [false, true])
-    func zstd(clusterBits: Int, isEncrypted: Bool) async throws {
+    @Test(arguments: [9, 12, 16, 21], [false, true])
+    func `zstd clusters are read as QEMU reads them`(clusterBits: Int, isEncrypted: Bool) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let size = max(2 << 20, 14 << clusterBits) + 3 * 512
@@ -30,9 +30,11 @@ struct ImageMatrixTests {
     }
 
     @Test(
-        "Preallocated images are read as QEMU reads them", arguments: ["metadata", "falloc", "full"],
+        arguments: ["metadata", "falloc", "full"],
         [("0.10", false), ("0.10", true), ("1.1", false), ("1.1", true)])
-    func preallocation(_ mode: String, _ kind: (compat: String, isEncrypted: Bool)) async throws {
+    func `preallocated images are read as QEMU reads them`(_ mode: String, _ kind: (compat: String, isEncrypted: Bool))
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let recipe = ImageRecipe(
@@ -55,10 +57,10 @@ struct ImageMatrixTests {
         #expect(try await InfoReport.of(image.path).clusters?.allocated == counted.allocated)
     }
 
-    @Test(
-        "Whatever a writer may choose besides is read as QEMU reads it",
-        arguments: ["refcount_bits=1", "refcount_bits=64", "lazy_refcounts=on"], [false, true])
-    func otherOptions(_ option: String, isEncrypted: Bool) async throws {
+    @Test(arguments: ["refcount_bits=1", "refcount_bits=64", "lazy_refcounts=on"], [false, true])
+    func `whatever a writer may choose besides is read as QEMU reads it`(_ option: String, isEncrypted: Bool)
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let recipe = ImageRecipe(isEncrypted: isEncrypted, size: 3 << 20, extra: [option])

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Disks that are much larger than what is stored of them.
-@Suite("Large images", .fourAtATime)
+@Suite(.fourAtATime)
 struct LargeImageTests {
     private static let gibibyte = 1 << 30
 
@@ -15,10 +15,10 @@ struct LargeImageTests {
             .filter { $0 + 4096 <= recipe.size }
     }
 
-    @Test(
-        "Sectors at the borders of L2 tables and beyond 2 TiB are read as QEMU reads them",
-        arguments: [(14, 1), (16, 2), (16, 3072), (21, 4096)], [("0.10", false), ("1.1", true), ("0.10", true)])
-    func farSectors(_ geometry: (clusterBits: Int, gibibytes: Int), _ kind: (compat: String, isEncrypted: Bool))
+    @Test(arguments: [(14, 1), (16, 2), (16, 3072), (21, 4096)], [("0.10", false), ("1.1", true), ("0.10", true)])
+    func `sectors at the borders of L2 tables and beyond 2 TiB are read as QEMU reads them`(
+        _ geometry: (clusterBits: Int, gibibytes: Int), _ kind: (compat: String, isEncrypted: Bool)
+    )
         async throws
     {
         let directory = try TemporaryDirectory()
@@ -52,8 +52,7 @@ struct LargeImageTests {
         }
     }
 
-    @Test("A sparse image of 1 TiB opens as fast as a small one and needs as little memory")
-    func tebibyte() async throws {
+    @Test func `a sparse image of 1 TiB opens as fast as a small one and needs as little memory`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = ImageMaker(directory: directory)
@@ -74,8 +73,7 @@ struct LargeImageTests {
         #expect(times[1] < times[0] + .seconds(1), "small \(times[0]), large \(times[1])")
     }
 
-    @Test("Memory stays below 64 MiB while 64 connections read")
-    func sixtyFourConnections() async throws {
+    @Test func `memory stays below 64 MiB while 64 connections read`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let recipe = ImageRecipe(isEncrypted: true, size: 44 << 20)

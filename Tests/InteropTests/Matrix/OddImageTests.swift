@@ -4,12 +4,12 @@ import Foundation
 import Testing
 
 /// Sizes and headers that QEMU's tools do not make every day.
-@Suite("Odd images", .fourAtATime)
+@Suite(.fourAtATime)
 struct OddImageTests {
-    @Test(
-        "A disk ends at the last whole sector of the header's size, as in QEMU",
-        arguments: [1, 511, 512, 513, 65_535, 65_536, 65_537, 1_000_000, 2_097_151], [false, true])
-    func oddSize(_ size: Int, isEncrypted: Bool) async throws {
+    @Test(arguments: [1, 511, 512, 513, 65_535, 65_536, 65_537, 1_000_000, 2_097_151], [false, true])
+    func `a disk ends at the last whole sector of the header's size, as in QEMU`(_ size: Int, isEncrypted: Bool)
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let rounded = (size + 511) / 512 * 512
@@ -30,8 +30,8 @@ struct OddImageTests {
         #expect(report.headerSize == (size % 512 == 0 ? nil : UInt64(size)))
     }
 
-    @Test("A raw file of any size is served to its last byte", arguments: [1, 511, 513, 1_000_001])
-    func oddRaw(_ size: Int) async throws {
+    @Test(arguments: [1, 511, 513, 1_000_001])
+    func `a raw file of any size is served to its last byte`(_ size: Int) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = DiskContents(mark: 4).bytes(at: 0, count: size, .noise)
@@ -47,8 +47,7 @@ struct OddImageTests {
         }
     }
 
-    @Test("A version 3 header of 104 bytes, as older programs write it, is read")
-    func shortVersion3Header() async throws {
+    @Test func `a version 3 header of 104 bytes, as older programs write it, is read`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let recipe = ImageRecipe(size: 1 << 20)
@@ -62,10 +61,8 @@ struct OddImageTests {
         }
     }
 
-    @Test(
-        "An image that was not closed properly is served, with a warning",
-        arguments: [(1, "dirty"), (2, "corrupt")] as [(UInt64, String)])
-    func dirtyImage(_ bit: UInt64, _ name: String) async throws {
+    @Test(arguments: [(1, "dirty"), (2, "corrupt")] as [(UInt64, String)])
+    func `an image that was not closed properly is served, with a warning`(_ bit: UInt64, _ name: String) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = DiskContents(mark: 6).bytes(at: 0, count: 1 << 20, .plain)
@@ -82,8 +79,7 @@ struct OddImageTests {
         #expect(try await InfoReport.of(image.path).features?.incompatible == ["\(name) bit"])
     }
 
-    @Test("Persistent bitmaps do no harm")
-    func bitmaps() async throws {
+    @Test func `persistent bitmaps do no harm`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = DiskContents(mark: 7).bytes(at: 0, count: 1 << 20, .plain)

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Disks that sfdisk and fdisk have partitioned, and LUKS containers that cryptsetup has put into partitions.
-@Suite("Partitions", .fourAtATime)
+@Suite(.fourAtATime)
 struct PartitionTableMatrixTests {
     /// A partition as sfdisk lists it, in bytes.
     private struct Listed {
@@ -42,8 +42,9 @@ struct PartitionTableMatrixTests {
         ),
     ]
 
-    @Test("Every partition has the number and the bytes that sfdisk says", arguments: [dos, gpt], ["raw", "qcow2"])
-    func partitions(_ script: String, format: String) async throws {
+    @Test(arguments: [dos, gpt], ["raw", "qcow2"])
+    func `every partition has the number and the bytes that sfdisk says`(_ script: String, format: String) async throws
+    {
         try await withDisk(script) { directory, disk in
             let listed = try await list(disk)
             let contents = try File.contents(disk)
@@ -62,8 +63,8 @@ struct PartitionTableMatrixTests {
         }
     }
 
-    @Test("Sectors of 4096 bytes are found out", arguments: large)
-    func largeSectors(_ commands: String, _ sectors: [Int: ClosedRange<Int>]) async throws {
+    @Test(arguments: large)
+    func `sectors of 4096 bytes are found out`(_ commands: String, _ sectors: [Int: ClosedRange<Int>]) async throws {
         try await withDisk(nil) { directory, disk in
             try await Tool.succeed("fdisk", ["-b", "4096", disk], input: Array(commands.utf8))
             let contents = try File.contents(disk)
@@ -77,9 +78,11 @@ struct PartitionTableMatrixTests {
     }
 
     @Test(
-        "A container is found and decrypted in tables in sectors of any size", arguments: [512, 1024, 2048, 4096],
+        arguments: [512, 1024, 2048, 4096],
         ["g", "o"])
-    func sectorSizes(_ size: Int, _ label: String) async throws {
+    func `a container is found and decrypted in tables in sectors of any size`(_ size: Int, _ label: String)
+        async throws
+    {
         try await withDisk(nil) { directory, disk in
             let secret = ["--passphrase-file", try directory.write("p", text: "correct horse")]
             let plain = try directory.write("plain", DiskContents(mark: 3).bytes(at: 0, count: 3 << 20, .plain))
@@ -102,8 +105,8 @@ struct PartitionTableMatrixTests {
         }
     }
 
-    @Test("An MBR of which nothing tells the sector size is refused until somebody says it", arguments: [512, 2048])
-    func unknownSectorSize(_ size: Int) async throws {
+    @Test(arguments: [512, 2048])
+    func `an MBR of which nothing tells the sector size is refused until somebody says it`(_ size: Int) async throws {
         try await withDisk(nil) { directory, disk in
             let commands = "o\nn\np\n1\n\((4 << 20) / size)\n+\((1 << 20) / size - 1)\nw\n"
             try await Tool.succeed("fdisk", ["-b", "\(size)", disk], input: Array(commands.utf8))
@@ -130,8 +133,7 @@ struct PartitionTableMatrixTests {
         }
     }
 
-    @Test("Without the first copy of a GPT, the backup is used, with a warning")
-    func backup() async throws {
+    @Test func `without the first copy of a GPT, the backup is used, with a warning`() async throws {
         try await withDisk(Self.gpt) { directory, disk in
             let listed = try #require(try await list(disk).last)
             var contents = try File.contents(disk)
@@ -145,9 +147,11 @@ struct PartitionTableMatrixTests {
     }
 
     @Test(
-        "A LUKS container in a partition is decrypted with the secrets of the command", arguments: ["luks1", "luks2"],
+        arguments: ["luks1", "luks2"],
         [dos, gpt])
-    func containers(type: String, script: String) async throws {
+    func `a LUKS container in a partition is decrypted with the secrets of the command`(type: String, script: String)
+        async throws
+    {
         try await withDisk(script) { directory, disk in
             let partition = try #require(try await list(disk).first { $0.range.count == 10 << 20 })
             var maker = LUKSMaker(directory: directory)
@@ -174,8 +178,7 @@ struct PartitionTableMatrixTests {
         }
     }
 
-    @Test("A partition that is not there is refused by its number")
-    func missing() async throws {
+    @Test func `a partition that is not there is refused by its number`() async throws {
         let extended = 3
         for (script, number) in [(Self.dos, extended), (Self.dos, 8), (Self.gpt, 3), (nil, 1)] {
             try await withDisk(script) { directory, disk in

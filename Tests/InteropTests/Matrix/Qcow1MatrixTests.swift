@@ -5,7 +5,7 @@ import Testing
 import TestSupport
 
 /// qcow images of version 1, read by every client; QEMU's own view of the image is what all of them must see.
-@Suite("qcow version 1", .fourAtATime)
+@Suite(.fourAtATime)
 struct Qcow1MatrixTests {
     /// How large clusters and L2 tables are, as powers of two.
     struct Geometry: Sendable, CustomStringConvertible {
@@ -32,8 +32,8 @@ struct Qcow1MatrixTests {
 
     private static let size = 3 << 20 | 0x600
 
-    @Test("Every client reads what QEMU reads", arguments: Geometry.all, [false, true])
-    func alone(_ geometry: Geometry, isEncrypted: Bool) async throws {
+    @Test(arguments: Geometry.all, [false, true])
+    func `every client reads what QEMU reads`(_ geometry: Geometry, isEncrypted: Bool) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = Qcow1Maker(directory: directory)
@@ -64,8 +64,8 @@ struct Qcow1MatrixTests {
         #expect(clusters.faults == 0 && clusters.isComplete)
     }
 
-    @Test("Images that qemu-img convert -c made are read, in encrypted ones too", arguments: [false, true])
-    func converted(isEncrypted: Bool) async throws {
+    @Test(arguments: [false, true])
+    func `images that qemu-img convert -c made are read, in encrypted ones too`(isEncrypted: Bool) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = DiskContents(mark: 0xC3).striped(count: 5 << 20, clusterSize: 4096)
@@ -92,8 +92,8 @@ struct Qcow1MatrixTests {
         #expect(clusters.faults == 0)
     }
 
-    @Test("An image over another disk is read as QEMU reads both", arguments: Base.allCases, [false, true])
-    func overlay(_ base: Base, isEncrypted: Bool) async throws {
+    @Test(arguments: Base.allCases, [false, true])
+    func `an image over another disk is read as QEMU reads both`(_ base: Base, isEncrypted: Bool) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = Qcow1Maker(directory: directory)
@@ -116,8 +116,8 @@ struct Qcow1MatrixTests {
         #expect(try await InfoReport.of(image.path).backingFile == below.name)
     }
 
-    @Test("The guest disk is the size in the header, rounded down to sectors", arguments: [513, 1_000_000, 2_097_151])
-    func oddSize(_ size: Int) async throws {
+    @Test(arguments: [513, 1_000_000, 2_097_151])
+    func `the guest disk is the size in the header, rounded down to sectors`(_ size: Int) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = Qcow1Maker(directory: directory)
@@ -136,8 +136,7 @@ struct Qcow1MatrixTests {
         #expect(try await InfoReport.of(image.path).virtualSize == UInt64(oracle.count))
     }
 
-    @Test("An image that has lost its tail is refused; --allow-damaged serves what is left")
-    func truncated() async throws {
+    @Test func `an image that has lost its tail is refused; --allow-damaged serves what is left`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = Qcow1Maker(directory: directory)

@@ -4,13 +4,12 @@ import Foundation
 import Testing
 
 /// Ways to reach the server, and names of the export.
-@Suite("Transports and export names", .fourAtATime)
+@Suite(.fourAtATime)
 struct TransportTests {
     private static let recipe = ImageRecipe(isEncrypted: true, size: 40 << 20 | 0xA00)
 
-    @Test(
-        "All clients read over TCP", arguments: [["--port", "0"], ["--bind", "::1", "--port", "0"]])
-    func tcp(_ arguments: [String]) async throws {
+    @Test(arguments: [["--port", "0"], ["--bind", "::1", "--port", "0"]])
+    func `all clients read over TCP`(_ arguments: [String]) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try await ImageMaker(directory: directory).mixed(Self.recipe)
@@ -27,15 +26,14 @@ struct TransportTests {
         }
     }
 
-    @Test("--bind localhost serves every address that localhost has, at the printed port")
-    func localhost() async throws {
+    @Test func `--bind localhost serves every address that localhost has, at the printed port`() async throws {
         try await withRaw(["--bind", "localhost", "--port", "0"]) { server, disk, _ in
             try server.expectContents(disk)
         }
     }
 
-    @Test("Without options it listens on a socket in a private directory, which is gone afterwards")
-    func privateDirectory() async throws {
+    @Test func `without options it listens on a socket in a private directory, which is gone afterwards`() async throws
+    {
         var parent = ""
         try await withRaw([]) { server, disk, _ in
             let path = try #require(server.socketPath)
@@ -47,8 +45,7 @@ struct TransportTests {
         #expect(!parent.isEmpty && !File.exists(parent))
     }
 
-    @Test("A socket path with a space, a percent sign and other letters works in the printed URI")
-    func awkwardPath() async throws {
+    @Test func `a socket path with a space, a percent sign and other letters works in the printed URI`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = DiskContents(mark: 9).bytes(at: 0, count: 100_352, .noise)
@@ -63,8 +60,7 @@ struct TransportTests {
         }
     }
 
-    @Test("A relative socket path works from any directory, as printed")
-    func relativePath() async throws {
+    @Test func `a relative socket path works from any directory, as printed`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = DiskContents(mark: 9).bytes(at: 0, count: 100_352, .noise)
@@ -78,8 +74,7 @@ struct TransportTests {
         }
     }
 
-    @Test("The export has its name, and the default name finds it too; no other does")
-    func exportName() async throws {
+    @Test func `the export has its name, and the default name finds it too; no other does`() async throws {
         try await withRaw(["--export-name", "my disk/ü"]) { server, disk, directory in
             #expect(server.uri.hasPrefix("nbd+unix:///my%20disk/%C3%BC?socket="))
             #expect(try LibNBDClient(server.uri).size == disk.count)
@@ -108,8 +103,7 @@ struct TransportTests {
         }
     }
 
-    @Test("The default export is listed with the empty name")
-    func defaultExport() async throws {
+    @Test func `the default export is listed with the empty name`() async throws {
         try await withRaw([]) { server, disk, _ in
             let client = try LibNBDClient(server.uri, staysInNegotiation: true)
             #expect(try client.exports() == ["": "raw"])

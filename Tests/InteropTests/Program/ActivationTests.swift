@@ -4,10 +4,9 @@ import Foundation
 import Testing
 
 /// Sockets that a service manager passes.
-@Suite("Socket activation", .fourAtATime)
+@Suite(.fourAtATime)
 struct ActivationTests {
-    @Test("It serves on the socket that it is given, and leaves its path to the service manager")
-    func unixSocket() async throws {
+    @Test func `it serves on the socket that it is given, and leaves its path to the service manager`() async throws {
         try await withDisk { disk, image in
             let path = disk.directory.file("given")
             try await activate("unix", ["serve", image], disk) { server in
@@ -17,8 +16,7 @@ struct ActivationTests {
         }
     }
 
-    @Test("It serves on a TCP socket that it is given")
-    func tcpSocket() async throws {
+    @Test func `it serves on a TCP socket that it is given`() async throws {
         try await withDisk { disk, image in
             try await activate("tcp", ["serve", image], disk) { server in
                 #expect(server.uri.hasPrefix("nbd://127.0.0.1:"))
@@ -27,8 +25,7 @@ struct ActivationTests {
         }
     }
 
-    @Test("It serves on all sockets that it is given")
-    func twoSockets() async throws {
+    @Test func `it serves on all sockets that it is given`() async throws {
         try await withDisk { disk, image in
             try await activate("two", ["serve", image], disk) { server in
                 try server.expectContents(disk.contents)
@@ -39,8 +36,7 @@ struct ActivationTests {
         }
     }
 
-    @Test("A socket that other machines can reach needs --insecure-plaintext here too")
-    func exposedSocket() async throws {
+    @Test func `a socket that other machines can reach needs --insecure-plaintext here too`() async throws {
         try await withDisk { disk, image in
             try await expectRefusal("everywhere", ["serve", image], disk, 64, "--insecure-plaintext")
             try await activate("everywhere", ["serve", image, "--insecure-plaintext"], disk) { server in
@@ -51,8 +47,7 @@ struct ActivationTests {
         }
     }
 
-    @Test("It takes a vsock socket, which needs --insecure-plaintext too")
-    func vsockSocket() async throws {
+    @Test func `it takes a vsock socket, which needs --insecure-plaintext too`() async throws {
         try await withDisk { disk, image in
             try await expectRefusal("vsock", ["serve", image], disk, 64, "every virtual machine")
             try await activate("vsock", ["serve", image, "--insecure-plaintext"], disk) { server in
@@ -61,8 +56,7 @@ struct ActivationTests {
         }
     }
 
-    @Test("It takes a Unix socket whose name is no path, and prints the name")
-    func abstractSocket() async throws {
+    @Test func `it takes a Unix socket whose name is no path, and prints the name`() async throws {
         try await withDisk { disk, image in
             try await activate("abstract", ["serve", image], disk) { server in
                 let name = disk.directory.file("given")
@@ -78,8 +72,7 @@ struct ActivationTests {
         }
     }
 
-    @Test("--socket, --bind, --port and --vsock are of no use with a given socket")
-    func conflictingOptions() async throws {
+    @Test func `--socket, --bind, --port and --vsock are of no use with a given socket`() async throws {
         try await withDisk { disk, image in
             for options in [disk.socket, ["--port", "0"], ["--bind", "127.0.0.1"], ["--vsock", "0"]] {
                 try await expectRefusal("unix", ["serve", image] + options, disk, 64, "LISTEN_FDS")
@@ -88,15 +81,13 @@ struct ActivationTests {
         }
     }
 
-    @Test("A descriptor that is no listening socket is refused with 66")
-    func noSocket() async throws {
+    @Test func `a descriptor that is no listening socket is refused with 66`() async throws {
         try await withDisk { disk, image in
             try await expectRefusal("file", ["serve", image], disk, 66, "descriptor 3", "LISTEN_FDS")
         }
     }
 
-    @Test("Sockets that are meant for another process are left alone")
-    func otherProcess() async throws {
+    @Test func `sockets that are meant for another process are left alone`() async throws {
         try await withDisk { disk, image in
             try await activate("stranger", ["serve", image] + disk.socket, disk) { server in
                 #expect(server.socketPath == disk.directory.file("s"))
@@ -105,8 +96,7 @@ struct ActivationTests {
         }
     }
 
-    @Test("A command of --run does not inherit the given socket or its variables")
-    func command() async throws {
+    @Test func `a command of --run does not inherit the given socket or its variables`() async throws {
         try await withDisk { disk, image in
             let outcome = try await Tool.run(
                 "python3",
@@ -117,8 +107,7 @@ struct ActivationTests {
         }
     }
 
-    @Test("systemd-socket-activate starts it when the first client comes")
-    func systemd() async throws {
+    @Test func `systemd-socket-activate starts it when the first client comes`() async throws {
         try await withDisk { disk, image in
             let path = disk.directory.file("given")
             let line = """

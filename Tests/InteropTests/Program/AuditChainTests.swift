@@ -4,10 +4,9 @@ import Foundation
 import Testing
 
 /// Audits of chains, and before serving.
-@Suite("Audit of chains", .fourAtATime)
+@Suite(.fourAtATime)
 struct AuditChainTests {
-    @Test("A plain layer below an encrypted one is a leak, and serve --audit warns of it")
-    func plainLayer() async throws {
+    @Test func `a plain layer below an encrypted one is a leak, and serve --audit warns of it`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let secret = try directory.write("p", text: "secret")
@@ -33,8 +32,8 @@ struct AuditChainTests {
         #expect(alone.output.contains("\"verdict\" : \"incomplete\""))
     }
 
-    @Test("serve --audit refuses an image that is damaged, in any layer", arguments: ["top.qcow2", "base.qcow2"])
-    func damaged(_ victim: String) async throws {
+    @Test(arguments: ["top.qcow2", "base.qcow2"])
+    func `serve --audit refuses an image that is damaged, in any layer`(_ victim: String) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         try await Tool.shell(
@@ -53,8 +52,7 @@ struct AuditChainTests {
         try await ServerUnderTest.run(serve, in: directory) { _ in }
     }
 
-    @Test("A chain that leads back to itself, or to a damaged image, is damage")
-    func broken() async throws {
+    @Test func `a chain that leads back to itself, or to a damaged image, is damage`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         try await Tool.shell(

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// What `nbdecrypt audit` finds on a disk that can be read without a key.
-@Suite("audit of disks", .fourAtATime)
+@Suite(.fourAtATime)
 struct AuditDiskTests {
     /// What `nbdecrypt audit --json` prints.
     private struct Report: Decodable {
@@ -27,10 +27,10 @@ struct AuditDiskTests {
         let leaks: [Leak]
     }
 
-    @Test(
-        "A container on the disk, in a partition or in a logical volume is audited as one in a file is",
-        arguments: ["raw", "qcow2", "qcow"])
-    func containers(_ format: String) async throws {
+    @Test(arguments: ["raw", "qcow2", "qcow"])
+    func `a container on the disk, in a partition or in a logical volume is audited as one in a file is`(
+        _ format: String
+    ) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = LUKSMaker(directory: directory, size: 8 << 20)
@@ -81,8 +81,8 @@ struct AuditDiskTests {
         }
     }
 
-    @Test("What cannot be looked into is no clean disk: it is named, and serve --audit warns of it")
-    func unseen() async throws {
+    @Test func `what cannot be looked into is no clean disk: it is named, and serve --audit warns of it`() async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let path = try await LVMImage(directory: directory).two()
@@ -119,8 +119,7 @@ struct AuditDiskTests {
         #expect(try await audit([whole, "-f", "raw"]).unseen.first?.contains("checksum") == true)
     }
 
-    @Test("A part of the disk is audited alone; it is the data of a detached header")
-    func part() async throws {
+    @Test func `a part of the disk is audited alone; it is the data of a detached header`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = LUKSMaker(directory: directory, size: 8 << 20)

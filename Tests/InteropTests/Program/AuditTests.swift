@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// `nbdecrypt audit`, beside `qemu-img check`.
-@Suite("audit", .fourAtATime)
+@Suite(.fourAtATime)
 struct AuditTests {
     /// What `nbdecrypt audit --json` prints.
     private struct Report: Decodable {
@@ -76,8 +76,8 @@ struct AuditTests {
         ImageRecipe(clusterBits: 14, size: 5 << 20, extra: ["extended_l2=on"]),
     ]
 
-    @Test("A sound image is clean, with snapshots and bitmaps, too", arguments: sound)
-    func soundImages(_ recipe: ImageRecipe) async throws {
+    @Test(arguments: sound)
+    func `a sound image is clean, with snapshots and bitmaps, too`(_ recipe: ImageRecipe) async throws {
         try await withDirectory { directory in
             let image = try await ImageMaker(directory: directory).mixed(recipe)
             let file = image.objectArguments + ["--image-opts", image.options]
@@ -96,8 +96,8 @@ struct AuditTests {
         }
     }
 
-    @Test("Reference counts of every width are understood", arguments: [1, 2, 4, 8, 16, 32, 64])
-    func refcountWidths(_ bits: Int) async throws {
+    @Test(arguments: [1, 2, 4, 8, 16, 32, 64])
+    func `reference counts of every width are understood`(_ bits: Int) async throws {
         try await withDirectory { directory in
             let recipe = ImageRecipe(clusterBits: 10, size: 3 << 20, extra: ["refcount_bits=\(bits)"])
             let image = try await ImageMaker(directory: directory).image(of: Data(repeating: 7, count: 3 << 20), recipe)
@@ -106,8 +106,7 @@ struct AuditTests {
         }
     }
 
-    @Test("LUKS in qcow2, data files, LUKS alone, qcow version 1 and raw files are audited")
-    func otherShapes() async throws {
+    @Test func `LUKS in qcow2, data files, LUKS alone, qcow version 1 and raw files are audited`() async throws {
         try await withDirectory { directory in
             let key = try directory.write("key", text: "secret")
             let data = directory.file("data.raw")
@@ -197,8 +196,8 @@ struct AuditTests {
         },
     ]
 
-    @Test("What qemu-img check calls corruption is damage, in the same number", arguments: damages)
-    func damage(_ damage: Damage) async throws {
+    @Test(arguments: damages)
+    func `what qemu-img check calls corruption is damage, in the same number`(_ damage: Damage) async throws {
         try await withDirectory { directory in
             let contents = DiskContents(mark: 0x1F).bytes(at: 0, count: 4 << 20, .plain)
             let image = try await ImageMaker(directory: directory).image(
@@ -217,8 +216,7 @@ struct AuditTests {
         }
     }
 
-    @Test("Space that nothing uses is no damage")
-    func lostClusters() async throws {
+    @Test func `space that nothing uses is no damage`() async throws {
         try await withDirectory { directory in
             let image = try await ImageMaker(directory: directory).image(
                 of: Data(repeating: 7, count: 4 << 20), ImageRecipe(size: 4 << 20))
@@ -234,8 +232,7 @@ struct AuditTests {
         }
     }
 
-    @Test("A header that cannot be right is damage, with a report")
-    func damagedHeader() async throws {
+    @Test func `a header that cannot be right is damage, with a report`() async throws {
         try await withDirectory { directory in
             let path = try await SmallDisk(directory).plain()
             try Qcow2Editor(path: path).set(UInt32(40), at: 20)
@@ -244,8 +241,7 @@ struct AuditTests {
         }
     }
 
-    @Test("What a sparse file claims does not make an audit endless")
-    func bounded() async throws {
+    @Test func `what a sparse file claims does not make an audit endless`() async throws {
         try await withDirectory { directory in
             let image = try await ImageMaker(directory: directory).empty(ImageRecipe(clusterBits: 21, size: 1 << 30))
             let editor = Qcow2Editor(path: image.path)
@@ -267,8 +263,7 @@ struct AuditTests {
 
     // MARK: Leaks
 
-    @Test("Compressed clusters of an encrypted image are a leak: 1")
-    func compressedClusters() async throws {
+    @Test func `compressed clusters of an encrypted image are a leak: 1`() async throws {
         try await withDirectory { directory in
             let contents = DiskContents(mark: 0x2C).bytes(at: 0, count: 1 << 20, .plain)
             let maker = ImageMaker(directory: directory)
@@ -288,8 +283,7 @@ struct AuditTests {
 
     // MARK: The command
 
-    @Test("An image that a program writes to is refused, until --force-share is given")
-    func locks() async throws {
+    @Test func `an image that a program writes to is refused, until --force-share is given`() async throws {
         try await withDirectory { directory in
             let path = try await SmallDisk(directory).plain()
             let output = try await Tool.shell(
@@ -306,8 +300,7 @@ struct AuditTests {
         }
     }
 
-    @Test("What is no image is refused by name, and nothing is drawn where there is no terminal")
-    func refusals() async throws {
+    @Test func `what is no image is refused by name, and nothing is drawn where there is no terminal`() async throws {
         try await withDirectory { directory in
             let text = try directory.write("text", text: "no image")
             try await Program.expectRefusal(["audit", text], status: 65, saying: "no format that nbdecrypt knows")

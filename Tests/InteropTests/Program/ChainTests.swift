@@ -5,7 +5,7 @@ import Testing
 
 /// Images over backing files, each layer with a format, a size and a secret of its own; QEMU's view of the chain is what
 /// clients must see.
-@Suite("Chains of images", .fourAtATime)
+@Suite(.fourAtATime)
 struct ChainTests {
     typealias Kind = ShapeLayer.Kind
 
@@ -46,8 +46,8 @@ struct ChainTests {
         ]
     }
 
-    @Test("What is served of a chain is what QEMU reads of it", arguments: Recipe.matrix)
-    func chain(_ recipe: Recipe) async throws {
+    @Test(arguments: Recipe.matrix)
+    func `what is served of a chain is what QEMU reads of it`(_ recipe: Recipe) async throws {
         try await withChain(recipe) { directory, chain in
             let oracle = try await chain.oracle(in: directory)
             #expect(oracle.count == recipe.sizes[0] * 1024 + 512)
@@ -63,8 +63,8 @@ struct ChainTests {
         }
     }
 
-    @Test("Every layer is an export of its own", arguments: Recipe.matrix.suffix(3))
-    func layers(_ recipe: Recipe) async throws {
+    @Test(arguments: Recipe.matrix.suffix(3))
+    func `every layer is an export of its own`(_ recipe: Recipe) async throws {
         try await withChain(recipe) { directory, chain in
             try await serve(chain, pins(chain) + ["--exports", "all"], recipe, directory) { server in
                 let exports = try server.exports()
@@ -80,8 +80,8 @@ struct ChainTests {
         }
     }
 
-    @Test("The secrets of all layers may be given in any order: each layer takes the one that fits")
-    func ring() async throws {
+    @Test func `the secrets of all layers may be given in any order: each layer takes the one that fits`() async throws
+    {
         let recipe = Recipe(kinds: [.qcow2LUKS, .qcow2AES, .qcow2LUKS, .luks], sizes: [1500, 1500, 1500, 1500])
         try await withChain(recipe) { directory, chain in
             let oracle = try await chain.oracle(in: directory)
@@ -99,8 +99,7 @@ struct ChainTests {
         }
     }
 
-    @Test("A secret can be pinned to a layer, as a passphrase file, a key file and a descriptor")
-    func pinned() async throws {
+    @Test func `a secret can be pinned to a layer, as a passphrase file, a key file and a descriptor`() async throws {
         let recipe = Recipe(kinds: [.qcow2LUKS, .qcow2AES, .luks], sizes: [700, 900, 800])
         try await withChain(recipe) { directory, chain in
             let oracle = try await chain.oracle(in: directory)
@@ -136,8 +135,7 @@ struct ChainTests {
         }
     }
 
-    @Test("A wrong secret is told with the layer that it is for")
-    func wrongSecret() async throws {
+    @Test func `a wrong secret is told with the layer that it is for`() async throws {
         let recipe = Recipe(kinds: [.qcow2, .qcow2LUKS], sizes: [700, 900])
         try await withChain(recipe) { directory, chain in
             let wrong = try directory.write("wrong", text: "wrong")
@@ -149,8 +147,7 @@ struct ChainTests {
         }
     }
 
-    @Test("A layer of a wrong or unknown format is refused with its number and its name")
-    func wrongFormat() async throws {
+    @Test func `a layer of a wrong or unknown format is refused with its number and its name`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = ShapeMaker(directory: directory)
@@ -165,8 +162,7 @@ struct ChainTests {
             ["serve", top.path, "--socket", directory.file("s")], status: 65, saying: "(base)", "vmdk")
     }
 
-    @Test("A chain of 64 images is served, one of 65 is refused")
-    func depth() async throws {
+    @Test func `a chain of 64 images is served, one of 65 is refused`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let contents = DiskContents(mark: 1).bytes(at: 0, count: 1 << 20, .plain)

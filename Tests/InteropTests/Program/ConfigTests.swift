@@ -4,10 +4,9 @@ import Foundation
 import Testing
 
 /// `serve --config FILE`.
-@Suite("Configuration files", .fourAtATime)
+@Suite(.fourAtATime)
 struct ConfigTests {
-    @Test("Every image is served as its entry says, with paths from the directory of the file")
-    func everything() async throws {
+    @Test func `every image is served as its entry says, with paths from the directory of the file`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         try FileManager.default.createDirectory(atPath: directory.file("sub"), withIntermediateDirectories: false)
@@ -64,8 +63,7 @@ struct ConfigTests {
         }
     }
 
-    @Test("A partition, and a container with a header of its own, can be chosen")
-    func partitionAndHeader() async throws {
+    @Test func `a partition, and a container with a header of its own, can be chosen`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = try directory.write("disk.raw", DiskContents(mark: 1).bytes(at: 0, count: 8 << 20, .plain))
@@ -90,8 +88,10 @@ struct ConfigTests {
         }
     }
 
-    @Test("Images of the command line come after those of the file; its options hold for what the file does not say")
-    func both() async throws {
+    @Test
+    func `images of the command line come after those of the file; its options hold for what the file does not say`()
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let outside = try TemporaryDirectory()
@@ -115,30 +115,28 @@ struct ConfigTests {
         ) { server in try server.expectExports("one") }
     }
 
-    @Test(
-        "What is wrong with a file is told in one sentence",
-        arguments: [
-            ("", "JSON"), ("{", "JSON"), ("[]", "the file"), ("{}", "images is missing"),
-            (#"{"images":[]}"#, "there is none"), (#"{"images":{}}"#, "images"),
-            (#"{"images":[{}]}"#, "path is missing"),
-            (#"{"images":[{"path":1}]}"#, "path"), (#"{"images":[{"path":""}]}"#, "the path is empty"),
-            (#"{"images":[{"path":"x","nmae":"y"}]}"#, "nmae is not known; there are path, name"),
-            (#"{"images":[{"path":"x","passphrase":"y"}]}"#, "passphrase is not known"),
-            (#"{"images":[{"path":"x"}],"extra":1}"#, "extra is not known; there are images"),
-            (#"{"images":[{"path":"x","format":"vmdk"}]}"#, "vmdk is not known; there are raw"),
-            (#"{"images":[{"path":"x","backing-format":"vmdk"}]}"#, "backing-format: the format vmdk is not known"),
-            (#"{"images":[{"path":"x","backing-format":["raw",1]}]}"#, "backing-format"),
-            (#"{"images":[{"path":"x","references":"maybe"}]}"#, "deny, same-directory or allow"),
-            (#"{"images":[{"path":"x","partition":0}]}"#, "above 0"),
-            (#"{"images":[{"path":"x","partition":-1}]}"#, "above 0"),
-            (#"{"images":[{"path":"x","sector-size":520}]}"#, "sector-size may be 512"),
-            (#"{"images":[{"path":"x","size":0}]}"#, "above 0"),
-            (#"{"images":[{"path":"x","size":-1}]}"#, "a number in it"),
-            (#"{"images":[{"path":"x","offset":"4K"}]}"#, "offset"),
-            (#"{"images":[{"path":"x","exports":"all"}]}"#, "exports"),
-            (#"{"images":[{"path":"x","size":18446744073709551616}]}"#, "a number in it"),
-        ])
-    func mistakes(_ text: String, _ says: String) async throws {
+    @Test(arguments: [
+        ("", "JSON"), ("{", "JSON"), ("[]", "the file"), ("{}", "images is missing"),
+        (#"{"images":[]}"#, "there is none"), (#"{"images":{}}"#, "images"),
+        (#"{"images":[{}]}"#, "path is missing"),
+        (#"{"images":[{"path":1}]}"#, "path"), (#"{"images":[{"path":""}]}"#, "the path is empty"),
+        (#"{"images":[{"path":"x","nmae":"y"}]}"#, "nmae is not known; there are path, name"),
+        (#"{"images":[{"path":"x","passphrase":"y"}]}"#, "passphrase is not known"),
+        (#"{"images":[{"path":"x"}],"extra":1}"#, "extra is not known; there are images"),
+        (#"{"images":[{"path":"x","format":"vmdk"}]}"#, "vmdk is not known; there are raw"),
+        (#"{"images":[{"path":"x","backing-format":"vmdk"}]}"#, "backing-format: the format vmdk is not known"),
+        (#"{"images":[{"path":"x","backing-format":["raw",1]}]}"#, "backing-format"),
+        (#"{"images":[{"path":"x","references":"maybe"}]}"#, "deny, same-directory or allow"),
+        (#"{"images":[{"path":"x","partition":0}]}"#, "above 0"),
+        (#"{"images":[{"path":"x","partition":-1}]}"#, "above 0"),
+        (#"{"images":[{"path":"x","sector-size":520}]}"#, "sector-size may be 512"),
+        (#"{"images":[{"path":"x","size":0}]}"#, "above 0"),
+        (#"{"images":[{"path":"x","size":-1}]}"#, "a number in it"),
+        (#"{"images":[{"path":"x","offset":"4K"}]}"#, "offset"),
+        (#"{"images":[{"path":"x","exports":"all"}]}"#, "exports"),
+        (#"{"images":[{"path":"x","size":18446744073709551616}]}"#, "a number in it"),
+    ])
+    func `what is wrong with a file is told in one sentence`(_ text: String, _ says: String) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let config = try directory.write("config.json", text: text)
@@ -146,8 +144,7 @@ struct ConfigTests {
             ["serve", "--config", config, "--socket", directory.file("s")], status: 64, saying: config, says)
     }
 
-    @Test("A file that cannot be read, or is no configuration, is refused")
-    func files() async throws {
+    @Test func `a file that cannot be read, or is no configuration, is refused`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let socket = ["--socket", directory.file("s")]

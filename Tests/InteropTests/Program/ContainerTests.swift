@@ -4,10 +4,9 @@ import Foundation
 import Testing
 
 /// Where a LUKS container and its header may be, and what the format option makes of it.
-@Suite("LUKS containers", .fourAtATime)
+@Suite(.fourAtATime)
 struct ContainerTests {
-    @Test("-f raw serves the ciphertext, with a warning")
-    func asRaw() async throws {
+    @Test func `-f raw serves the ciphertext, with a warning`() async throws {
         try await withContainer { maker, path, secret in
             let outcome = try await ServerUnderTest.run(
                 ["serve", path, "-f", "raw"] + socket(maker), in: maker.directory
@@ -16,8 +15,7 @@ struct ContainerTests {
         }
     }
 
-    @Test("-f luks opens a container and refuses everything else")
-    func asLUKS() async throws {
+    @Test func `-f luks opens a container and refuses everything else`() async throws {
         try await withContainer { maker, path, secret in
             try await serves(maker, [path, "-f", "luks"] + secret, size: maker.size - (16 << 20))
             let other = try maker.directory.write("other", Data(count: 1 << 20))
@@ -27,8 +25,7 @@ struct ContainerTests {
         }
     }
 
-    @Test("A container on the guest disk of a qcow2 image is opened; -f qcow2 serves it as it is")
-    func onGuestDisk() async throws {
+    @Test func `a container on the guest disk of a qcow2 image is opened; -f qcow2 serves it as it is`() async throws {
         try await withContainer { maker, path, secret in
             let image = maker.directory.file("image.qcow2")
             try await Tool.succeed("qemu-img", ["convert", "-f", "raw", "-O", "qcow2", path, image])
@@ -43,8 +40,7 @@ struct ContainerTests {
         }
     }
 
-    @Test("A detached header opens the data; neither file is of use alone")
-    func detachedHeader() async throws {
+    @Test func `a detached header opens the data; neither file is of use alone`() async throws {
         try await withContainer { maker, path, secret in
             let header = maker.directory.file("header.img")
             try await maker.cryptsetup(["luksHeaderBackup", path, "--header-backup-file", header])
@@ -83,8 +79,10 @@ struct ContainerTests {
         }
     }
 
-    @Test("A container that ends within its header, its keyslots or its first sector is cut short", arguments: [1, 2])
-    func cutShort(version: Int) async throws {
+    @Test(arguments: [1, 2])
+    func `a container that ends within its header, its keyslots or its first sector is cut short`(version: Int)
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         var maker = LUKSMaker(directory: directory)
@@ -110,8 +108,8 @@ struct ContainerTests {
         }
     }
 
-    @Test("A damaged copy of the header is told, and the other one opens", arguments: [0, 16384])
-    func damagedCopy(_ offset: Int) async throws {
+    @Test(arguments: [0, 16384])
+    func `a damaged copy of the header is told, and the other one opens`(_ offset: Int) async throws {
         try await withContainer { maker, path, secret in
             let whole = try await read(maker, [path] + secret)
             var bytes = try File.contents(path)
@@ -132,8 +130,9 @@ struct ContainerTests {
         }
     }
 
-    @Test("A leftover second header behind a partition table is not opened unless -f luks asks for it")
-    func leftover() async throws {
+    @Test func `a leftover second header behind a partition table is not opened unless -f luks asks for it`()
+        async throws
+    {
         try await withContainer { maker, path, secret in
             let whole = try await read(maker, [path] + secret)
             // As one reuses a disk: the start is wiped, and gets a partition table.
@@ -158,8 +157,7 @@ struct ContainerTests {
         }
     }
 
-    @Test("A reencryption that is killed in the middle of a step is no damage")
-    func killedReencryption() async throws {
+    @Test func `a reencryption that is killed in the middle of a step is no damage`() async throws {
         try await withContainer { maker, path, secret in
             let key = try maker.directory.write("k", text: "correct horse")
             _ = try await Tool.run(

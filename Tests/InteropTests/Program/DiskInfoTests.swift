@@ -4,15 +4,14 @@ import Foundation
 import Testing
 
 /// What `info` says of disks that can be read without a key, and of their parts.
-@Suite("Information about disks", .fourAtATime)
+@Suite(.fourAtATime)
 struct DiskInfoTests {
     /// ext4, LUKS1, swap, nothing.
     private static let script = "label: gpt\\nsize=8M,name=boot\\nsize=8M\\nsize=8M\\nsize=8M\\n"
     private static let contents = [["ext4"], ["LUKS1, aes-xts-plain64"], ["Linux swap"], []]
 
-    @Test(
-        "The partition table is shown with what is in each partition", arguments: ["raw", "unknown", "qcow2", "qcow"])
-    func partitions(_ format: String) async throws {
+    @Test(arguments: ["raw", "unknown", "qcow2", "qcow"])
+    func `the partition table is shown with what is in each partition`(_ format: String) async throws {
         try await withDisk { directory, disk, secret in
             var image = [disk] + (format == "raw" ? ["-f", "raw"] : [])
             if format.hasPrefix("qcow") {
@@ -43,9 +42,11 @@ struct DiskInfoTests {
         }
     }
 
-    @Test(
-        "A container in a part has its whole report, its passphrases are tried, and the printed command moves the data")
-    func container() async throws {
+    @Test
+    func
+        `a container in a part has its whole report, its passphrases are tried, and the printed command moves the data`()
+        async throws
+    {
         try await withDisk { directory, disk, secret in
             for part in [["--partition", "2"], ["--offset", "9M", "--size", "8M"]] {
                 let image = [disk, "-f", "raw"] + part
@@ -84,8 +85,7 @@ struct DiskInfoTests {
         }
     }
 
-    @Test("What info does not see into is refused, and a container in a partition is named")
-    func refused() async throws {
+    @Test func `what info does not see into is refused, and a container in a partition is named`() async throws {
         try await withDisk { directory, disk, secret in
             try await Program.expectRefusal(
                 ["info", disk, "--partition", "9"], status: 64, saying: "no partition 9; it has 1, 2, 3, 4")

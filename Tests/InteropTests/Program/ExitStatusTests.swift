@@ -4,12 +4,10 @@ import Foundation
 import Testing
 
 /// Every refusal has its status and one sentence.
-@Suite("Exit statuses", .fourAtATime)
+@Suite(.fourAtATime)
 struct ExitStatusTests {
-    @Test(
-        "--help lists every option and every exit status",
-        arguments: [["--help"], ["serve", "--help"], ["info", "--help"]])
-    func help(_ arguments: [String]) async throws {
+    @Test(arguments: [["--help"], ["serve", "--help"], ["info", "--help"]])
+    func `--help lists every option and every exit status`(_ arguments: [String]) async throws {
         let text = try await Tool.succeed(try Program.path, arguments)
         for status in ["0", "64", "65", "66", "70", "74", "77"] {
             #expect(text.contains(try Regex("\\b\(status)\\b")), "status \(status)")
@@ -28,33 +26,30 @@ struct ExitStatusTests {
         }
     }
 
-    @Test("--version prints a version")
-    func version() async throws {
+    @Test func `--version prints a version`() async throws {
         let text = try await Tool.succeed(try Program.path, ["--version"])
         #expect(text.contains(/^\d+\.\d+\.\d+/))
     }
 
-    @Test(
-        "Wrong usage ends with 64 and leaves nothing behind",
-        arguments: [
-            ["serve"], ["serve", "IMAGE", "--nonsense"], ["serve", "IMAGE", "-f", "vmdk"], ["nonsense"],
-            ["serve", "IMAGE", "IMAGE", "--partition", "1"], ["serve", "IMAGE", "--sector-size", "513"],
-            ["serve", "IMAGE", "--port", "65536"], ["serve", "IMAGE", "--port", "x"],
-            ["serve", "IMAGE", "--socket", "SOCKET", "--port", "0"],
-            ["serve", "IMAGE", "--socket", "SOCKET", "--bind", "127.0.0.1"],
-            ["serve", "IMAGE", "--max-connections", "0", "--socket", "SOCKET"],
-            ["serve", "IMAGE", "--passphrase-file", "-", "--key-file", "-", "--socket", "SOCKET"],
-            ["serve", "IMAGE", "--passphrase-fd", "3", "--passphrase-fd", "3", "--socket", "SOCKET"],
-            ["serve", "IMAGE", "--passphrase", "secret"], ["serve", "IMAGE", "--key-slot", "32"],
-            ["serve", "IMAGE", "--key-file", "k", "--key-file", "l", "--key-file-size", "7"],
-            ["serve", "IMAGE", "--key-file-offset", "1"],
-            ["serve", "IMAGE", "--max-kdf-memory", "4X"], ["info", "IMAGE", "--passphrase-file", "p"],
-            ["serve", "IMAGE", "--passphrase-fd", "0", "--raw-key-file", "b", "--socket", "SOCKET"],
-            ["serve", "IMAGE", "--export-name", String(repeating: "n", count: 4097), "--socket", "SOCKET"],
-            ["serve", "IMAGE", "--bind", "0.0.0.0", "--port", "0"], ["serve", "IMAGE", "--bind", "::", "--port", "0"],
-            ["info"], ["info", "IMAGE", "--socket", "x"],
-        ])
-    func usage(_ template: [String]) async throws {
+    @Test(arguments: [
+        ["serve"], ["serve", "IMAGE", "--nonsense"], ["serve", "IMAGE", "-f", "vmdk"], ["nonsense"],
+        ["serve", "IMAGE", "IMAGE", "--partition", "1"], ["serve", "IMAGE", "--sector-size", "513"],
+        ["serve", "IMAGE", "--port", "65536"], ["serve", "IMAGE", "--port", "x"],
+        ["serve", "IMAGE", "--socket", "SOCKET", "--port", "0"],
+        ["serve", "IMAGE", "--socket", "SOCKET", "--bind", "127.0.0.1"],
+        ["serve", "IMAGE", "--max-connections", "0", "--socket", "SOCKET"],
+        ["serve", "IMAGE", "--passphrase-file", "-", "--key-file", "-", "--socket", "SOCKET"],
+        ["serve", "IMAGE", "--passphrase-fd", "3", "--passphrase-fd", "3", "--socket", "SOCKET"],
+        ["serve", "IMAGE", "--passphrase", "secret"], ["serve", "IMAGE", "--key-slot", "32"],
+        ["serve", "IMAGE", "--key-file", "k", "--key-file", "l", "--key-file-size", "7"],
+        ["serve", "IMAGE", "--key-file-offset", "1"],
+        ["serve", "IMAGE", "--max-kdf-memory", "4X"], ["info", "IMAGE", "--passphrase-file", "p"],
+        ["serve", "IMAGE", "--passphrase-fd", "0", "--raw-key-file", "b", "--socket", "SOCKET"],
+        ["serve", "IMAGE", "--export-name", String(repeating: "n", count: 4097), "--socket", "SOCKET"],
+        ["serve", "IMAGE", "--bind", "0.0.0.0", "--port", "0"], ["serve", "IMAGE", "--bind", "::", "--port", "0"],
+        ["info"], ["info", "IMAGE", "--socket", "x"],
+    ])
+    func `wrong usage ends with 64 and leaves nothing behind`(_ template: [String]) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try await SmallDisk(directory).plain()
@@ -65,8 +60,8 @@ struct ExitStatusTests {
         #expect(!File.exists(directory.file("s")))
     }
 
-    @Test("Files that cannot be opened end with 66", arguments: ["serve", "info"])
-    func cannotOpen(_ command: String) async throws {
+    @Test(arguments: ["serve", "info"])
+    func `files that cannot be opened end with 66`(_ command: String) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let place = command == "serve" ? ["--socket", directory.file("s")] : []
@@ -84,8 +79,7 @@ struct ExitStatusTests {
         #expect(!File.exists(directory.file("s")))
     }
 
-    @Test("A file that this user may not read ends with 66")
-    func permission() async throws {
+    @Test func `a file that this user may not read ends with 66`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try await SmallDisk(directory).plain()
@@ -100,8 +94,7 @@ struct ExitStatusTests {
         Program.expectRefusal(outcome, status: 66, saying: ["Permission denied", "run this as a user who may read"])
     }
 
-    @Test("Unrecognised contents are refused with 65, and -f raw serves them as they are")
-    func unrecognised() async throws {
+    @Test func `unrecognised contents are refused with 65, and -f raw serves them as they are`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = SmallDisk(directory)
@@ -117,8 +110,7 @@ struct ExitStatusTests {
         try await Program.expectRefusal(["serve", empty] + disk.socket, status: 65, saying: "is empty")
     }
 
-    @Test("-f raw serves a qcow2 file as the bytes it is, with a warning")
-    func qcow2AsRaw() async throws {
+    @Test func `-f raw serves a qcow2 file as the bytes it is, with a warning`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = SmallDisk(directory)
@@ -134,8 +126,7 @@ struct ExitStatusTests {
         }
     }
 
-    @Test("It says what it has found, and serving changes nothing in the image")
-    func says() async throws {
+    @Test func `it says what it has found, and serving changes nothing in the image`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = SmallDisk(directory)

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// One image, many exports; many images in one process.
-@Suite("Exports", .fourAtATime)
+@Suite(.fourAtATime)
 struct ExportTests {
     /// A disk with two partitions, one of which holds a container, in an encrypted image with a snapshot.
     private struct Machine {
@@ -16,8 +16,8 @@ struct ExportTests {
         let secrets: [String]
     }
 
-    @Test("--exports all offers the disk, snapshots, partitions and layers, each with a description")
-    func all() async throws {
+    @Test func `--exports all offers the disk, snapshots, partitions and layers, each with a description`() async throws
+    {
         try await withMachine { directory, machine in
             try await serve(machine.chain.path, machine.secrets + ["--exports", "all"], directory) { server in
                 let exports = try server.exports()
@@ -45,8 +45,7 @@ struct ExportTests {
         }
     }
 
-    @Test("A list of exports offers these and no others")
-    func listed() async throws {
+    @Test func `a list of exports offers these and no others`() async throws {
         try await withMachine { directory, machine in
             let arguments = machine.secrets + ["--exports", "partition/2,disk", "--exports", "snapshot/before"]
             try await serve(machine.chain.path, arguments, directory) { server in
@@ -67,8 +66,9 @@ struct ExportTests {
         }
     }
 
-    @Test("Without the secret, a partition is served as it is among all, and refused when it is named")
-    func lockedPartition() async throws {
+    @Test func `without the secret, a partition is served as it is among all, and refused when it is named`()
+        async throws
+    {
         try await withMachine { directory, machine in
             let image = ["--secret", "0=passphrase-file:\(machine.chain.layers[0].passphrasePath ?? "")"]
             let wrong = ["--passphrase-file", try directory.write("wrong", text: "wrong")]
@@ -88,8 +88,7 @@ struct ExportTests {
         }
     }
 
-    @Test("The default export can be a partition, a snapshot, a part of one of them")
-    func chosen() async throws {
+    @Test func `the default export can be a partition, a snapshot, a part of one of them`() async throws {
         try await withMachine { directory, machine in
             func expect(_ contents: Data, _ options: String...) async throws {
                 try await serve(machine.chain.path, machine.secrets + options, directory) { server in
@@ -124,10 +123,10 @@ struct ExportTests {
         }
     }
 
-    @Test(
-        "ciphertext is the container as the guest wrote it, so that dm-crypt can open it",
-        arguments: [ShapeLayer.Kind.qcow2, .qcow2AES, .qcow2LUKS, .qcow, .luks])
-    func ciphertext(_ kind: ShapeLayer.Kind) async throws {
+    @Test(arguments: [ShapeLayer.Kind.qcow2, .qcow2AES, .qcow2LUKS, .qcow, .luks])
+    func `ciphertext is the container as the guest wrote it, so that dm-crypt can open it`(_ kind: ShapeLayer.Kind)
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         var maker = LUKSMaker(directory: directory)
@@ -159,8 +158,8 @@ struct ExportTests {
         }
     }
 
-    @Test("Several images are exports under their file names, each opened with the secret that fits")
-    func severalImages() async throws {
+    @Test func `several images are exports under their file names, each opened with the secret that fits`() async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = ShapeMaker(directory: directory)
@@ -184,8 +183,7 @@ struct ExportTests {
         }
     }
 
-    @Test("Images of the same name, and options for one image, are refused when there are several")
-    func clashes() async throws {
+    @Test func `images of the same name, and options for one image, are refused when there are several`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let first = try HostileImage().write(to: directory.file("a"))

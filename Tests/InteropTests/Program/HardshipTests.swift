@@ -4,12 +4,10 @@ import Foundation
 import Testing
 
 /// Surroundings that are not as they should be.
-@Suite("Hardships", .fourAtATime)
+@Suite(.fourAtATime)
 struct HardshipTests {
-    @Test(
-        "Closed standard streams do no harm",
-        arguments: ["<&-", ">&-", "2>&-", "<&- >&-", ">&- 2>&-", "<&- 2>&-", "<&- >&- 2>&-"])
-    func closedStreams(_ redirection: String) async throws {
+    @Test(arguments: ["<&-", ">&-", "2>&-", "<&- >&-", ">&- 2>&-", "<&- 2>&-", "<&- >&- 2>&-"])
+    func `closed standard streams do no harm`(_ redirection: String) async throws {
         try await withDisk { disk, image in
             let copy = disk.directory.file("copy.raw")
             let line = """
@@ -24,8 +22,7 @@ struct HardshipTests {
         }
     }
 
-    @Test("A reader of the printed commands who goes away does not end the server")
-    func brokenPipe() async throws {
+    @Test func `a reader of the printed commands who goes away does not end the server`() async throws {
         try await withDisk { disk, image in
             let log = disk.directory.file("log")
             let line = """
@@ -42,9 +39,10 @@ struct HardshipTests {
         }
     }
 
-    @Test(
-        "An image that becomes shorter while it is served gives EIO where nothing is left", arguments: ["raw", "qcow2"])
-    func shrinks(_ format: String) async throws {
+    @Test(arguments: ["raw", "qcow2"])
+    func `an image that becomes shorter while it is served gives EIO where nothing is left`(_ format: String)
+        async throws
+    {
         try await withDisk { disk, qcow2 in
             let image = format == "raw" ? try disk.raw() : qcow2
             let arguments = ["serve", "-f", format, image] + disk.socket
@@ -64,8 +62,7 @@ struct HardshipTests {
         }
     }
 
-    @Test("An image that is removed while it is served can still be read")
-    func removed() async throws {
+    @Test func `an image that is removed while it is served can still be read`() async throws {
         try await withDisk { disk, image in
             try await ServerUnderTest.run(["serve", image] + disk.socket, in: disk.directory) { server in
                 try FileManager.default.removeItem(atPath: image)
@@ -74,8 +71,7 @@ struct HardshipTests {
         }
     }
 
-    @Test("An image behind a symbolic link, and one that may only be read, are served")
-    func linkToReadOnly() async throws {
+    @Test func `an image behind a symbolic link, and one that may only be read, are served`() async throws {
         try await withDisk { disk, image in
             try FileManager.default.setAttributes([.posixPermissions: 0o400], ofItemAtPath: image)
             let link = disk.directory.file("link")
@@ -86,8 +82,7 @@ struct HardshipTests {
         }
     }
 
-    @Test("A low limit on open files turns clients away, and ends nothing")
-    func fewDescriptors() async throws {
+    @Test func `a low limit on open files turns clients away, and ends nothing`() async throws {
         try await withDisk { disk, image in
             let line = "ulimit -n 40; exec \(try Program.path) serve \(image) --socket \(disk.directory.file("s"))"
             try await ServerUnderTest.run(["-c", line], program: "/bin/sh", in: disk.directory) { server in

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// `nbdecrypt info`
-@Suite("info", .fourAtATime)
+@Suite(.fourAtATime)
 struct InfoTests {
     /// Part of the output of `qemu-img info --output json`.
     private struct QEMUInfo: Decodable {
@@ -49,8 +49,9 @@ struct InfoTests {
         ImageRecipe(size: 5 << 20, extra: ["compression_type=zstd", "refcount_bits=64"]),
     ]
 
-    @Test("It says what qemu-img info and qemu-img check say, without the passphrase", arguments: recipes)
-    func agreesWithQEMU(_ recipe: ImageRecipe) async throws {
+    @Test(arguments: recipes)
+    func `it says what qemu-img info and qemu-img check say, without the passphrase`(_ recipe: ImageRecipe) async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try await ImageMaker(directory: directory).mixed(recipe)
@@ -78,8 +79,7 @@ struct InfoTests {
         #expect(report.clusters?.isComplete == true && report.refusal == nil)
     }
 
-    @Test("The text holds the same for people")
-    func text() async throws {
+    @Test func `the text holds the same for people`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let recipe = ImageRecipe(isEncrypted: true, size: 5 << 20, extra: ["lazy_refcounts=on"])
@@ -94,8 +94,9 @@ struct InfoTests {
         }
     }
 
-    @Test("For an AES image it says why that is weak and what to type next; a leak through compression is named")
-    func advice() async throws {
+    @Test func `for an AES image it says why that is weak and what to type next; a leak through compression is named`()
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try await ImageMaker(directory: directory).mixed(ImageRecipe(isEncrypted: true, size: 2 << 20))
@@ -108,8 +109,7 @@ struct InfoTests {
         #expect(text.contains("compressed clusters are never encrypted") || text.contains("not encrypted"), "\(text)")
     }
 
-    @Test("The command that it prints moves the disk to LUKS, whatever the image is called")
-    func nextStepsWork() async throws {
+    @Test func `the command that it prints moves the disk to LUKS, whatever the image is called`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = SmallDisk(directory)
@@ -139,16 +139,14 @@ struct InfoTests {
         #expect(found == disk.contents)
     }
 
-    @Test("A raw file is described with -f raw")
-    func raw() async throws {
+    @Test func `a raw file is described with -f raw`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let report = try await InfoReport.of(try SmallDisk(directory).raw(), "-f", "raw")
         #expect(report.format == "raw" && report.virtualSize == 1 << 20 && report.encryption.method == "none")
     }
 
-    @Test("Names in an image cannot fool the terminal or the JSON")
-    func hostileNames() async throws {
+    @Test func `names in an image cannot fool the terminal or the JSON`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let base = try directory.write("base.raw", Data(count: 1 << 20))

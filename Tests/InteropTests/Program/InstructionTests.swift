@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// The commands that the server prints really work.
-@Suite("Printed commands", .fourAtATime)
+@Suite(.fourAtATime)
 struct InstructionTests {
     /// Where to listen, and for whom no command is printed because it cannot connect there.
     struct Place: Sendable, CustomTestStringConvertible {
@@ -34,8 +34,8 @@ struct InstructionTests {
         Place(options: ["--tls-certs", "CERTS", "--socket", "SOCKET", "--export-name", "a b"], absent: ["qemu"]),
     ]
 
-    @Test("qemu-img and nbdcopy copy the disk as printed", arguments: places)
-    func copies(_ place: Place) async throws {
+    @Test(arguments: places)
+    func `qemu-img and nbdcopy copy the disk as printed`(_ place: Place) async throws {
         try await withServer(place) { server, disk in
             if let command = try command("qemu-img", server, place) {
                 try await Tool.shell("cd \(disk.directory.path); \(command)")
@@ -50,8 +50,8 @@ struct InstructionTests {
         }
     }
 
-    @Test("nbd-client negotiates as printed, up to the device, which is not there", arguments: places)
-    func nbdClient(_ place: Place) async throws {
+    @Test(arguments: places)
+    func `nbd-client negotiates as printed, up to the device, which is not there`(_ place: Place) async throws {
         try await withServer(place) { server, disk in
             let device = try disk.directory.write("device", text: "")
             guard let printed = try command("nbd-client", server, place) else { return }
@@ -63,8 +63,8 @@ struct InstructionTests {
         }
     }
 
-    @Test("QEMU opens the drive as printed", arguments: places)
-    func qemu(_ place: Place) async throws {
+    @Test(arguments: places)
+    func `QEMU opens the drive as printed`(_ place: Place) async throws {
         try await withServer(place) { server, disk in
             guard let line = try command("qemu-system-x86_64", server, place) else { return }
             let conversation = #"{"execute":"qmp_capabilities"} {"execute":"query-block"} {"execute":"quit"}"#
@@ -76,8 +76,7 @@ struct InstructionTests {
         }
     }
 
-    @Test("The first line says what is served, and how large it is")
-    func firstLine() async throws {
+    @Test func `the first line says what is served, and how large it is`() async throws {
         try await withServer(Place(options: ["--socket", "SOCKET"])) { server, disk in
             let first = try #require(server.instructions.split(separator: "\n").first)
             #expect(first.contains("(qcow2, AES-128, decrypted)") && first.contains("read-only"))
@@ -85,8 +84,8 @@ struct InstructionTests {
         }
     }
 
-    @Test("What nbd-client cannot attach of a disk is told", arguments: [0, 1, 511])
-    func rest(_ count: Int) async throws {
+    @Test(arguments: [0, 1, 511])
+    func `what nbd-client cannot attach of a disk is told`(_ count: Int) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try directory.write("disk.raw", Data(count: 4096 + count))
@@ -96,8 +95,8 @@ struct InstructionTests {
         }
     }
 
-    @Test("A disk that clients can change is attached and booted as one", arguments: [[], ["--tls-psk=auto"]])
-    func writable(_ options: [String]) async throws {
+    @Test(arguments: [[], ["--tls-psk=auto"]])
+    func `a disk that clients can change is attached and booted as one`(_ options: [String]) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try SmallDisk(directory).raw()
@@ -117,8 +116,7 @@ struct InstructionTests {
         }
     }
 
-    @Test("What clients need for TLS is said where a command cannot know it")
-    func notes() async throws {
+    @Test func `what clients need for TLS is said where a command cannot know it`() async throws {
         let exposed = ["--bind", "0.0.0.0", "--port", "0"]
         for (options, expected) in [
             (["--tls-psk=auto"], nil), (["--tls-certs", "CERTS"], nil),

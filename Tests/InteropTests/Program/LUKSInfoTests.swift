@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// `nbdecrypt info` of LUKS containers.
-@Suite("info of LUKS", .fourAtATime)
+@Suite(.fourAtATime)
 struct LUKSInfoTests {
     /// Part of the output of `cryptsetup luksDump --dump-json-metadata`.
     private struct Metadata: Decodable {
@@ -39,8 +39,7 @@ struct LUKSInfoTests {
         let segments: [String: Segment]
     }
 
-    @Test("It says what cryptsetup luksDump says of LUKS2")
-    func agreesWithCryptsetup() async throws {
+    @Test func `it says what cryptsetup luksDump says of LUKS2`() async throws {
         try await withMaker { maker in
             let path = try await maker.format(options: [
                 "--pbkdf", "argon2i", "--pbkdf-force-iterations", "5", "--pbkdf-memory", "12345", "--pbkdf-parallel",
@@ -86,8 +85,7 @@ struct LUKSInfoTests {
         }
     }
 
-    @Test("A keyslot that opens no data is called that, and names of hashes count in any form")
-    func unbound() async throws {
+    @Test func `a keyslot that opens no data is called that, and names of hashes count in any form`() async throws {
         try await withMaker { maker in
             let path = try await maker.format(options: [
                 "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "220000", "--hash", "WHIRLPOOL",
@@ -101,8 +99,7 @@ struct LUKSInfoTests {
         }
     }
 
-    @Test("A size that is not a multiple of the sector is explained")
-    func rounding() async throws {
+    @Test func `a size that is not a multiple of the sector is explained`() async throws {
         try await withMaker { maker in
             var maker = maker
             maker.size = (16 << 20) + 4096 * 3 + 1024
@@ -115,8 +112,10 @@ struct LUKSInfoTests {
         }
     }
 
-    @Test("A container of QEMU, which cryptsetup cannot convert, gets the command that makes its keyslot stronger")
-    func withoutRoom() async throws {
+    @Test
+    func `a container of QEMU, which cryptsetup cannot convert, gets the command that makes its keyslot stronger`()
+        async throws
+    {
         try await withMaker { maker in
             let key = try maker.directory.write("k", text: "correct horse")
             let path = maker.directory.file("disk.luks")
@@ -140,8 +139,7 @@ struct LUKSInfoTests {
         }
     }
 
-    @Test("The verdict names what is weak, and its commands mend it")
-    func verdict() async throws {
+    @Test func `the verdict names what is weak, and its commands mend it`() async throws {
         try await withMaker { maker in
             let path = try await maker.format(
                 type: "luks1", options: ["--cipher", "aes-cbc-plain", "--hash", "sha1"] + LUKSMaker.cheap.suffix(2))
@@ -192,8 +190,9 @@ struct LUKSInfoTests {
         #expect(!done.isEmpty || !derivation, "\(place)")
     }
 
-    @Test("Every command that is printed runs on the container it is printed for, and the disk stays the same")
-    func commands() async throws {
+    @Test func `every command that is printed runs on the container it is printed for, and the disk stays the same`()
+        async throws
+    {
         try await withMaker { maker in
             let key = try maker.directory.write("k", text: "correct horse")
             let options =
@@ -222,8 +221,7 @@ struct LUKSInfoTests {
         }
     }
 
-    @Test("Larger sectors are not advised where the data is not whole sectors of them")
-    func oddSize() async throws {
+    @Test func `larger sectors are not advised where the data is not whole sectors of them`() async throws {
         try await withMaker { maker in
             var maker = maker
             maker.size = (18 << 20) + 512
@@ -233,8 +231,8 @@ struct LUKSInfoTests {
         }
     }
 
-    @Test("A keyslot whose key a program has made at random is not weak", arguments: ["systemd-recovery", "clevis"])
-    func randomKey(_ type: String) async throws {
+    @Test(arguments: ["systemd-recovery", "clevis"])
+    func `a keyslot whose key a program has made at random is not weak`(_ type: String) async throws {
         try await withMaker { maker in
             let path = try await maker.format()
             try await maker.addKey(String(repeating: "random", count: 8), to: path)
@@ -255,8 +253,8 @@ struct LUKSInfoTests {
         return try File.contents(copy)
     }
 
-    @Test("--check-passphrase says which keyslots open, and serves nothing", arguments: ["luks1", "luks2"])
-    func checkPassphrase(_ type: String) async throws {
+    @Test(arguments: ["luks1", "luks2"])
+    func `--check-passphrase says which keyslots open, and serves nothing`(_ type: String) async throws {
         try await withMaker { maker in
             let path = try await maker.format(type: type)
             for _ in 0..<2 { try await maker.addKey("twice", to: path) }
@@ -283,8 +281,7 @@ struct LUKSInfoTests {
         }
     }
 
-    @Test("--check-passphrase judges AES images by what is on the disk")
-    func checkLegacyAES() async throws {
+    @Test func `--check-passphrase judges AES images by what is on the disk`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = SmallDisk(directory)
@@ -299,8 +296,7 @@ struct LUKSInfoTests {
             saying: "is not encrypted")
     }
 
-    @Test("The header inside a qcow2 image is described, and the size is that of the image")
-    func insideQcow2() async throws {
+    @Test func `the header inside a qcow2 image is described, and the size is that of the image`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let secret = try directory.write("p", text: "secret")

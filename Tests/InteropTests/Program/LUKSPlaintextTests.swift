@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// LUKS headers that tell of data, or of key material, that no cipher protects: nothing of it passes for a decrypted disk.
-@Suite("What no cipher protects", .fourAtATime)
+@Suite(.fourAtATime)
 struct LUKSPlaintextTests {
     /// A header by cryptsetup, changed so that something is in the clear.
     struct Form: Sendable, CustomStringConvertible {
@@ -69,8 +69,8 @@ struct LUKSPlaintextTests {
         let leaks: [Leak]
     }
 
-    @Test("It is refused by name before a secret is asked for, wherever the header is", arguments: forms)
-    func refused(_ form: Form) async throws {
+    @Test(arguments: forms)
+    func `it is refused by name before a secret is asked for, wherever the header is`(_ form: Form) async throws {
         try await withContainer(form) { maker, path in
             let directory = maker.directory
             let (image, disk, inImage) = (directory.file("i.qcow2"), directory.file("disk"), directory.file("d.qcow2"))
@@ -103,8 +103,8 @@ struct LUKSPlaintextTests {
         }
     }
 
-    @Test("audit calls it a leak", arguments: forms)
-    func leaks(_ form: Form) async throws {
+    @Test(arguments: forms)
+    func `audit calls it a leak`(_ form: Form) async throws {
         try await withContainer(form) { maker, path in
             for place in [[path], [path, "--header", path]] {
                 let outcome = try await Program.run(["audit", "--json"] + place)
@@ -116,8 +116,7 @@ struct LUKSPlaintextTests {
         }
     }
 
-    @Test("Inside a qcow2 image the null cipher of LUKS1 is refused and audited as well")
-    func inQcow2() async throws {
+    @Test func `inside a qcow2 image the null cipher of LUKS1 is refused and audited as well`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let key = try directory.write("p", text: "secret")
@@ -143,8 +142,7 @@ struct LUKSPlaintextTests {
         #expect(info.luks?.verdict.weak.first?.command?.contains("serve --allow-null-cipher \(path)") == true)
     }
 
-    @Test("The null cipher of LUKS1 is refused and audited")
-    func luks1() async throws {
+    @Test func `the null cipher of LUKS1 is refused and audited`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let path = try await LUKSMaker(directory: directory).format(
@@ -157,8 +155,10 @@ struct LUKSPlaintextTests {
         #expect(audit.code == 1 && audit.output.contains("\(path): segment 0 has the cipher cipher_null-ecb"))
     }
 
-    @Test("What is allowed by name is served byte for byte, with a warning, and its command makes an encrypted image")
-    func allowed() async throws {
+    @Test
+    func `what is allowed by name is served byte for byte, with a warning, and its command makes an encrypted image`()
+        async throws
+    {
         try await withContainer(Self.forms[0]) { maker, path in
             let plaintext = try File.contents(path).dropFirst(16 << 20)
             let outcome = try await ServerUnderTest.run(

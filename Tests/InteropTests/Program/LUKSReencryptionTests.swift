@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Containers of which a reencryption was written down by cryptsetup, and whether their data is still what it was.
-@Suite("Reencryptions that were initialised", .fourAtATime)
+@Suite(.fourAtATime)
 struct LUKSReencryptionTests {
     /// Options of `cryptsetup reencrypt --init-only` that leave the disk as it is, and where the header then is.
     struct Form: Sendable, CustomStringConvertible {
@@ -25,9 +25,10 @@ struct LUKSReencryptionTests {
 
     private static let offline = "--force-offline-reencrypt"
 
-    @Test(
-        "The disk is served byte for byte under the old key, and the command that is printed goes on", arguments: forms)
-    func initialised(_ form: Form) async throws {
+    @Test(arguments: forms)
+    func `the disk is served byte for byte under the old key, and the command that is printed goes on`(_ form: Form)
+        async throws
+    {
         try await withContainer(isDetached: form.isDetached) { maker, place, secret, oracle in
             let key = maker.directory.file("p")
             try await maker.cryptsetup(
@@ -68,8 +69,8 @@ struct LUKSReencryptionTests {
         "del metadata['config']['requirements']",
     ]
 
-    @Test("Any other state is refused with the command that ends it", arguments: otherStates)
-    func otherState(_ change: String) async throws {
+    @Test(arguments: otherStates)
+    func `any other state is refused with the command that ends it`(_ change: String) async throws {
         try await withContainer { maker, place, secret, _ in
             try await maker.cryptsetup(
                 ["reencrypt", "--init-only", "--key-file", maker.directory.file("p")] + LUKSMaker.cheap + place)
@@ -82,8 +83,7 @@ struct LUKSReencryptionTests {
         }
     }
 
-    @Test("One damaged copy of the header is reason enough not to trust the other about it")
-    func damagedCopy() async throws {
+    @Test func `one damaged copy of the header is reason enough not to trust the other about it`() async throws {
         try await withContainer { maker, place, secret, _ in
             try await maker.cryptsetup(
                 ["reencrypt", "--init-only", "--key-file", maker.directory.file("p")] + LUKSMaker.cheap + place)
@@ -94,8 +94,9 @@ struct LUKSReencryptionTests {
         }
     }
 
-    @Test("An encryption that was initialised is refused, a leak, and ended by the command that is printed")
-    func encryption() async throws {
+    @Test func `an encryption that was initialised is refused, a leak, and ended by the command that is printed`()
+        async throws
+    {
         try await withContainer { maker, _, secret, _ in
             let plain = try maker.directory.write("plain", DiskContents(mark: 3).bytes(at: 0, count: 2 << 20, .plain))
             let oracle = try File.contents(plain)

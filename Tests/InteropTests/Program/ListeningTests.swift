@@ -4,10 +4,9 @@ import Foundation
 import Testing
 
 /// Where the server may listen, and where it refuses to.
-@Suite("Listening", .fourAtATime)
+@Suite(.fourAtATime)
 struct ListeningTests {
-    @Test("A socket that a dead server left behind is replaced")
-    func staleSocket() async throws {
+    @Test func `a socket that a dead server left behind is replaced`() async throws {
         try await withDisk { disk, image in
             let path = disk.directory.file("s")
             try await Tool.succeed("python3", ["-c", "import socket; socket.socket(socket.AF_UNIX).bind('\(path)')"])
@@ -18,8 +17,7 @@ struct ListeningTests {
         }
     }
 
-    @Test("A socket left by a killed nbdecrypt is replaced")
-    func killed() async throws {
+    @Test func `a socket left by a killed nbdecrypt is replaced`() async throws {
         try await withDisk { disk, image in
             await #expect(throws: CancellationError.self) {
                 // The body fails, so the server is killed.
@@ -34,8 +32,7 @@ struct ListeningTests {
         }
     }
 
-    @Test("A live socket is not replaced, and its server goes on")
-    func liveSocket() async throws {
+    @Test func `a live socket is not replaced, and its server goes on`() async throws {
         try await withDisk { disk, image in
             try await ServerUnderTest.run(["serve", image] + disk.socket, in: disk.directory) { server in
                 try await Program.expectRefusal(
@@ -46,8 +43,7 @@ struct ListeningTests {
         }
     }
 
-    @Test("A file that is no socket is not replaced")
-    func otherFile() async throws {
+    @Test func `a file that is no socket is not replaced`() async throws {
         try await withDisk { disk, image in
             try disk.directory.write("s", text: "precious")
             try await Program.expectRefusal(
@@ -57,8 +53,7 @@ struct ListeningTests {
         }
     }
 
-    @Test("An IPv6 address may be in brackets, as in a URI")
-    func brackets() async throws {
+    @Test func `an IPv6 address may be in brackets, as in a URI`() async throws {
         try await withDisk { disk, image in
             let outcome = try await Program.run(
                 ["serve", image, "--bind", "[::1]", "--port", "0", "--run", "echo $uri; nbdinfo --size $uri"])
@@ -67,8 +62,7 @@ struct ListeningTests {
         }
     }
 
-    @Test("A socket path that is too long or in no directory is refused with 66")
-    func impossiblePath() async throws {
+    @Test func `a socket path that is too long or in no directory is refused with 66`() async throws {
         try await withDisk { disk, image in
             let long = disk.directory.file(String(repeating: "x", count: 108))
             try await Program.expectRefusal(
@@ -82,8 +76,7 @@ struct ListeningTests {
         }
     }
 
-    @Test("The Unix socket is for its owner alone, whatever the umask")
-    func socketMode() async throws {
+    @Test func `the Unix socket is for its owner alone, whatever the umask`() async throws {
         try await withDisk { disk, image in
             let line = "umask 0; exec \(try Program.path) serve \(image) --socket \(disk.directory.file("s"))"
             try await ServerUnderTest.run(["-c", line], program: "/bin/sh", in: disk.directory) { _ in
@@ -93,10 +86,8 @@ struct ListeningTests {
         }
     }
 
-    @Test(
-        "An address that other machines can reach needs --insecure-plaintext",
-        arguments: ["0.0.0.0", "::"])
-    func exposedAddress(_ address: String) async throws {
+    @Test(arguments: ["0.0.0.0", "::"])
+    func `an address that other machines can reach needs --insecure-plaintext`(_ address: String) async throws {
         try await withDisk { disk, image in
             try await Program.expectRefusal(
                 ["serve", image, "--bind", address, "--port", "0"], status: 64, saying: "--insecure-plaintext", "clear")
@@ -116,8 +107,7 @@ struct ListeningTests {
         }
     }
 
-    @Test("A port in use is refused with 66, and its server goes on")
-    func portInUse() async throws {
+    @Test func `a port in use is refused with 66, and its server goes on`() async throws {
         try await withDisk { disk, image in
             try await ServerUnderTest.run(["serve", image, "--port", "0"], in: disk.directory) { server in
                 let port = try #require(server.port)
@@ -128,8 +118,7 @@ struct ListeningTests {
         }
     }
 
-    @Test("An address of no interface here, or a name of no machine, is refused with 66")
-    func foreignAddress() async throws {
+    @Test func `an address of no interface here, or a name of no machine, is refused with 66`() async throws {
         try await withDisk { disk, image in
             try await Program.expectRefusal(
                 ["serve", image, "--bind", "192.0.2.1", "--insecure-plaintext"], status: 66, saying: "192.0.2.1")
@@ -138,8 +127,7 @@ struct ListeningTests {
         }
     }
 
-    @Test("The default address is 127.0.0.1, which no other address reaches")
-    func defaultAddress() async throws {
+    @Test func `the default address is 127.0.0.1, which no other address reaches`() async throws {
         try await withDisk { disk, image in
             try await ServerUnderTest.run(["serve", image, "--port", "0"], in: disk.directory) { server in
                 #expect(server.uri.hasPrefix("nbd://127.0.0.1:"))
@@ -151,8 +139,8 @@ struct ListeningTests {
         }
     }
 
-    @Test("The private directory is made in XDG_RUNTIME_DIR, else in TMPDIR", arguments: ["XDG_RUNTIME_DIR", "TMPDIR"])
-    func parentDirectory(_ variable: String) async throws {
+    @Test(arguments: ["XDG_RUNTIME_DIR", "TMPDIR"])
+    func `the private directory is made in XDG_RUNTIME_DIR, else in TMPDIR`(_ variable: String) async throws {
         try await withDisk { disk, image in
             var environment: [String: String?] = ["XDG_RUNTIME_DIR": nil as String?, "TMPDIR": "/nonexistent"]
             environment[variable] = disk.directory.path

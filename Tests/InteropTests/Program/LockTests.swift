@@ -4,10 +4,10 @@ import Foundation
 import Testing
 
 /// QEMU's image locks: nobody writes to an image that is served, and none is served that somebody writes to.
-@Suite("Image locks", .fourAtATime)
+@Suite(.fourAtATime)
 struct LockTests {
-    @Test("QEMU can read an image that is served, but not write to it", arguments: ["qcow2", "raw"])
-    func keepsWritersOut(_ format: String) async throws {
+    @Test(arguments: ["qcow2", "raw"])
+    func `QEMU can read an image that is served, but not write to it`(_ format: String) async throws {
         try await withImage(format) { disk, image, arguments in
             try await ServerUnderTest.run(["serve"] + arguments + disk.socket, in: disk.directory) { server in
                 let writer = try await Tool.run("qemu-io", ["-f", format, image, "-c", "write 0 512"])
@@ -19,8 +19,7 @@ struct LockTests {
         }
     }
 
-    @Test("Two servers can read the same image")
-    func twoReaders() async throws {
+    @Test func `two servers can read the same image`() async throws {
         try await withImage("qcow2") { disk, image, _ in
             try await ServerUnderTest.run(["serve", image] + disk.socket, in: disk.directory) { _ in
                 let second = ["serve", image, "--socket", disk.directory.file("s2")]
@@ -31,8 +30,9 @@ struct LockTests {
         }
     }
 
-    @Test("An image that QEMU writes to is refused with 66, until --force-share is given", arguments: ["qcow2", "raw"])
-    func writtenTo(_ format: String) async throws {
+    @Test(arguments: ["qcow2", "raw"])
+    func `an image that QEMU writes to is refused with 66, until --force-share is given`(_ format: String) async throws
+    {
         try await withImage(format) { disk, image, arguments in
             try await whileQEMUServes(["-f", format, image], disk) {
                 try await Program.expectRefusal(
@@ -51,8 +51,7 @@ struct LockTests {
         }
     }
 
-    @Test("An image that QEMU only reads is served")
-    func readElsewhere() async throws {
+    @Test func `an image that QEMU only reads is served`() async throws {
         try await withImage("qcow2") { disk, image, _ in
             try await whileQEMUServes(["-r", "-f", "qcow2", image], disk) {
                 try await ServerUnderTest.run(["serve", image] + disk.socket, in: disk.directory) { server in
@@ -62,8 +61,7 @@ struct LockTests {
         }
     }
 
-    @Test("With --force-share QEMU can write to the image")
-    func forceShare() async throws {
+    @Test func `with --force-share QEMU can write to the image`() async throws {
         try await withImage("raw") { disk, image, arguments in
             try await ServerUnderTest.run(
                 ["serve", "--force-share"] + arguments + disk.socket, in: disk.directory
@@ -76,8 +74,7 @@ struct LockTests {
         }
     }
 
-    @Test("It is said who uses an image: QEMU, a program with other locks, or this one twice")
-    func holders() async throws {
+    @Test func `it is said who uses an image: QEMU, a program with other locks, or this one twice`() async throws {
         try await withImage("raw") { disk, image, arguments in
             try await whileQEMUServes(["-f", "raw", image], disk) {
                 let pid = try File.text(disk.directory.file("qemu-nbd.pid")).trimmingCharacters(in: .newlines)
@@ -104,10 +101,10 @@ struct LockTests {
         }
     }
 
-    @Test(
-        "Without locks readers are warned, and writers refused until they ask for it; other failures are errors",
-        arguments: [("ENOLCK", true), ("ENOSYS", true), ("EOPNOTSUPP", true), ("EINVAL", true), ("EIO", false)])
-    func noLocks(_ error: String, isUnlocked: Bool) async throws {
+    @Test(arguments: [("ENOLCK", true), ("ENOSYS", true), ("EOPNOTSUPP", true), ("EINVAL", true), ("EIO", false)])
+    func `without locks readers are warned, and writers refused until they ask for it; other failures are errors`(
+        _ error: String, isUnlocked: Bool
+    ) async throws {
         try await withImage("raw") { disk, image, arguments in
             // A file system that knows no locks needs a kernel: here the C library fails as that does.
             let library = disk.directory.file("locks.so")

@@ -4,13 +4,14 @@ import Foundation
 import Testing
 
 /// Logical volumes of LVM, wherever their physical volumes are.
-@Suite("Logical volumes", .fourAtATime)
+@Suite(.fourAtATime)
 struct LogicalVolumeTests {
     private static let secretSize = 32 * LVMImage.extent
     private static let luks = LUKSMaker.cheap + ["--luks2-metadata-size", "16k", "--luks2-keyslots-size", "256k"]
 
-    @Test("--exports all offers what is linear or striped, decrypted if it holds LUKS, and names the rest")
-    func all() async throws {
+    @Test func `--exports all offers what is linear or striped, decrypted if it holds LUKS, and names the rest`()
+        async throws
+    {
         try await withSecret { directory, path, plain, container, secret in
             let outcome = try await serve([path, "-f", "raw", "--exports", "all"] + secret, directory) { server in
                 let exports = try server.exports()
@@ -41,8 +42,7 @@ struct LogicalVolumeTests {
         }
     }
 
-    @Test("One is served by its name: from the command line, a list of exports, or a file")
-    func named() async throws {
+    @Test func `one is served by its name: from the command line, a list of exports, or a file`() async throws {
         try await withSecret { directory, path, plain, container, secret in
             let one = [path, "-f", "raw", "--logical-volume", "two/secret"]
             try await serve(one + secret, directory) { server in
@@ -72,8 +72,7 @@ struct LogicalVolumeTests {
         }
     }
 
-    @Test("A volume over two partitions is read from both")
-    func twoPartitions() async throws {
+    @Test func `a volume over two partitions is read from both`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let path = try await LVMImage(directory: directory).two()
@@ -94,8 +93,7 @@ struct LogicalVolumeTests {
         try await serve([guest, "--logical-volume", "two/striped"], directory) { try $0.expectContents(contents) }
     }
 
-    @Test("A physical volume in a LUKS container is opened first: of a file, of a partition")
-    func inside() async throws {
+    @Test func `a physical volume in a LUKS container is opened first: of a file, of a partition`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let whole = try await LVMImage(directory: directory).whole()
@@ -137,8 +135,9 @@ struct LogicalVolumeTests {
             status: 77, saying: "partition 2", "is encrypted")
     }
 
-    @Test("What cannot be served is refused by name, and a physical volume that is served as it is, is named")
-    func refusals() async throws {
+    @Test func `what cannot be served is refused by name, and a physical volume that is served as it is, is named`()
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = LVMImage(directory: directory)

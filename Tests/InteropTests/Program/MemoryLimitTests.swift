@@ -3,12 +3,10 @@
 import Testing
 
 /// Keys that take more memory than the container has in which the program runs.
-@Suite("Limits of memory", .fourAtATime)
+@Suite(.fourAtATime)
 struct MemoryLimitTests {
-    @Test(
-        "argon2 that does not fit the limit of a cgroup of version 1 is refused",
-        arguments: ["/docker/abc", "/not/seen/here", "/../.."])
-    func firstVersion(_ path: String) async throws {
+    @Test(arguments: ["/docker/abc", "/not/seen/here", "/../.."])
+    func `argon2 that does not fit the limit of a cgroup of version 1 is refused`(_ path: String) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = LUKSMaker(directory: directory)

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// What is in the memory of the program of the secrets that opened an image, and of the keys by which clients connect.
-@Suite("Secrets in memory", .fourAtATime)
+@Suite(.fourAtATime)
 struct MemoryTests {
     /// What Helpers/search_memory.py reports.
     private struct Found: Decodable {
@@ -13,10 +13,10 @@ struct MemoryTests {
         let found: [String: [String]]
     }
 
-    @Test(
-        "After unlocking, only the volume key is in memory, and only in pages that are locked and never dumped",
-        arguments: ["--passphrase-file", "--key-file", "--passphrase-fd"])
-    func nothingIsLeft(_ option: String) async throws {
+    @Test(arguments: ["--passphrase-file", "--key-file", "--passphrase-fd"])
+    func `after unlocking, only the volume key is in memory, and only in pages that are locked and never dumped`(
+        _ option: String
+    ) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = LUKSMaker(directory: directory)
@@ -41,16 +41,18 @@ struct MemoryTests {
         }
     }
 
-    @Test("Functions are looked up at the start: later the dynamic linker would save registers with keys on a stack")
-    func boundAtStart() async throws {
+    @Test
+    func `functions are looked up at the start: later the dynamic linker would save registers with keys on a stack`()
+        async throws
+    {
         let sections = try await Tool.succeed("readelf", ["-d", try Program.path])
         #expect(sections.contains("BIND_NOW"), "\(sections)")
     }
 
-    @Test(
-        "The server's private key and pre-shared keys are in memory only in pages that are locked and never dumped",
-        arguments: ["rsa:3072", "ec", "ed25519"])
-    func keysOfTLS(_ kind: String) async throws {
+    @Test(arguments: ["rsa:3072", "ec", "ed25519"])
+    func `the server's private key and pre-shared keys are in memory only in pages that are locked and never dumped`(
+        _ kind: String
+    ) async throws {
         try await TLSTestBed.run { bed in
             let server = bed.credentials.file("server")
             // The authority signs a key of this kind. A pre-shared key that is like no other.

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Names as libvirt and QEMU write them, in every layer; and what the directory of an image does not make the image's to name.
-@Suite("Names that images use for files", .fourAtATime)
+@Suite(.fourAtATime)
 struct NamedFilesTests {
     /// Ways to name a file "FILE" of "FORMAT" in the directory "DIR".
     static let forms = [
@@ -15,8 +15,9 @@ struct NamedFilesTests {
         #"json:{"file":{"filename":"DIR/FILE","locking":"off"},"discard":"ignore"}"#,
     ]
 
-    @Test("Absolute names, file: names and JSON in every layer are read as QEMU reads them", arguments: forms)
-    func everyLayer(_ form: String) async throws {
+    @Test(arguments: forms)
+    func `absolute names, file: names and JSON in every layer are read as QEMU reads them`(_ form: String) async throws
+    {
         try await withImages { directory, images in
             func name(_ file: String, _ format: String) -> String {
                 form.replacing("DIR", with: images).replacing("ALIAS", with: "\(directory.path)/alias")
@@ -43,8 +44,7 @@ struct NamedFilesTests {
         }
     }
 
-    @Test("A format in a name counts as said, and must agree with the header")
-    func formatInName() async throws {
+    @Test func `a format in a name counts as said, and must agree with the header`() async throws {
         try await withImages { directory, images in
             let socket = ["--socket", directory.file("s")]
             let json = #"json:{"driver":"qcow2","file":{"driver":"file","filename":"middle"}}"#
@@ -72,8 +72,7 @@ struct NamedFilesTests {
         }
     }
 
-    @Test("A loop is found under every name")
-    func loop() async throws {
+    @Test func `a loop is found under every name`() async throws {
         try await withImages { directory, images in
             for name in ["\(images)/a", "\(directory.path)/alias/a", #"json:{"driver":"qcow2","file.filename":"a"}"#] {
                 try HostileImage(backing: "b", format: "qcow2").write(to: "\(images)/a")
@@ -87,8 +86,10 @@ struct NamedFilesTests {
     /// The encryption of the image that names a file; empty for none.
     static let methods = ["", "aes", "luks"]
 
-    @Test("What only QEMU can read is copied and named by the commands that the refusal prints", arguments: methods)
-    func copy(_ method: String) async throws {
+    @Test(arguments: methods)
+    func `what only QEMU can read is copied and named by the commands that the refusal prints`(_ method: String)
+        async throws
+    {
         try await withImages { directory, images in
             let top = try await encrypted(method, "it's, top.qcow2", directory, images)
             for name in [
@@ -114,10 +115,10 @@ struct NamedFilesTests {
         }
     }
 
-    @Test(
-        "A file that is described with its secret gets a plain name by the command that the refusal prints",
-        arguments: methods)
-    func rename(_ method: String) async throws {
+    @Test(arguments: methods)
+    func `a file that is described with its secret gets a plain name by the command that the refusal prints`(
+        _ method: String
+    ) async throws {
         try await withImages { directory, images in
             let base = try await encrypted("luks", "base.qcow2", directory, images)
             let top = try await encrypted(method, "top.qcow2", directory, images)
@@ -135,8 +136,10 @@ struct NamedFilesTests {
         }
     }
 
-    @Test("A data file without a plain name gets one by the command that the refusal prints", arguments: ["", "aes"])
-    func dataFile(_ method: String) async throws {
+    @Test(arguments: ["", "aes"])
+    func `a data file without a plain name gets one by the command that the refusal prints`(_ method: String)
+        async throws
+    {
         try await withImages { directory, images in
             let top = try await encrypted(method, "it's, top", directory, images, more: ",data_file=\(images)/data")
             let secret = top.secret + ["--no-passphrase-check"]
@@ -159,8 +162,10 @@ struct NamedFilesTests {
         }
     }
 
-    @Test("A backing file that is not there is named anew by the command that the message prints", arguments: methods)
-    func missingBackingFile(_ method: String) async throws {
+    @Test(arguments: methods)
+    func `a backing file that is not there is named anew by the command that the message prints`(_ method: String)
+        async throws
+    {
         try await withImages { directory, images in
             let top = try await encrypted(method, "it's, top.qcow2", directory, images)
             try await top.rename(to: "gone", format: "raw")
@@ -175,8 +180,10 @@ struct NamedFilesTests {
         }
     }
 
-    @Test("A data file that is not there is named anew by the command that the message prints", arguments: ["", "aes"])
-    func missingDataFile(_ method: String) async throws {
+    @Test(arguments: ["", "aes"])
+    func `a data file that is not there is named anew by the command that the message prints`(_ method: String)
+        async throws
+    {
         try await withImages { directory, images in
             let top = try await encrypted(method, "it's, top", directory, images, more: ",data_file=\(images)/data")
             let secret = top.secret + ["--no-passphrase-check"]
@@ -192,8 +199,7 @@ struct NamedFilesTests {
         }
     }
 
-    @Test("In an image of qcow version 1 nothing is named anew, so the file has to be put there")
-    func missingBackingFileOfVersion1() async throws {
+    @Test func `in an image of qcow version 1 nothing is named anew, so the file has to be put there`() async throws {
         try await withImages { directory, images in
             try await Tool.shell("cd \(images); qemu-img create -q -u -f qcow -F raw -b gone top 512k")
             let outcome = try await Program.run(["serve", "\(images)/top", "--run", "true"])
@@ -207,8 +213,10 @@ struct NamedFilesTests {
         return try File.contents("\(images)/disk")
     }
 
-    @Test("An image of qcow version 1, which cannot be renamed in, is copied by the command that the refusal prints")
-    func version1() async throws {
+    @Test
+    func `an image of qcow version 1, which cannot be renamed in, is copied by the command that the refusal prints`()
+        async throws
+    {
         try await withImages { directory, images in
             let name = #"json:{"driver":"raw","offset":65536,"file":{"driver":"file","filename":"\#(images)/base"}}"#
             try await Tool.shell("cd \(images); qemu-img create -q -u -f qcow -F raw -b '\(name)' top 512k")
@@ -224,8 +232,9 @@ struct NamedFilesTests {
 
     // MARK: What is not the image's to name
 
-    @Test("A file of another owner, a hidden one and one on another file system open only when they are named")
-    func limits() async throws {
+    @Test func `a file of another owner, a hidden one and one on another file system open only when they are named`()
+        async throws
+    {
         try await withImages { directory, images in
             try await Tool.shell(
                 "cd \(images); cp base other; cp base .hidden; chown 65534 other; mkdir .dir; cp base .dir/base; ln -s .dir dir"
@@ -254,8 +263,7 @@ struct NamedFilesTests {
         try await refused("/dev/\(name)", "/dev/shm/\(name)", "lies on another file system", directory)
     }
 
-    @Test("An image opens in a directory that may be entered but not listed")
-    func unlistable() async throws {
+    @Test func `an image opens in a directory that may be entered but not listed`() async throws {
         try await withImages { directory, images in
             try HostileImage(backing: "base").write(to: "\(images)/top")
             try HostileImage(backing: "\(images)/base").write(to: "\(images)/absolute")

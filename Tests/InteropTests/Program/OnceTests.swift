@@ -4,10 +4,9 @@ import Foundation
 import Testing
 
 /// `--once`
-@Suite("Serving once", .fourAtATime)
+@Suite(.fourAtATime)
 struct OnceTests {
-    @Test("Probes do not end the server; a copy does")
-    func probes() async throws {
+    @Test func `probes do not end the server; a copy does`() async throws {
         try await withDisk { disk, image in
             let outcome = try await ServerUnderTest.run(
                 ["serve", image, "--once", "--port", "0"], ending: .byItself, in: disk.directory
@@ -32,8 +31,8 @@ struct OnceTests {
         }
     }
 
-    @Test("Each of these copies ends it", arguments: ["nbdcopy", "qemu-img convert", "nbdcopy --connections=4"])
-    func copies(_ program: String) async throws {
+    @Test(arguments: ["nbdcopy", "qemu-img convert", "nbdcopy --connections=4"])
+    func `each of these copies ends it`(_ program: String) async throws {
         try await withDisk { disk, image in
             let copy = disk.directory.file("copy.raw")
             let outcome = try await ServerUnderTest.run(
@@ -49,8 +48,7 @@ struct OnceTests {
         }
     }
 
-    @Test("It ends with the last client that transferred data, not with the first")
-    func lastClient() async throws {
+    @Test func `it ends with the last client that transferred data, not with the first`() async throws {
         try await withDisk { disk, image in
             let outcome = try await ServerUnderTest.run(
                 ["serve", image, "--once"] + disk.socket, ending: .byItself, in: disk.directory
@@ -66,8 +64,8 @@ struct OnceTests {
         }
     }
 
-    @Test("A small disk that is copied whole ends it too", arguments: [512, 4096, 65_536])
-    func smallDisk(_ size: Int) async throws {
+    @Test(arguments: [512, 4096, 65_536])
+    func `a small disk that is copied whole ends it too`(_ size: Int) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let contents = DiskContents(mark: 1).bytes(at: 0, count: size, .plain)
@@ -80,8 +78,7 @@ struct OnceTests {
         #expect(outcome.code == 0, "\(outcome.errors)")
     }
 
-    @Test("A signal ends it before anybody came")
-    func signal() async throws {
+    @Test func `a signal ends it before anybody came`() async throws {
         try await withDisk { disk, image in
             try await ServerUnderTest.run(["serve", image, "--once"] + disk.socket, in: disk.directory) { _ in }
         }

@@ -4,11 +4,12 @@ import Foundation
 import Testing
 
 /// What goes to standard output and standard error, and what happens when nobody takes it.
-@Suite("Output", .fourAtATime)
+@Suite(.fourAtATime)
 struct OutputTests {
-    @Test(
-        "A client that starts its own server finds nothing but the disk on standard output", arguments: [false, true])
-    func startedByClient(isVerbose: Bool) async throws {
+    @Test(arguments: [false, true])
+    func `a client that starts its own server finds nothing but the disk on standard output`(isVerbose: Bool)
+        async throws
+    {
         try await withDisk { disk, image in
             let server = ["--", "[", try Program.path, "serve", image] + (isVerbose ? ["-v"] : []) + ["]"]
             let copy = disk.directory.file("copy")
@@ -23,10 +24,11 @@ struct OutputTests {
     }
 
     @Test(
-        "A report that cannot be written ends with 74 and a sentence",
         arguments: [["info"], ["info", "--json"], ["audit"], ["audit", "--json"], ["--help"], ["--version"]],
         [("full", "No space left on device"), ("closed", "it is closed"), ("broken", "Broken pipe")])
-    func reports(_ command: [String], _ output: (kind: String, reason: String)) async throws {
+    func `a report that cannot be written ends with 74 and a sentence`(
+        _ command: [String], _ output: (kind: String, reason: String)
+    ) async throws {
         try await withDisk { _, image in
             let script = """
                 import os, subprocess, sys
@@ -49,8 +51,7 @@ struct OutputTests {
         }
     }
 
-    @Test("A server whose standard output is full, or closed, says so and serves")
-    func serving() async throws {
+    @Test func `a server whose standard output is full, or closed, says so and serves`() async throws {
         try await withDisk { disk, image in
             for redirection in ["> /dev/full", ">&-"] {
                 let (copy, log) = (disk.directory.file("copy"), disk.directory.file("log"))
@@ -81,8 +82,7 @@ struct OutputTests {
                 client.close()
         """
 
-    @Test("A log that nobody reads holds up neither clients nor the first SIGTERM")
-    func unreadLog() async throws {
+    @Test func `a log that nobody reads holds up neither clients nor the first SIGTERM`() async throws {
         try await withDisk { disk, image in
             let script = """
                 \(Self.unreadLog)
@@ -108,8 +108,7 @@ struct OutputTests {
         }
     }
 
-    @Test("What strangers cause does not fill the log, and is counted")
-    func limitedLog() async throws {
+    @Test func `what strangers cause does not fill the log, and is counted`() async throws {
         try await withDisk { disk, image in
             let log = disk.directory.file("log")
             let script = """

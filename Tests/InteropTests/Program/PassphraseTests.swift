@@ -4,12 +4,12 @@ import Foundation
 import Testing
 
 /// Where the passphrase comes from, and which bytes of it count.
-@Suite("Passphrases", .fourAtATime)
+@Suite(.fourAtATime)
 struct PassphraseTests {
     private static let passphrase = "tr0ub4dor&3"
 
-    @Test("One newline at the end of a passphrase file is not part of it", arguments: ["", "\n", "\r\n"])
-    func trailingNewline(_ end: String) async throws {
+    @Test(arguments: ["", "\n", "\r\n"])
+    func `one newline at the end of a passphrase file is not part of it`(_ end: String) async throws {
         try await withDisk(Self.passphrase) { disk, image in
             let file = try disk.directory.write("p", text: Self.passphrase + end)
             try await serve(disk, image, ["--passphrase-file", file])
@@ -17,8 +17,8 @@ struct PassphraseTests {
         }
     }
 
-    @Test("A second newline is part of it", arguments: ["\n\n", "\r\n\n", "\n\r\n"])
-    func secondNewline(_ end: String) async throws {
+    @Test(arguments: ["\n\n", "\r\n\n", "\n\r\n"])
+    func `a second newline is part of it`(_ end: String) async throws {
         try await withDisk(Self.passphrase) { disk, image in
             let file = try disk.directory.write("p", text: Self.passphrase + end)
             try await Program.expectRefusal(
@@ -27,16 +27,14 @@ struct PassphraseTests {
         }
     }
 
-    @Test("A carriage return alone is part of it")
-    func carriageReturn() async throws {
+    @Test func `a carriage return alone is part of it`() async throws {
         try await withDisk(Self.passphrase + "\r") { disk, image in
             let file = try disk.directory.write("p", text: Self.passphrase + "\r")
             try await serve(disk, image, ["--passphrase-file", file])
         }
     }
 
-    @Test("The passphrase can come from a pipe at any descriptor")
-    func descriptor() async throws {
+    @Test func `the passphrase can come from a pipe at any descriptor`() async throws {
         try await withDisk(Self.passphrase) { disk, image in
             let line = """
                 exec \(try Program.path) serve \(image) --passphrase-fd 7 --socket \(disk.directory.file("s")) \
@@ -48,8 +46,7 @@ struct PassphraseTests {
         }
     }
 
-    @Test("A key file is taken with all its bytes, newlines too")
-    func keyFile() async throws {
+    @Test func `a key file is taken with all its bytes, newlines too`() async throws {
         try await withDisk("secret\n") { disk, image in
             let file = try disk.directory.write("k", text: "secret\n")
             try await serve(disk, image, ["--key-file", file])
@@ -59,8 +56,7 @@ struct PassphraseTests {
         }
     }
 
-    @Test("Only the first 16 bytes count")
-    func sixteenBytes() async throws {
+    @Test func `only the first 16 bytes count`() async throws {
         try await withDisk("0123456789abcdef and more") { disk, image in
             for text in ["0123456789abcdef", "0123456789abcdefXYZ\n", "0123456789abcdef\n"] {
                 try await serve(disk, image, ["--passphrase-file", try disk.directory.write("p", text: text)])
@@ -73,8 +69,7 @@ struct PassphraseTests {
         }
     }
 
-    @Test("A NUL byte ends the passphrase, with a warning")
-    func embeddedNUL() async throws {
+    @Test func `a NUL byte ends the passphrase, with a warning`() async throws {
         try await withDisk("abc") { disk, image in
             let file = try disk.directory.write("k", text: "abc\0def")
             for option in ["--key-file", "--passphrase-file"] {
@@ -84,8 +79,7 @@ struct PassphraseTests {
         }
     }
 
-    @Test("A raw key of 16 bytes is the key; any other length is refused")
-    func rawKeyLength() async throws {
+    @Test func `a raw key of 16 bytes is the key; any other length is refused`() async throws {
         try await withDisk("abc") { disk, image in
             let padded = try disk.directory.write("k", text: "abc" + String(repeating: "\0", count: 13))
             try await serve(disk, image, ["--raw-key-file", padded])
@@ -98,8 +92,9 @@ struct PassphraseTests {
         }
     }
 
-    @Test("A missing, empty or giant passphrase file, or a descriptor that is not open, is told apart")
-    func unusableSources() async throws {
+    @Test func `a missing, empty or giant passphrase file, or a descriptor that is not open, is told apart`()
+        async throws
+    {
         try await withDisk("abc") { disk, image in
             let serve = ["serve", image] + disk.socket
             let empty = try disk.directory.write("empty", text: "")
@@ -118,8 +113,7 @@ struct PassphraseTests {
         }
     }
 
-    @Test("A file with nothing but a newline holds the empty passphrase")
-    func onlyNewline() async throws {
+    @Test func `a file with nothing but a newline holds the empty passphrase`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = SmallDisk(directory)
@@ -131,8 +125,7 @@ struct PassphraseTests {
             saying: "does not fit")
     }
 
-    @Test("A passphrase for an image that is not encrypted is not used, with a warning")
-    func notEncrypted() async throws {
+    @Test func `a passphrase for an image that is not encrypted is not used, with a warning`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = SmallDisk(directory)

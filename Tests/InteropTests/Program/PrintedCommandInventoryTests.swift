@@ -6,8 +6,7 @@ import Testing
 /// Every command that the program can print is run by a test as it is printed, or is listed here with the reason why not.
 ///
 /// Options of the program itself that a sentence advises are tested with the refusal that advises them.
-@Suite("All printed commands")
-struct PrintedCommandInventoryTests {
+@Suite struct PrintedCommandInventoryTests {
     /// What becomes of a mention of a program in a string of the sources.
     private enum Use {
         /// A command; the test that runs it, by its file without ".swift" and its function.
@@ -102,15 +101,16 @@ struct PrintedCommandInventoryTests {
         "SecretShape.swift: cat ": .run(by: "SecretHintTests", "encoded"),
     ]
 
-    @Test("Nothing that looks like a command is in a string of the sources without a test that runs it, or a reason")
-    func complete() throws {
+    @Test
+    func `nothing that looks like a command is in a string of the sources without a test that runs it, or a reason`()
+        throws
+    {
         let found = Set(try Self.mentions())
         #expect(found.subtracting(Self.uses.keys) == [], "add these to the table, and a test that runs them")
         #expect(Set(Self.uses.keys).subtracting(found) == [], "these are no longer printed")
     }
 
-    @Test("The tests that are said to run printed commands are there")
-    func tests() throws {
+    @Test func `the tests that are said to run printed commands are there`() throws {
         let sources = try Self.swiftFiles("Tests/InteropTests")
         for case .run(let file, let function) in Self.uses.values {
             let path = try #require(sources.first { $0.hasSuffix("/\(file).swift") }, "\(file)")

@@ -4,10 +4,12 @@ import Foundation
 import Testing
 
 /// The commands in sentences do what is said of them, on the input for which they are printed.
-@Suite("Printed commands in sentences", .fourAtATime)
+@Suite(.fourAtATime)
 struct PrintedCommandTests {
-    @Test("A header of which no copy can be used comes back by the command that is printed", arguments: [false, true])
-    func restore(isDetached: Bool) async throws {
+    @Test(arguments: [false, true])
+    func `a header of which no copy can be used comes back by the command that is printed`(isDetached: Bool)
+        async throws
+    {
         try await withContainer(isDetached: isDetached) { container in
             let before = try await container.disk()
             let backup = container.file("backup")
@@ -24,9 +26,10 @@ struct PrintedCommandTests {
         }
     }
 
-    @Test(
-        "A damaged copy of a header is written anew by the command that the warning prints", arguments: [false, true])
-    func repair(isDetached: Bool) async throws {
+    @Test(arguments: [false, true])
+    func `a damaged copy of a header is written anew by the command that the warning prints`(isDetached: Bool)
+        async throws
+    {
         try await withContainer(isDetached: isDetached) { container in
             let before = try await container.disk()
             try Qcow2Editor(path: container.header).set([0xFF, 0xFF], at: 5000)
@@ -41,8 +44,8 @@ struct PrintedCommandTests {
         }
     }
 
-    @Test("The volume key that fits is written by the command that the refusal prints", arguments: [false, true])
-    func volumeKey(isDetached: Bool) async throws {
+    @Test(arguments: [false, true])
+    func `the volume key that fits is written by the command that the refusal prints`(isDetached: Bool) async throws {
         try await withContainer(isDetached: isDetached) { container in
             let wrong = try container.maker.directory.write("wrong", [UInt8](repeating: 7, count: 64))
             let refused = try await container.serve(secret: ["--volume-key-file", wrong])
@@ -56,8 +59,7 @@ struct PrintedCommandTests {
         }
     }
 
-    @Test("A reencryption that was interrupted goes on by the command that the refusal prints")
-    func resume() async throws {
+    @Test func `a reencryption that was interrupted goes on by the command that the refusal prints`() async throws {
         try await withContainer { container in
             let before = try await container.disk()
             // Thousands of steps, each of which is written down; it stops between two of them.
@@ -94,8 +96,10 @@ struct PrintedCommandTests {
         }
     }
 
-    @Test("A qcow image with too large a table is served by the command that the refusal prints", arguments: [0, 1])
-    func largeTable(method: UInt32) async throws {
+    @Test(arguments: [0, 1])
+    func `a qcow image with too large a table is served by the command that the refusal prints`(method: UInt32)
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try directory.write("old.qcow", Data())
@@ -122,8 +126,8 @@ struct PrintedCommandTests {
         #expect(served == "\(size)\n")
     }
 
-    @Test("A bitmap that was in use is removed by the command that is printed", arguments: PrintedRepairTests.methods)
-    func bitmap(_ method: String) async throws {
+    @Test(arguments: PrintedRepairTests.methods)
+    func `a bitmap that was in use is removed by the command that is printed`(_ method: String) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let secret = try directory.write("secret", text: "correct horse")
@@ -156,10 +160,10 @@ struct PrintedCommandTests {
         #expect(served.code == 0 && !served.errors.contains("since"), "\(served.errors)")
     }
 
-    @Test(
-        "The commands for a container that cryptsetup does not see make a new image of the same disk",
-        arguments: ["partition", "window", "qcow2", "qcow2 partition"])
-    func renewal(_ place: String) async throws {
+    @Test(arguments: ["partition", "window", "qcow2", "qcow2 partition"])
+    func `the commands for a container that cryptsetup does not see make a new image of the same disk`(_ place: String)
+        async throws
+    {
         try await withContainer { container in
             let before = try await container.disk()
             let (image, options) = try await container.put(into: place)
@@ -175,8 +179,7 @@ struct PrintedCommandTests {
         }
     }
 
-    @Test("The commands for a header alone change the container of whatever DEVICE is")
-    func headerAlone() async throws {
+    @Test func `the commands for a header alone change the container of whatever DEVICE is`() async throws {
         try await withContainer(isDetached: true) { container in
             let before = try await container.disk()
             let commands = try await container.commands([container.header])

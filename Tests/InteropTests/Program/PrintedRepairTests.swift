@@ -4,13 +4,13 @@ import Foundation
 import Testing
 
 /// The commands of qemu-img that messages print do what is said of them, on encrypted images too.
-@Suite("Printed commands of qemu-img", .fourAtATime)
+@Suite(.fourAtATime)
 struct PrintedRepairTests {
     /// The encryption of an image; empty for none.
     static let methods = ["", "aes", "luks"]
 
-    @Test("Lost clusters are freed by the command that audit prints", arguments: methods)
-    func lostClusters(_ method: String) async throws {
+    @Test(arguments: methods)
+    func `lost clusters are freed by the command that audit prints`(_ method: String) async throws {
         try await withImage(method) { image, directory in
             let editor = Qcow2Editor(path: image)
             try editor.set(UInt64(0), at: try editor.l2Place(of: 0))
@@ -22,10 +22,10 @@ struct PrintedRepairTests {
         }
     }
 
-    @Test(
-        "A dirty bit and a corrupt bit are explained, and taken away by the command that audit and serve print",
-        arguments: methods, [(1, "dirty bit"), (2, "corrupt bit")])
-    func marks(_ method: String, _ mark: (bit: UInt64, name: String)) async throws {
+    @Test(arguments: methods, [(1, "dirty bit"), (2, "corrupt bit")])
+    func `a dirty bit and a corrupt bit are explained, and taken away by the command that audit and serve print`(
+        _ method: String, _ mark: (bit: UInt64, name: String)
+    ) async throws {
         try await withImage(method) { image, directory in
             let editor = Qcow2Editor(path: image)
             let secret = method.isEmpty ? [] : ["--passphrase-file", directory.file("secret"), "--no-passphrase-check"]
@@ -42,8 +42,9 @@ struct PrintedRepairTests {
         }
     }
 
-    @Test("The mark of a data file that holds ciphertext is cleared by the command that audit prints")
-    func rawDataFile() async throws {
+    @Test func `the mark of a data file that holds ciphertext is cleared by the command that audit prints`()
+        async throws
+    {
         try await withImage("luks", options: ",data_file=DIRECTORY/data,data_file_raw=on") { image, directory in
             let before = try await Program.run(["audit", image])
             #expect(before.code == 1 && before.output.contains("data_file_raw"), "\(before.output)\(before.errors)")
@@ -53,8 +54,8 @@ struct PrintedRepairTests {
         }
     }
 
-    @Test("A data file without a name gets one by the command that the refusal prints", arguments: ["", "luks"])
-    func unnamedDataFile(_ method: String) async throws {
+    @Test(arguments: ["", "luks"])
+    func `a data file without a name gets one by the command that the refusal prints`(_ method: String) async throws {
         try await withImage(method, options: ",data_file=DIRECTORY/data") { image, directory in
             let bytes = try File.contents(image)
             let name = try #require(bytes.range(of: Data("DATA".utf8)))

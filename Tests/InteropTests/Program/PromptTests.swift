@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// The question at the terminal.
-@Suite("The prompt", .fourAtATime)
+@Suite(.fourAtATime)
 struct PromptTests {
     /// What Helpers/terminal.py reports.
     private struct Screen: Decodable {
@@ -16,8 +16,7 @@ struct PromptTests {
         let echoAfterwards: Bool
     }
 
-    @Test("The passphrase is asked for with echo off, and ctrl-C stops the server afterwards")
-    func asks() async throws {
+    @Test func `the passphrase is asked for with echo off, and ctrl-C stops the server afterwards`() async throws {
         try await withImage("päss wörd") { disk, image in
             let screen = try await type("päss wörd\\r", ["serve", image] + disk.socket)
             #expect(screen.asked == 1 && screen.served)
@@ -30,8 +29,7 @@ struct PromptTests {
         }
     }
 
-    @Test("Three wrong answers end with 77")
-    func wrongAnswer() async throws {
+    @Test func `three wrong answers end with 77`() async throws {
         try await withImage("right") { disk, image in
             let screen = try await type("wrong\\r", ["serve", image] + disk.socket)
             #expect(screen.status == 77 && screen.asked == 3)
@@ -41,16 +39,14 @@ struct PromptTests {
         }
     }
 
-    @Test("The third answer may be right")
-    func thirdAnswer() async throws {
+    @Test func `the third answer may be right`() async throws {
         try await withImage("right") { disk, image in
             let screen = try await type("wrong\\r|Right\\r|right\\r", ["serve", image] + disk.socket)
             #expect(screen.status == 0 && screen.asked == 3 && screen.served && screen.echoAfterwards)
         }
     }
 
-    @Test("What opens no keyslot is asked for again, though there are keyslots that are not tried")
-    func ignoredKeyslot() async throws {
+    @Test func `what opens no keyslot is asked for again, though there are keyslots that are not tried`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = SmallDisk(directory)
@@ -65,10 +61,10 @@ struct PromptTests {
         #expect(wrong.screen.contains("--key-slot 1"), "\(wrong)")
     }
 
-    @Test(
-        "Ctrl-C, ctrl-D and an empty line are no passphrase; the echo is on again and no socket is left",
-        arguments: ["\\x03", "\\x04", "\\r", "half\\x03"])
-    func noAnswer(_ answer: String) async throws {
+    @Test(arguments: ["\\x03", "\\x04", "\\r", "half\\x03"])
+    func `Ctrl-C, ctrl-D and an empty line are no passphrase; the echo is on again and no socket is left`(
+        _ answer: String
+    ) async throws {
         try await withImage("right") { disk, image in
             let screen = try await type(answer, ["serve", image] + disk.socket)
             #expect(screen.status == 77)
@@ -78,8 +74,8 @@ struct PromptTests {
         }
     }
 
-    @Test("SIGTERM while it waits for an answer ends it; the echo is on again and no socket is left")
-    func terminated() async throws {
+    @Test func `SIGTERM while it waits for an answer ends it; the echo is on again and no socket is left`() async throws
+    {
         try await withImage("right") { disk, image in
             let screen = try await type("SIGTERM", ["serve", image] + disk.socket)
             #expect(screen.status == 143)
@@ -88,8 +84,7 @@ struct PromptTests {
         }
     }
 
-    @Test("No question is asked for an image that is not encrypted, nor when a file is named")
-    func asksNothing() async throws {
+    @Test func `no question is asked for an image that is not encrypted, nor when a file is named`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = SmallDisk(directory)
@@ -101,8 +96,7 @@ struct PromptTests {
         #expect(named.asked == 0 && named.served && named.status == 0)
     }
 
-    @Test("Without a terminal it ends with 77 and names the options")
-    func noTerminal() async throws {
+    @Test func `without a terminal it ends with 77 and names the options`() async throws {
         try await withImage("right") { disk, image in
             let arguments = ["--wait", try Program.path, "serve", image] + disk.socket
             // A session of its own has no terminal; standard input would be a pipe with the right passphrase.

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Which files an image may have opened: it is hostile input, and the names in it could be those of any file.
-@Suite("Files that images name", .fourAtATime)
+@Suite(.fourAtATime)
 struct ReferenceTests {
     /// A name in an image, in a directory with files of every kind.
     struct Name: Sendable, CustomStringConvertible {
@@ -71,8 +71,8 @@ struct ReferenceTests {
         ]
     }
 
-    @Test("A hostile name is refused with a sentence, as a backing file and as a data file", arguments: Name.hostile)
-    func hostile(_ name: Name) async throws {
+    @Test(arguments: Name.hostile)
+    func `a hostile name is refused with a sentence, as a backing file and as a data file`(_ name: Name) async throws {
         try await withPlaces { directory, place in
             var bytes = name.bytes
             if bytes == Array("OUTSIDE".utf8) { bytes = Array(directory.file("outside").utf8) }
@@ -109,14 +109,12 @@ struct ReferenceTests {
         }
     }
 
-    @Test(
-        "Names within the directory are opened, through links and detours too",
-        arguments: [
-            "base", "./base", "sub/base", "sub/../base", "link-inside", "link-sub/base", "sub/link-up-inside/base",
-            "./with:colon", "file:base", "json:{\"driver\":\"file\",\"filename\":\"base\"}", "gr\u{F6}\u{DF}e \u{2603}",
-            "-f", "quote'",
-        ])
-    func harmless(_ name: String) async throws {
+    @Test(arguments: [
+        "base", "./base", "sub/base", "sub/../base", "link-inside", "link-sub/base", "sub/link-up-inside/base",
+        "./with:colon", "file:base", "json:{\"driver\":\"file\",\"filename\":\"base\"}", "gr\u{F6}\u{DF}e \u{2603}",
+        "-f", "quote'",
+    ])
+    func `names within the directory are opened, through links and detours too`(_ name: String) async throws {
         try await withPlaces { directory, place in
             let contents = try File.contents("\(place)/base")
             let path = try HostileImage(backing: name).write(to: "\(place)/image")
@@ -135,8 +133,9 @@ struct ReferenceTests {
         }
     }
 
-    @Test("A relative image path, and a relative --allow-reference, start where the program was started")
-    func relativePaths() async throws {
+    @Test func `a relative image path, and a relative --allow-reference, start where the program was started`()
+        async throws
+    {
         try await withPlaces { directory, place in
             try HostileImage(backing: "sub/base").write(to: "\(place)/image")
             try HostileImage(backing: "../outside").write(to: "\(place)/climbing")
@@ -154,8 +153,7 @@ struct ReferenceTests {
         }
     }
 
-    @Test("--allow-reference opens what it names, and nothing else")
-    func allowed() async throws {
+    @Test func `--allow-reference opens what it names, and nothing else`() async throws {
         try await withPlaces { directory, place in
             let outside = directory.file("outside")
             let contents = try File.contents(outside)
@@ -180,8 +178,7 @@ struct ReferenceTests {
         }
     }
 
-    @Test("What a backing file names starts in its own directory, and must stay there")
-    func nested() async throws {
+    @Test func `what a backing file names starts in its own directory, and must stay there`() async throws {
         try await withPlaces { directory, place in
             let socket = ["--socket", directory.file("s")]
             let top = try HostileImage(backing: "sub/middle", format: "qcow2").write(to: "\(place)/top")
@@ -197,8 +194,7 @@ struct ReferenceTests {
         }
     }
 
-    @Test("A loop is refused, through links of every kind")
-    func loops() async throws {
+    @Test func `a loop is refused, through links of every kind`() async throws {
         try await withPlaces { directory, place in
             func refuse(_ path: String, _ arguments: [String] = []) async throws {
                 try await Program.expectRefusal(
@@ -227,8 +223,7 @@ struct ReferenceTests {
         }
     }
 
-    @Test("The length of a name has a limit")
-    func lengths() async throws {
+    @Test func `the length of a name has a limit`() async throws {
         try await withPlaces { directory, place in
             let name = String(repeating: "./", count: 509) + "/base"
             #expect(name.utf8.count == 1023)
@@ -246,10 +241,8 @@ struct ReferenceTests {
         }
     }
 
-    @Test(
-        "A link that is swapped while the program starts never has a file outside read",
-        arguments: ["file", "directory"])
-    func swapped(_ kind: String) async throws {
+    @Test(arguments: ["file", "directory"])
+    func `a link that is swapped while the program starts never has a file outside read`(_ kind: String) async throws {
         try await withPlaces { directory, place in
             // Either the file is a link, or its directory is; outside, there is a file of the same name.
             let isFile = kind == "file"
@@ -269,8 +262,7 @@ struct ReferenceTests {
         }
     }
 
-    @Test("info opens nothing that an image names, whatever the policy would be")
-    func info() async throws {
+    @Test func `info opens nothing that an image names, whatever the policy would be`() async throws {
         try await withPlaces { directory, place in
             for isData in [false, true] {
                 let name = Array("base".utf8)

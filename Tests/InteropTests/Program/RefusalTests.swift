@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Images that are sound but use what this version does not read.
-@Suite("Refused images", .fourAtATime)
+@Suite(.fourAtATime)
 struct RefusalTests {
     /// How to make an image, with `IMAGE` and `DIR` in it, and what the refusal says.
     struct Kind: Sendable, CustomStringConvertible {
@@ -46,8 +46,8 @@ struct RefusalTests {
         Kind(description: "Parallels", script: "qemu-img create -q -f parallels IMAGE 1M", says: ["Parallels"]),
     ]
 
-    @Test("A URL is refused as one, by each command", arguments: ["serve", "info", "audit"])
-    func url(_ command: String) async throws {
+    @Test(arguments: ["serve", "info", "audit"])
+    func `a URL is refused as one, by each command`(_ command: String) async throws {
         for (url, advice) in [
             ("https://example.org/a.qcow2", "copy the image to a file first"),
             ("file:///a.qcow2", "name the file by its path"),
@@ -59,8 +59,7 @@ struct RefusalTests {
         try await Program.expectRefusal([command, "a:b"], status: 66, saying: "check the name")
     }
 
-    @Test("The command that is printed for the URL of an NBD server copies the image")
-    func copyOfURL() async throws {
+    @Test func `the command that is printed for the URL of an NBD server copies the image`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = SmallDisk(directory)
@@ -75,8 +74,8 @@ struct RefusalTests {
         try await Tool.succeed("cmp", [image, directory.file("image")])
     }
 
-    @Test("info shows what an image is made of, and opens none of it", arguments: shapes)
-    func shape(_ kind: Kind) async throws {
+    @Test(arguments: shapes)
+    func `info shows what an image is made of, and opens none of it`(_ kind: Kind) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try await make(kind, directory)
@@ -88,8 +87,8 @@ struct RefusalTests {
         for part in kind.says { #expect(text.contains(part), "'\(part)' in \(text)") }
     }
 
-    @Test("Other formats are refused by name", arguments: otherFormats)
-    func format(_ kind: Kind) async throws {
+    @Test(arguments: otherFormats)
+    func `other formats are refused by name`(_ kind: Kind) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try await make(kind, directory)
@@ -98,8 +97,7 @@ struct RefusalTests {
         }
     }
 
-    @Test("An unknown feature is refused with the name that the image gives it")
-    func unknownFeature() async throws {
+    @Test func `an unknown feature is refused with the name that the image gives it`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try await ImageMaker(directory: directory).empty(ImageRecipe(size: 1 << 20))
@@ -119,8 +117,8 @@ struct RefusalTests {
         #expect(report.refusal?.contains("time travel") == true)
     }
 
-    @Test("No other file that an image names is ever opened", arguments: ["info", "serve"], ["backing", "data"])
-    func opensNothingElse(_ command: String, _ reference: String) async throws {
+    @Test(arguments: ["info", "serve"], ["backing", "data"])
+    func `no other file that an image names is ever opened`(_ command: String, _ reference: String) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = directory.file("image.qcow2")

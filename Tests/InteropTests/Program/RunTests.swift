@@ -4,10 +4,9 @@ import Foundation
 import Testing
 
 /// `--run`
-@Suite("A command to serve for", .fourAtATime)
+@Suite(.fourAtATime)
 struct RunTests {
-    @Test("The command knows the URI and the socket, or the port")
-    func variables() async throws {
+    @Test func `the command knows the URI and the socket, or the port`() async throws {
         try await withDisk { disk, image in
             let unix = try await run(image, disk.socket, "echo \"$uri|$unixsocket|${port-none}\"")
             #expect(unix.output == "nbd+unix:///?socket=\(disk.directory.file("s"))|\(disk.directory.file("s"))|none\n")
@@ -19,8 +18,7 @@ struct RunTests {
         }
     }
 
-    @Test("The command copies the disk, and its end is the server's end")
-    func copies() async throws {
+    @Test func `the command copies the disk, and its end is the server's end`() async throws {
         try await withDisk { disk, image in
             let copy = disk.directory.file("copy.raw")
             let outcome = try await run(image, [], "nbdcopy \"$uri\" \(copy); dirname \"$unixsocket\"")
@@ -33,12 +31,13 @@ struct RunTests {
     }
 
     @Test(
-        "The command's exit status is the program's; a signal gives 128 and its number",
         arguments: [
             ("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -TERM $$", 143), ("kill -KILL $$", 137),
             ("kill -INT $$", 130), ("kill -HUP $$", 129), ("no-such-program-anywhere", 127),
         ] as [(String, Int32)])
-    func status(_ command: String, _ status: Int32) async throws {
+    func `the command's exit status is the program's; a signal gives 128 and its number`(
+        _ command: String, _ status: Int32
+    ) async throws {
         try await withDisk { disk, image in
             let outcome = try await run(image, disk.socket, command)
             #expect(outcome.code == status, "\(outcome.errors)")
@@ -46,8 +45,7 @@ struct RunTests {
         }
     }
 
-    @Test("Standard output is the command's alone, and standard input is the command's too")
-    func streams() async throws {
+    @Test func `standard output is the command's alone, and standard input is the command's too`() async throws {
         try await withDisk { disk, image in
             let outcome = try await Program.run(
                 ["serve", image, "--run", "cat; echo done; echo problem >&2"] + disk.socket, input: Array("text\n".utf8)
@@ -57,8 +55,7 @@ struct RunTests {
         }
     }
 
-    @Test("The command starts with signals, descriptors and variables as any other")
-    func surroundings() async throws {
+    @Test func `the command starts with signals, descriptors and variables as any other`() async throws {
         try await withDisk { disk, image in
             // A shell changes its own signals while it waits, so its child is looked at.
             let outcome = try await run(
@@ -72,8 +69,7 @@ struct RunTests {
         }
     }
 
-    @Test("The command cannot read the passphrase from the descriptor that it came from")
-    func passphraseDescriptor() async throws {
+    @Test func `the command cannot read the passphrase from the descriptor that it came from`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = SmallDisk(directory)
@@ -83,8 +79,8 @@ struct RunTests {
         #expect(outcome.code == 0 && outcome.output == "0\n1\n2\n", "\(outcome.output)\(outcome.errors)")
     }
 
-    @Test("SIGTERM ends the command, and its status is the program's", arguments: ["TERM", "INT"])
-    func terminated(_ signal: String) async throws {
+    @Test(arguments: ["TERM", "INT"])
+    func `SIGTERM ends the command, and its status is the program's`(_ signal: String) async throws {
         try await withDisk { disk, image in
             let line = """
                 \(try Program.path) serve \(image) --socket \(disk.directory.file("s")) \
@@ -98,8 +94,7 @@ struct RunTests {
         }
     }
 
-    @Test("The command does not run when the passphrase is wrong")
-    func wrongPassphrase() async throws {
+    @Test func `the command does not run when the passphrase is wrong`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = SmallDisk(directory)

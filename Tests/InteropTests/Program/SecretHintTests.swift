@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// What is said of a secret that does not fit: a newline that is too many or too few, and keys that were written down as text.
-@Suite("Hints on secrets", .fourAtATime)
+@Suite(.fourAtATime)
 struct SecretHintTests {
     /// A file with a secret that does not fit as it is.
     struct Case: Sendable, CustomTestStringConvertible {
@@ -37,8 +37,10 @@ struct SecretHintTests {
             advice: "--passphrase-file"),
     ]
 
-    @Test("A newline at the end is told, by serve and info, and the advice opens the container", arguments: newlines)
-    func newline(_ test: Case) async throws {
+    @Test(arguments: newlines)
+    func `a newline at the end is told, by serve and info, and the advice opens the container`(_ test: Case)
+        async throws
+    {
         try await withContainer(test.right) { image, directory in
             let file = try directory.write("it's a secret", text: test.given)
             let advice = "give \(test.advice) '\(directory.path)/it'\\''s a secret'"
@@ -52,8 +54,8 @@ struct SecretHintTests {
         }
     }
 
-    @Test("No newline is spoken of where there is none", arguments: ["--passphrase-file", "--key-file"])
-    func noNewline(_ option: String) async throws {
+    @Test(arguments: ["--passphrase-file", "--key-file"])
+    func `no newline is spoken of where there is none`(_ option: String) async throws {
         try await withContainer("right") { image, directory in
             let file = try directory.write("key", text: "wrong")
             for command in [["serve", "--run", "true"], ["info", "--check-passphrase"]] {
@@ -70,10 +72,10 @@ struct SecretHintTests {
         ("base64 -w 0", "base64"), ("base64 | sed 's/$/\\r/'", "base64"),
     ]
 
-    @Test(
-        "A key that was written down as text is recognised, and the printed command makes the key", arguments: encodings
-    )
-    func encoded(_ command: String, _ name: String) async throws {
+    @Test(arguments: encodings)
+    func `a key that was written down as text is recognised, and the printed command makes the key`(
+        _ command: String, _ name: String
+    ) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let key = (0..<64).map { UInt8(truncatingIfNeeded: $0 * 37 + 5) }
@@ -100,8 +102,9 @@ struct SecretHintTests {
         }
     }
 
-    @Test("The key of an AES image in hexadecimal is recognised, and the printed command makes the key")
-    func rawKey() async throws {
+    @Test func `the key of an AES image in hexadecimal is recognised, and the printed command makes the key`()
+        async throws
+    {
         let disk = SmallDisk(try TemporaryDirectory())
         defer { disk.directory.remove() }
         let key = Array("0123456789abcdef".utf8)
@@ -118,10 +121,8 @@ struct SecretHintTests {
         #expect(opened.code == 0, "\(opened.errors)")
     }
 
-    @Test(
-        "Passphrases are not taken for keys",
-        arguments: ["correct horse battery staple", "Tr0ub4dor&3", "aaaaaaaaaaaaaaaaaaaaaaaa"])
-    func passphrase(_ wrong: String) async throws {
+    @Test(arguments: ["correct horse battery staple", "Tr0ub4dor&3", "aaaaaaaaaaaaaaaaaaaaaaaa"])
+    func `passphrases are not taken for keys`(_ wrong: String) async throws {
         try await withContainer("right") { image, directory in
             let file = try directory.write("key", text: wrong)
             let outcome = try await Program.run(["serve", image, "--passphrase-file", file, "--run", "true"])
@@ -130,8 +131,7 @@ struct SecretHintTests {
         }
     }
 
-    @Test("The same secret by two names is tried once, and the first name is told")
-    func twice() async throws {
+    @Test func `the same secret by two names is tried once, and the first name is told`() async throws {
         try await withContainer("right") { image, directory in
             let file = try directory.write("key", text: "wrong")
             let outcome = try await Program.run(

@@ -5,12 +5,11 @@ import Subprocess
 import Testing
 
 /// How the server ends, and what it leaves behind.
-@Suite("Shutdown", .fourAtATime)
+@Suite(.fourAtATime)
 struct ShutdownTests {
-    @Test(
-        "SIGTERM, SIGINT and SIGHUP end it with status 0 and remove socket and pid file",
-        arguments: [15, 2, 1] as [Int32])
-    func signals(_ number: Int32) async throws {
+    @Test(arguments: [15, 2, 1] as [Int32])
+    func `SIGTERM, SIGINT and SIGHUP end it with status 0 and remove socket and pid file`(_ number: Int32) async throws
+    {
         try await withDisk { disk, image in
             let pidFile = disk.directory.file("pid")
             try await ServerUnderTest.run(
@@ -25,8 +24,7 @@ struct ShutdownTests {
         }
     }
 
-    @Test("A second signal does no harm and does not hold it up")
-    func secondSignal() async throws {
+    @Test func `a second signal does no harm and does not hold it up`() async throws {
         try await withDisk { disk, image in
             let outcome = try await ServerUnderTest.run(
                 ["serve", image] + disk.socket, ending: .byItself, in: disk.directory
@@ -40,8 +38,7 @@ struct ShutdownTests {
         }
     }
 
-    @Test("The pid file of an earlier run is replaced")
-    func stalePidFile() async throws {
+    @Test func `the pid file of an earlier run is replaced`() async throws {
         try await withDisk { disk, image in
             let pidFile = try disk.directory.write("pid", text: "123456789\n")
             try await ServerUnderTest.run(
@@ -54,8 +51,10 @@ struct ShutdownTests {
         }
     }
 
-    @Test("The pid file of a server that has died is gone before keys are derived, and comes back when it listens")
-    func deadServer() async throws {
+    @Test
+    func `the pid file of a server that has died is gone before keys are derived, and comes back when it listens`()
+        async throws
+    {
         try await withDisk { disk, _ in
             let image = try await disk.encrypted()
             let (pidFile, fifo) = (disk.directory.file("pid"), disk.directory.file("fifo"))
@@ -82,8 +81,7 @@ struct ShutdownTests {
         }
     }
 
-    @Test("The pid file of a server that runs is left to it")
-    func livingServer() async throws {
+    @Test func `the pid file of a server that runs is left to it`() async throws {
         try await withDisk { disk, image in
             let pidFile = disk.directory.file("pid")
             try await ServerUnderTest.run(
@@ -103,8 +101,8 @@ struct ShutdownTests {
         }
     }
 
-    @Test("A pid file is not written through a symbolic link", arguments: [true, false])
-    func linkedPidFile(isDangling: Bool) async throws {
+    @Test(arguments: [true, false])
+    func `a pid file is not written through a symbolic link`(isDangling: Bool) async throws {
         try await withDisk { disk, image in
             let (target, link) = (disk.directory.file("target"), disk.directory.file("pid"))
             if !isDangling { try disk.directory.write("target", text: "12\n") }
@@ -115,8 +113,7 @@ struct ShutdownTests {
         }
     }
 
-    @Test("A pid file is never written over anything else, the image least of all")
-    func foreignPidFile() async throws {
+    @Test func `a pid file is never written over anything else, the image least of all`() async throws {
         try await withDisk { disk, image in
             let other = try disk.directory.write("notes", text: "123 green bottles\n")
             for file in [image, other, disk.directory.file("."), "/dev/null"] {
@@ -129,8 +126,10 @@ struct ShutdownTests {
         }
     }
 
-    @Test("SIGTERM and SIGINT while a passphrase is awaited from a pipe end it and leave nothing", arguments: [15, 2])
-    func waitingForPassphrase(_ signal: Int) async throws {
+    @Test(arguments: [15, 2])
+    func `SIGTERM and SIGINT while a passphrase is awaited from a pipe end it and leave nothing`(_ signal: Int)
+        async throws
+    {
         try await withDisk { disk, _ in
             let image = try await disk.encrypted()
             let script = """
@@ -146,8 +145,7 @@ struct ShutdownTests {
         }
     }
 
-    @Test("A pid file that cannot be written is refused with 66, and no socket stays")
-    func impossiblePidFile() async throws {
+    @Test func `a pid file that cannot be written is refused with 66, and no socket stays`() async throws {
         try await withDisk { disk, image in
             try await Program.expectRefusal(
                 ["serve", image, "--pid-file", disk.directory.file("none/pid")] + disk.socket, status: 66,
@@ -156,8 +154,7 @@ struct ShutdownTests {
         }
     }
 
-    @Test("A refused image leaves neither socket nor pid file, nor a private directory")
-    func refusedImage() async throws {
+    @Test func `a refused image leaves neither socket nor pid file, nor a private directory`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try directory.write("image", text: "QFI\u{0}")
@@ -171,8 +168,8 @@ struct ShutdownTests {
         #expect(left == ["image"])
     }
 
-    @Test("Idle clients do not hold up the end", arguments: [false, true])
-    func idleClients(isNegotiated: Bool) async throws {
+    @Test(arguments: [false, true])
+    func `idle clients do not hold up the end`(isNegotiated: Bool) async throws {
         try await withDisk { disk, image in
             let script = """
                 import os, socket, struct, sys, time
@@ -201,8 +198,7 @@ struct ShutdownTests {
         }
     }
 
-    @Test("A client that has said good-bye, or has just gone, does not hold up the end")
-    func departedClients() async throws {
+    @Test func `a client that has said good-bye, or has just gone, does not hold up the end`() async throws {
         try await withDisk { disk, image in
             var start = ContinuousClock.now
             try await ServerUnderTest.run(["serve", image] + disk.socket, in: disk.directory) { server in
@@ -216,8 +212,7 @@ struct ShutdownTests {
         }
     }
 
-    @Test("A reply that is under way arrives whole after SIGTERM")
-    func drains() async throws {
+    @Test func `a reply that is under way arrives whole after SIGTERM`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let contents = DiskContents(mark: 2).bytes(at: 0, count: 24 << 20, .plain)

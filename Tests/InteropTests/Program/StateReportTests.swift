@@ -4,10 +4,10 @@ import Subprocess
 import Testing
 
 /// What the server says when it is asked what it is doing.
-@Suite("State report", .fourAtATime)
+@Suite(.fourAtATime)
 struct StateReportTests {
-    @Test("SIGUSR1 makes it say what it and its clients are doing, without names, and it serves on")
-    func report() async throws {
+    @Test func `SIGUSR1 makes it say what it and its clients are doing, without names, and it serves on`() async throws
+    {
         try await withDisk { disk, image in
             let arguments = ["serve", image, "-x", "hidden-name", "--max-connections", "7"] + disk.socket
             try await ServerUnderTest.run(arguments, in: disk.directory) { server in
@@ -34,8 +34,7 @@ struct StateReportTests {
         }
     }
 
-    @Test("SIGUSR1 while it waits for a passphrase is answered when it serves")
-    func early() async throws {
+    @Test func `SIGUSR1 while it waits for a passphrase is answered when it serves`() async throws {
         try await withDisk { disk, _ in
             let image = try await disk.encrypted("right")
             let script = """
@@ -53,8 +52,7 @@ struct StateReportTests {
         }
     }
 
-    @Test("The command of --run can be sent SIGUSR1")
-    func command() async throws {
+    @Test func `the command of --run can be sent SIGUSR1`() async throws {
         try await withDisk { disk, image in
             let outcome = try await Program.run(
                 ["serve", image] + disk.socket + ["--run", "trap 'exit 3' USR1; kill -USR1 $$; sleep 0.1; exit 4"])

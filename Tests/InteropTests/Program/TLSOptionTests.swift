@@ -4,10 +4,10 @@ import Foundation
 import Testing
 
 /// The options for TLS: who has to use it, and the key that is made for one run.
-@Suite("Options for TLS", .fourAtATime)
+@Suite(.fourAtATime)
 struct TLSOptionTests {
-    @Test("Options that have no effect together, or lack something, are told apart from wrong files")
-    func usage() async throws {
+    @Test func `options that have no effect together, or lack something, are told apart from wrong files`() async throws
+    {
         for (options, part) in [
             (["--tls=require"], "add --tls-psk=auto or --tls-certs"),
             (["--tls=allow"], "add --tls-psk=auto or --tls-certs"), (["--tls=maybe"], "--tls"),
@@ -24,8 +24,9 @@ struct TLSOptionTests {
         }
     }
 
-    @Test("Keys and certificates that cannot be used are refused with 66, before a passphrase is asked for")
-    func wrongFiles() async throws {
+    @Test func `keys and certificates that cannot be used are refused with 66, before a passphrase is asked for`()
+        async throws
+    {
         try await withDisk { disk in
             let image = try await disk.encrypted()
             let none = disk.directory.file("none")
@@ -37,8 +38,7 @@ struct TLSOptionTests {
         }
     }
 
-    @Test("A file without keys gets one by the command that the refusal prints")
-    func madeKeys() async throws {
+    @Test func `a file without keys gets one by the command that the refusal prints`() async throws {
         try await withDisk { disk in
             let image = try disk.raw()
             let keys = try disk.directory.write("keys.psk", text: "")
@@ -51,8 +51,7 @@ struct TLSOptionTests {
         }
     }
 
-    @Test("Where TLS is a must, clients that do without are let nowhere, and others see the disk")
-    func require() async throws {
+    @Test func `where TLS is a must, clients that do without are let nowhere, and others see the disk`() async throws {
         try await withDisk { disk in
             try await serve(disk, ["--tls-psk=auto", "--port", "0"]) { server in
                 let port = try #require(server.port)
@@ -63,8 +62,7 @@ struct TLSOptionTests {
         }
     }
 
-    @Test("Where TLS is allowed, clients may do without; where it is off, no key is made")
-    func allowAndOff() async throws {
+    @Test func `where TLS is allowed, clients may do without; where it is off, no key is made`() async throws {
         try await withDisk { disk in
             for mode in ["allow", "off"] {
                 try await serve(disk, ["--tls-psk=auto", "--tls=\(mode)", "--port", "0"]) { server in
@@ -80,8 +78,7 @@ struct TLSOptionTests {
         }
     }
 
-    @Test("Addresses that others can reach need no --insecure-plaintext where TLS is a must")
-    func exposed() async throws {
+    @Test func `addresses that others can reach need no --insecure-plaintext where TLS is a must`() async throws {
         try await withDisk { disk in
             let image = try await disk.plain()
             for (place, mode) in [(["--bind", "0.0.0.0", "--port", "0"], "allow"), (["--vsock", "0"], "off")] {
@@ -95,10 +92,10 @@ struct TLSOptionTests {
         }
     }
 
-    @Test(
-        "A key for one run is new, for its user alone, in no message, and gone at the end",
-        arguments: [[], ["--port", "0"]])
-    func oneTimeKey(_ place: [String]) async throws {
+    @Test(arguments: [[], ["--port", "0"]])
+    func `a key for one run is new, for its user alone, in no message, and gone at the end`(_ place: [String])
+        async throws
+    {
         try await withDisk { disk in
             var keys: Set<String> = []
             for _ in 0..<2 {
@@ -120,8 +117,7 @@ struct TLSOptionTests {
         }
     }
 
-    @Test("A key for one run is gone when the image cannot be opened, too")
-    func oneTimeKeyOfFailure() async throws {
+    @Test func `a key for one run is gone when the image cannot be opened, too`() async throws {
         try await withDisk { disk in
             let environment: [String: String?] = ["XDG_RUNTIME_DIR": disk.directory.path]
             try await Program.expectRefusal(
@@ -132,8 +128,7 @@ struct TLSOptionTests {
         }
     }
 
-    @Test("A key for one run is gone when the program is ended before it serves, too")
-    func oneTimeKeyOfEnd() async throws {
+    @Test func `a key for one run is gone when the program is ended before it serves, too`() async throws {
         try await withDisk { disk in
             let runtime = disk.directory.file("runtime")
             try FileManager.default.createDirectory(atPath: runtime, withIntermediateDirectories: false)
@@ -152,8 +147,7 @@ struct TLSOptionTests {
         }
     }
 
-    @Test("Only clients with a certificate of an allowed name are let in")
-    func allowedNames() async throws {
+    @Test func `only clients with a certificate of an allowed name are let in`() async throws {
         try await withDisk { disk in
             let credentials = disk.directory.file("tls")
             try await Tool.succeed("\(Program.root)/Tests/Fixtures/make-tls-credentials", [credentials])

@@ -6,10 +6,8 @@ import Testing
 @testable import nbdecrypt
 
 /// How NBD URIs are written, rule by rule (RFC 3986; doc/uri.md of the NBD project; nbd_connect_uri(3)).
-@Suite("NBD URIs")
-struct URITests {
-    @Test("The scheme says the transport, and whether TLS is a must")
-    func scheme() {
+@Suite struct URITests {
+    @Test func `the scheme says the transport, and whether TLS is a must`() {
         func schemes(_ place: NBDURI.Place) -> [String?] {
             [false, true].map { URL(string: NBDURI(place: place, isEncrypted: $0).description)?.scheme }
         }
@@ -18,14 +16,12 @@ struct URITests {
         #expect(schemes(.vsock(cid: 2, port: 1)) == ["nbd+vsock", "nbds+vsock"])
     }
 
-    @Test("The port is always there, and the default export is an empty path")
-    func port() {
+    @Test func `the port is always there, and the default export is an empty path`() {
         #expect(NBDURI(place: .tcp(host: "127.0.0.1", port: 10809)).description == "nbd://127.0.0.1:10809/")
         #expect(NBDURI(place: .vsock(cid: 3, port: 99_999_999)).description == "nbd+vsock://3:99999999/")
     }
 
-    @Test("A host is a name, an IPv4 address, or an IPv6 address in brackets with an encoded zone (RFC 6874)")
-    func host() {
+    @Test func `a host is a name, an IPv4 address, or an IPv6 address in brackets with an encoded zone (RFC 6874)`() {
         func authority(_ host: String) -> String { NBDURI(place: .tcp(host: host, port: 1)).description }
         #expect(authority("disk.example.org") == "nbd://disk.example.org:1/")
         #expect(authority("192.0.2.1") == "nbd://192.0.2.1:1/")
@@ -35,8 +31,7 @@ struct URITests {
         #expect(authority("a/b") == "nbd://a%2Fb:1/")
     }
 
-    @Test("An export name keeps unreserved characters and slashes, and nothing else (RFC 3986, section 2)")
-    func exportName() {
+    @Test func `an export name keeps unreserved characters and slashes, and nothing else (RFC 3986, section 2)`() {
         func path(_ name: String) -> String {
             String(NBDURI(place: .tcp(host: "h", port: 1), exportName: name).description.dropFirst("nbd://h:1/".count))
         }
@@ -50,16 +45,14 @@ struct URITests {
         #expect(path("\u{1}\n\u{7F}") == "%01%0A%7F")
     }
 
-    @Test("The path of a Unix socket is a parameter, and a name in the abstract namespace starts with %00")
-    func socket() {
+    @Test func `the path of a Unix socket is a parameter, and a name in the abstract namespace starts with %00`() {
         #expect(
             NBDURI(place: .unix(path: "/run/a b&c=d?e;f+g/s"), exportName: "x").description
                 == "nbd+unix:///x?socket=/run/a%20b%26c%3Dd%3Fe%3Bf%2Bg/s")
         #expect(NBDURI(place: .unix(path: "\0/s")).description == "nbd+unix:///?socket=%00/s")
     }
 
-    @Test("A user, a file of keys and a directory of certificates are where libnbd looks for them")
-    func credentials() {
+    @Test func `a user, a file of keys and a directory of certificates are where libnbd looks for them`() {
         var uri = NBDURI(place: .unix(path: "/s"), isEncrypted: true)
         uri.user = "a:b@c/d"
         uri.keyFile = "/run/k&k"
@@ -75,8 +68,9 @@ struct URITests {
         "a/../b", "./x", "~x", "[x]:@!$'()*,", "-x", "\"q\"\\", "tab\there", "line\nbreak", "{^`|}<>", ":", "a:b",
     ]
 
-    @Test("libnbd and QEMU find the export that was named, over TCP and over a socket with a strange path")
-    func roundTrips() async throws {
+    @Test func `libnbd and QEMU find the export that was named, over TCP and over a socket with a strange path`()
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = SmallDisk(directory)

@@ -4,10 +4,11 @@ import Foundation
 import Testing
 
 /// Secrets and keyslots of LUKS containers.
-@Suite("Unlocking LUKS", .fourAtATime)
+@Suite(.fourAtATime)
 struct UnlockTests {
-    @Test("Every secret is tried on every keyslot, the cheapest first, and the log names keyslot and source")
-    func ring() async throws {
+    @Test func `every secret is tried on every keyslot, the cheapest first, and the log names keyslot and source`()
+        async throws
+    {
         try await withContainer { maker, path in
             // Keyslot 1 is dear, keyslot 2 cheap; keyslot 0 lies between.
             try await maker.addKey("dear", to: path, ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "50000"])
@@ -28,8 +29,7 @@ struct UnlockTests {
         }
     }
 
-    @Test("A keyslot that is named is the only one that is tried")
-    func namedKeyslot() async throws {
+    @Test func `a keyslot that is named is the only one that is tried`() async throws {
         try await withContainer { maker, path in
             try await maker.addKey("second", to: path)
             let file = try maker.directory.write("p", text: "second")
@@ -42,8 +42,7 @@ struct UnlockTests {
         }
     }
 
-    @Test("Keyslots with priority ignore are tried only by name, preferred ones first")
-    func priorities() async throws {
+    @Test func `keyslots with priority ignore are tried only by name, preferred ones first`() async throws {
         try await withContainer { maker, path in
             try await maker.addKey("second", to: path, ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "30000"])
             try await maker.cryptsetup(["config", path, "--key-slot", "1", "--priority", "prefer"])
@@ -62,8 +61,8 @@ struct UnlockTests {
         }
     }
 
-    @Test("A wrong passphrase ends with 77, the number of keyslots and what to do", arguments: ["luks1", "luks2"])
-    func wrong(_ type: String) async throws {
+    @Test(arguments: ["luks1", "luks2"])
+    func `a wrong passphrase ends with 77, the number of keyslots and what to do`(_ type: String) async throws {
         try await withContainer(type) { maker, path in
             try await maker.addKey("second", to: path)
             let file = try maker.directory.write("p", text: "wrong secret")
@@ -75,8 +74,8 @@ struct UnlockTests {
         }
     }
 
-    @Test("A part of a key file, at any offset and of any size, is the secret", arguments: ["luks1", "luks2"])
-    func keyFileParts(_ type: String) async throws {
+    @Test(arguments: ["luks1", "luks2"])
+    func `a part of a key file, at any offset and of any size, is the secret`(_ type: String) async throws {
         try await withContainer(type) { maker, path in
             var bytes = [UInt8]((0..<300).map { UInt8(truncatingIfNeeded: $0 &* 7) })
             bytes.insert(contentsOf: Array("correct horse".utf8), at: 17)
@@ -96,8 +95,8 @@ struct UnlockTests {
         }
     }
 
-    @Test("The volume key opens without a keyslot, and is proved by the digest", arguments: ["luks1", "luks2"])
-    func volumeKey(_ type: String) async throws {
+    @Test(arguments: ["luks1", "luks2"])
+    func `the volume key opens without a keyslot, and is proved by the digest`(_ type: String) async throws {
         try await withContainer(type) { maker, path in
             let key = maker.directory.file("volume-key")
             let passphrase = try maker.directory.write("p", text: "correct horse")
@@ -123,8 +122,7 @@ struct UnlockTests {
         }
     }
 
-    @Test("A key may lie far inside a large file, or a device that never ends")
-    func keyInLargeFile() async throws {
+    @Test func `a key may lie far inside a large file, or a device that never ends`() async throws {
         try await withContainer { maker, path in
             let large = maker.directory.file("large")
             try await Tool.shell(
@@ -146,8 +144,7 @@ struct UnlockTests {
         }
     }
 
-    @Test("The empty passphrase opens a keyslot that has it")
-    func emptyPassphrase() async throws {
+    @Test func `the empty passphrase opens a keyslot that has it`() async throws {
         try await withContainer { maker, path in
             try await maker.addKey("", to: path)
             let empty = try maker.directory.write("empty", text: "")
@@ -159,8 +156,7 @@ struct UnlockTests {
         }
     }
 
-    @Test("Nobody is asked for a passphrase that could not help")
-    func asksInVain() async throws {
+    @Test func `nobody is asked for a passphrase that could not help`() async throws {
         try await withContainer { maker, path in
             let serve = ["serve", path, "--socket", maker.directory.file("s")]
             try await Program.expectRefusal(serve + ["--key-slot", "5"], status: 64, saying: "there is no keyslot 5")
@@ -171,8 +167,8 @@ struct UnlockTests {
         }
     }
 
-    @Test("What is not tried is no wrong passphrase: serve and info name the keyslot and its option")
-    func notTried() async throws {
+    @Test func `what is not tried is no wrong passphrase: serve and info name the keyslot and its option`() async throws
+    {
         try await withContainer { maker, path in
             try await maker.addKey("second", to: path)
             let second = ["--passphrase-file", try maker.directory.write("p", text: "second")]
@@ -205,8 +201,7 @@ struct UnlockTests {
         }
     }
 
-    @Test("An unbound keyslot opens no data, and serve and info say so")
-    func unbound() async throws {
+    @Test func `an unbound keyslot opens no data, and serve and info say so`() async throws {
         try await withContainer { maker, path in
             try await maker.addKey("other", to: path, LUKSMaker.cheap + ["--unbound", "--key-size", "256"])
             let other = ["--passphrase-file", try maker.directory.write("p", text: "other")]
@@ -231,8 +226,7 @@ struct UnlockTests {
         }
     }
 
-    @Test("A keyslot of another version is unusable by its name, and the others open")
-    func unknownDerivation() async throws {
+    @Test func `a keyslot of another version is unusable by its name, and the others open`() async throws {
         try await withContainer { maker, path in
             try await maker.addKey("second", to: path)
             // The first releases of cryptsetup 2.0 wrote this name.
@@ -264,8 +258,7 @@ struct UnlockTests {
         }
     }
 
-    @Test("What all keyslots cost together is bounded, and --max-kdf-seconds changes the bound")
-    func sumOfCosts() async throws {
+    @Test func `what all keyslots cost together is bounded, and --max-kdf-seconds changes the bound`() async throws {
         try await withContainer { maker, path in
             for number in 1...7 { try await maker.addKey("passphrase \(number)", to: path) }
             try await maker.edit(
@@ -287,8 +280,7 @@ struct UnlockTests {
         }
     }
 
-    @Test("When memory cannot be locked, it says so once, and serves")
-    func lockedMemory() async throws {
+    @Test func `when memory cannot be locked, it says so once, and serves`() async throws {
         try await withContainer { maker, path in
             let file = try maker.directory.write("p", text: "correct horse")
             let line =
@@ -302,8 +294,7 @@ struct UnlockTests {
         }
     }
 
-    @Test("What a key derivation may cost is bounded, and options change the bounds")
-    func limits() async throws {
+    @Test func `what a key derivation may cost is bounded, and options change the bounds`() async throws {
         try await withContainer(options: [
             "--pbkdf", "argon2id", "--pbkdf-force-iterations", "4", "--pbkdf-memory", "65536", "--pbkdf-parallel", "2",
         ]) { maker, path in
@@ -321,8 +312,9 @@ struct UnlockTests {
         }
     }
 
-    @Test("Clients never wait for a key derivation: nothing listens before it, and none happens after it")
-    func derivationIsOver() async throws {
+    @Test func `clients never wait for a key derivation: nothing listens before it, and none happens after it`()
+        async throws
+    {
         try await withContainer(options: [
             "--pbkdf", "argon2id", "--pbkdf-force-iterations", "6", "--pbkdf-memory", "262144", "--pbkdf-parallel", "1",
         ]) { maker, path in
@@ -338,8 +330,7 @@ struct UnlockTests {
         }
     }
 
-    @Test("While the passphrase is missing, no socket is there")
-    func notYetListening() async throws {
+    @Test func `while the passphrase is missing, no socket is there`() async throws {
         try await withContainer { maker, path in
             let line = """
                 mkfifo \(maker.directory.file("pipe"))
@@ -353,8 +344,7 @@ struct UnlockTests {
         }
     }
 
-    @Test("A long derivation is announced")
-    func progress() async throws {
+    @Test func `a long derivation is announced`() async throws {
         try await withContainer(options: [
             "--pbkdf", "argon2id", "--pbkdf-force-iterations", "30", "--pbkdf-memory", "262144", "--pbkdf-parallel",
             "1",

@@ -5,7 +5,7 @@ import Testing
 
 /// Files whose format nobody says, though their contents look like one: read as raw, a container's own bytes would pass for a
 /// disk.
-@Suite("Formats that are not said", .fourAtATime)
+@Suite(.fourAtATime)
 struct UnsaidFormatTests {
     /// What a backing file can be.
     enum Base: String, CaseIterable, Sendable {
@@ -35,10 +35,10 @@ struct UnsaidFormatTests {
         }
     }
 
-    @Test(
-        "A backing file that looks like a container is refused until its format is said, to serve and to audit",
-        arguments: Base.allCases, ["qcow", "qcow2"])
-    func ambiguous(_ base: Base, under top: String) async throws {
+    @Test(arguments: Base.allCases, ["qcow", "qcow2"])
+    func `a backing file that looks like a container is refused until its format is said, to serve and to audit`(
+        _ base: Base, under top: String
+    ) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         try await base.make("base", in: directory)
@@ -74,8 +74,9 @@ struct UnsaidFormatTests {
         }
     }
 
-    @Test("A backing file without a known signature is read as raw, with a warning, when no format is said")
-    func plain() async throws {
+    @Test func `a backing file without a known signature is read as raw, with a warning, when no format is said`()
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let contents = DiskContents(mark: 4).bytes(at: 0, count: 1 << 20, .plain)
@@ -87,8 +88,7 @@ struct UnsaidFormatTests {
         #expect(outcome.errors.contains("(base) has: it is read as raw; say --backing-format"), "\(outcome.errors)")
     }
 
-    @Test("An image that says raw is believed, whatever its backing file looks like")
-    func saidRaw() async throws {
+    @Test func `an image that says raw is believed, whatever its backing file looks like`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         try await Tool.succeed("qemu-img", ["create", "-q", "-f", "qcow2", directory.file("base"), "1M"])
@@ -104,8 +104,9 @@ struct UnsaidFormatTests {
         }
     }
 
-    @Test("Every layer of qcow over qcow over qcow2 gets the format that is said for it, in every command")
-    func everyLayer() async throws {
+    @Test func `every layer of qcow over qcow over qcow2 gets the format that is said for it, in every command`()
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = ShapeMaker(directory: directory)
@@ -139,8 +140,7 @@ struct UnsaidFormatTests {
         #expect(unsaid.code == 65 && unsaid.output.contains("\"verdict\" : \"incomplete\""), "\(unsaid.output)")
     }
 
-    @Test("Numbers and formats that cannot be meant are wrong usage")
-    func mistakes() async throws {
+    @Test func `numbers and formats that cannot be meant are wrong usage`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         try directory.write("base", DiskContents(mark: 1).bytes(at: 0, count: 1 << 20, .plain))
@@ -173,9 +173,8 @@ struct UnsaidFormatTests {
         ) { _ in }
     }
 
-    @Test(
-        "-f raw over a container is refused when a secret is given, and told otherwise", arguments: Base.allCases)
-    func rawWithSecret(_ base: Base) async throws {
+    @Test(arguments: Base.allCases)
+    func `-f raw over a container is refused when a secret is given, and told otherwise`(_ base: Base) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = directory.file("image")
@@ -195,8 +194,7 @@ struct UnsaidFormatTests {
         #expect(outcome.errors.contains("are served as they are, as -f raw says"), "\(outcome.errors)")
     }
 
-    @Test("serve --audit opens every file once: what was examined is what is served")
-    func oneOpening() async throws {
+    @Test func `serve --audit opens every file once: what was examined is what is served`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         try await Tool.shell(

@@ -4,10 +4,12 @@ import Foundation
 import Testing
 
 /// Addresses that few machines have, used in one that has them; `make test-vm` runs this.
-@Suite("Clients over vsock", .fourAtATime)
+@Suite(.fourAtATime)
 struct VirtualMachineVsockTests {
-    @Test("libnbd and QEMU read over vsock with the printed address, with and without TLS, and over IPv6 with a zone")
-    func clients() async throws {
+    @Test
+    func `libnbd and QEMU read over vsock with the printed address, with and without TLS, and over IPv6 with a zone`()
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = SmallDisk(directory)

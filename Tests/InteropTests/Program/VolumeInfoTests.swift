@@ -4,12 +4,12 @@ import Foundation
 import Testing
 
 /// What `info` says of logical volumes of LVM.
-@Suite("Information about logical volumes", .fourAtATime)
+@Suite(.fourAtATime)
 struct VolumeInfoTests {
-    @Test(
-        "The volumes of a group are listed with size, contents, and why not or how they are served",
-        arguments: ["raw", "unknown", "qcow2", "qcow"])
-    func list(_ format: String) async throws {
+    @Test(arguments: ["raw", "unknown", "qcow2", "qcow"])
+    func `the volumes of a group are listed with size, contents, and why not or how they are served`(_ format: String)
+        async throws
+    {
         try await withGroup { directory, path, secret in
             let image = try await converted(path, format, directory)
             let report = try await self.report(image)
@@ -53,8 +53,7 @@ struct VolumeInfoTests {
         }
     }
 
-    @Test("One is shown by its name, with the container in it and what opens that")
-    func named() async throws {
+    @Test func `one is shown by its name, with the container in it and what opens that`() async throws {
         try await withGroup { directory, path, secret in
             for image in [[path, "-f", "raw"], [path], [path, "-f", "raw", "--partition", "1"]] {
                 let one = image + ["--logical-volume", "two/secret"]
@@ -95,12 +94,12 @@ struct VolumeInfoTests {
         }
     }
 
-    @Test(
-        "A group in a container is listed when the secret opens it, and its volumes are shown",
-        arguments: [
-            "luks", "partition", "qcow2",
-        ])
-    func inside(_ place: String) async throws {
+    @Test(arguments: [
+        "luks", "partition", "qcow2",
+    ])
+    func `a group in a container is listed when the secret opens it, and its volumes are shown`(_ place: String)
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let whole = try await LVMImage(directory: directory).whole()
@@ -150,8 +149,7 @@ struct VolumeInfoTests {
         #expect(unasked.code == 64 && unasked.errors.contains("info needs no passphrase"), "\(unasked.errors)")
     }
 
-    @Test("Every other kind of volume is named in info, serve and audit")
-    func kinds() async throws {
+    @Test func `every other kind of volume is named in info, serve and audit`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let path = try await LVMImage(directory: directory).kinds()

@@ -4,10 +4,9 @@ import Foundation
 import Testing
 
 /// Listening on vsock. Whether clients can connect is for a virtual machine to show: see ``VirtualMachineVsockTests``.
-@Suite("Listening on vsock", .fourAtATime)
+@Suite(.fourAtATime)
 struct VsockTests {
-    @Test("The printed address is the number by which the other side knows this machine")
-    func address() async throws {
+    @Test func `the printed address is the number by which the other side knows this machine`() async throws {
         try await withDisk { disk, image in
             let own = try await guestNumber()
             try await ServerUnderTest.run(
@@ -27,8 +26,7 @@ struct VsockTests {
         }
     }
 
-    @Test("The port is taken")
-    func portInUse() async throws {
+    @Test func `the port is taken`() async throws {
         try await withDisk { disk, image in
             let options = ["--insecure-plaintext", "--vsock"]
             try await ServerUnderTest.run(["serve", image] + options + ["0"], in: disk.directory) { server in
@@ -40,8 +38,7 @@ struct VsockTests {
         }
     }
 
-    @Test("A command beside the server has an address that works on this machine")
-    func environment() async throws {
+    @Test func `a command beside the server has an address that works on this machine`() async throws {
         try await withDisk { disk, image in
             let outcome = try await Program.run(
                 [
@@ -53,8 +50,7 @@ struct VsockTests {
         }
     }
 
-    @Test("Without TLS it needs --insecure-plaintext, because all virtual machines can connect")
-    func exposed() async throws {
+    @Test func `without TLS it needs --insecure-plaintext, because all virtual machines can connect`() async throws {
         try await withDisk { disk, image in
             try await Program.expectRefusal(
                 ["serve", image, "--vsock", "0"], status: 64, saying: "every virtual machine", "in the clear",
@@ -62,8 +58,7 @@ struct VsockTests {
         }
     }
 
-    @Test("It cannot be combined with other addresses, and clients cannot read all ports")
-    func usage() async throws {
+    @Test func `it cannot be combined with other addresses, and clients cannot read all ports`() async throws {
         for (options, part) in [
             (["--vsock", "1", "--port", "1"], "--vsock cannot be combined"),
             (["--vsock", "1", "--socket", "s"], "--vsock cannot be combined"),

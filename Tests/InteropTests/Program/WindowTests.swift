@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// What lies at a byte of a disk that no partition table names.
-@Suite("Windows", .fourAtATime)
+@Suite(.fourAtATime)
 struct WindowTests {
     /// No multiples of the sector size of a container, of 4096 and of 512.
     private static let offsets = [1 << 20, 63 * 512, 2047 * 512, 1000]
@@ -14,9 +14,10 @@ struct WindowTests {
     ]
 
     @Test(
-        "A LUKS container at an offset is decrypted, wherever it begins", arguments: ["luks1", "luks2"],
+        arguments: ["luks1", "luks2"],
         ["raw", "qcow2"])
-    func container(_ type: String, _ format: String) async throws {
+    func `a LUKS container at an offset is decrypted, wherever it begins`(_ type: String, _ format: String) async throws
+    {
         try await withContainer(type) { directory, path, plain, secret in
             let container = try File.contents(path)
             for offset in Self.offsets {
@@ -40,8 +41,10 @@ struct WindowTests {
         }
     }
 
-    @Test("Up to the end of the disk, and from its start on; without a secret, or with a wrong one, nothing is served")
-    func ends() async throws {
+    @Test
+    func `up to the end of the disk, and from its start on; without a secret, or with a wrong one, nothing is served`()
+        async throws
+    {
         try await withContainer("luks1") { directory, path, plain, secret in
             let container = try File.contents(path)
             let image = try await disk("raw", directory, size: 4096 + container.count, [(4096, container)])
@@ -63,8 +66,9 @@ struct WindowTests {
         }
     }
 
-    @Test("Another image at an offset is served as it is, with a warning, unless a secret is there to decrypt it")
-    func image() async throws {
+    @Test func `another image at an offset is served as it is, with a warning, unless a secret is there to decrypt it`()
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let inner = directory.file("inner.qcow2")
@@ -79,8 +83,8 @@ struct WindowTests {
             saying: "looks like a qcow2 image", "a file of its own")
     }
 
-    @Test("A partition table is found at an offset, and in a container at an offset", arguments: [false, true])
-    func table(isEncrypted: Bool) async throws {
+    @Test(arguments: [false, true])
+    func `a partition table is found at an offset, and in a container at an offset`(isEncrypted: Bool) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let inner = try await innerDisk(directory)
@@ -107,8 +111,10 @@ struct WindowTests {
         #expect(missing.code == 64 && missing.errors.contains("no partition 7; it has 1, 2"), "\(missing.errors)")
     }
 
-    @Test("With a partition, an offset is one of the partition; when it can be that of a disk too, nothing is guessed")
-    func partitionAndOffset() async throws {
+    @Test
+    func `with a partition, an offset is one of the partition; when it can be that of a disk too, nothing is guessed`()
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let inner = try await innerDisk(directory)
@@ -135,10 +141,12 @@ struct WindowTests {
         ) { server in try server.expect(nested[(1 << 20)..<(3 << 20)], at: "partition/1") }
     }
 
-    @Test(
-        "A part of a disk is the data of a detached header, which counts from its start, as in cryptsetup open --header",
-        arguments: ["luks1", "luks2"], ["", "8192"])
-    func detached(_ type: String, _ payload: String) async throws {
+    @Test(arguments: ["luks1", "luks2"], ["", "8192"])
+    func
+        `a part of a disk is the data of a detached header, which counts from its start, as in cryptsetup open --header`(
+            _ type: String, _ payload: String
+        ) async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let secret = ["--passphrase-file", try directory.write("p", text: "correct horse")]
@@ -166,8 +174,9 @@ struct WindowTests {
         }
     }
 
-    @Test("What is in the container of a detached header on a part of a disk is selected by its name")
-    func insideDetached() async throws {
+    @Test func `what is in the container of a detached header on a part of a disk is selected by its name`()
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let secret = ["--passphrase-file", try directory.write("p", text: "correct horse")]
@@ -198,8 +207,8 @@ struct WindowTests {
         }
     }
 
-    @Test("The header of an encrypted Ceph clone is refused wherever it is found", arguments: ["luks1", "luks2"])
-    func clone(_ type: String) async throws {
+    @Test(arguments: ["luks1", "luks2"])
+    func `the header of an encrypted Ceph clone is refused wherever it is found`(_ type: String) async throws {
         try await withContainer(type) { directory, path, plain, secret in
             var container = try File.contents(path)
             container.replaceSubrange(0..<4, with: Data("RBDL".utf8))

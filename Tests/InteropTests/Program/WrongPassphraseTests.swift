@@ -4,13 +4,12 @@ import Foundation
 import Testing
 
 /// What happens when the passphrase does not fit, and keys that QEMU cannot take.
-@Suite("Wrong passphrases", .fourAtATime)
+@Suite(.fourAtATime)
 struct WrongPassphraseTests {
     private static let latin1: [UInt8] = [0x70, 0xE4, 0x73, 0x73, 0x77, 0xF6, 0x72, 0x64]
     private static let utf8 = "pässwörd"
 
-    @Test("A wrong passphrase ends with 77 and says how to go on")
-    func wrong() async throws {
+    @Test func `a wrong passphrase ends with 77 and says how to go on`() async throws {
         try await withDirectory { disk in
             let image = try await disk.encrypted("right")
             let file = try disk.directory.write("p", text: "wrong")
@@ -21,8 +20,9 @@ struct WrongPassphraseTests {
         }
     }
 
-    @Test("--no-passphrase-check serves what a wrong passphrase gives, which is what QEMU reads with it")
-    func unchecked() async throws {
+    @Test func `--no-passphrase-check serves what a wrong passphrase gives, which is what QEMU reads with it`()
+        async throws
+    {
         try await withDirectory { disk in
             var image = TestImage(path: try await disk.encrypted("right"))
             image.passphrasePath = try disk.directory.write("p", text: "wrong")
@@ -34,8 +34,9 @@ struct WrongPassphraseTests {
         }
     }
 
-    @Test("A passphrase whose image was made with a newline at its end is recognised, and the advice works")
-    func newline() async throws {
+    @Test func `a passphrase whose image was made with a newline at its end is recognised, and the advice works`()
+        async throws
+    {
         try await withDirectory { disk in
             let image = try await disk.encrypted("secret\n")
             let file = try disk.directory.write("p", text: "secret\n")
@@ -49,8 +50,7 @@ struct WrongPassphraseTests {
         }
     }
 
-    @Test("A passphrase that was typed in Latin-1 is recognised, and the advice works")
-    func typedInLatin1() async throws {
+    @Test func `a passphrase that was typed in Latin-1 is recognised, and the advice works`() async throws {
         try await withDirectory { disk in
             let image = try await disk.encrypted(key: Self.latin1 + [UInt8](repeating: 0, count: 8))
             let file = try disk.directory.write("p", text: Self.utf8)
@@ -67,8 +67,7 @@ struct WrongPassphraseTests {
         }
     }
 
-    @Test("A passphrase in Latin-1 for an image made in UTF-8 is recognised")
-    func typedInUTF8() async throws {
+    @Test func `a passphrase in Latin-1 for an image made in UTF-8 is recognised`() async throws {
         try await withDirectory { disk in
             let image = try await disk.encrypted(Self.utf8)
             let file = try disk.directory.write("p", Self.latin1)
@@ -78,8 +77,9 @@ struct WrongPassphraseTests {
         }
     }
 
-    @Test("An image with a key that is no text, which QEMU cannot open, is served with --raw-key-file")
-    func binaryKey() async throws {
+    @Test func `an image with a key that is no text, which QEMU cannot open, is served with --raw-key-file`()
+        async throws
+    {
         try await withDirectory { disk in
             let key: [UInt8] = [
                 0xFF, 0xFE, 0x00, 0x80, 0xC0, 0x0A, 0x0D, 0x00, 0x01, 0x7F, 0xF5, 0xFF, 0xED, 0xA0, 0x80, 0x0A,
@@ -99,8 +99,7 @@ struct WrongPassphraseTests {
         }
     }
 
-    @Test("The helper that encrypts for these tests does it as QEMU does")
-    func helper() async throws {
+    @Test func `the helper that encrypts for these tests does it as QEMU does`() async throws {
         try await withDirectory { disk in
             var image = TestImage(path: try await disk.encrypted(key: Array("0123456789abcdef".utf8)))
             image.passphrasePath = try disk.directory.write("p", text: "0123456789abcdef")
@@ -109,8 +108,7 @@ struct WrongPassphraseTests {
         }
     }
 
-    @Test("An image that stores too little to judge is served with a warning")
-    func tooLittle() async throws {
+    @Test func `an image that stores too little to judge is served with a warning`() async throws {
         try await withDirectory { disk in
             let maker = ImageMaker(directory: disk.directory)
             let image = try await maker.empty(ImageRecipe(isEncrypted: true, size: 1 << 20))
@@ -122,8 +120,7 @@ struct WrongPassphraseTests {
         }
     }
 
-    @Test("A file system is recognised by name")
-    func fileSystem() async throws {
+    @Test func `a file system is recognised by name`() async throws {
         try await withDirectory { disk in
             let raw = disk.directory.file("ext4.raw")
             try await Tool.shell("truncate -s 8M \(raw) && mkfs.ext4 -q -F \(raw)")

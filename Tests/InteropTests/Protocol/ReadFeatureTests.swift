@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// What clients see of structured replies and metadata contexts of images whose contents are known.
-@Suite("Structured replies and contexts", .fourAtATime)
+@Suite(.fourAtATime)
 struct ReadFeatureTests {
     /// A chain of two images with data, zeros and a dirty bitmap.
     private func withChain(
@@ -29,8 +29,7 @@ struct ReadFeatureTests {
         ) { try await body($0, image, directory) }
     }
 
-    @Test("nbdinfo lists the contexts and what the export can")
-    func list() async throws {
+    @Test func `nbdinfo lists the contexts and what the export can`() async throws {
         try await withChain { server, _, _ in
             let text = try await Tool.succeed("nbdinfo", ["--list", "--json", server.uri])
             let contexts =
@@ -45,8 +44,7 @@ struct ReadFeatureTests {
         }
     }
 
-    @Test("The maps of nbdinfo and qemu-img are those of the image")
-    func maps() async throws {
+    @Test func `the maps of nbdinfo and qemu-img are those of the image`() async throws {
         try await withChain { server, _, _ in
             func map(_ context: String) async throws -> String {
                 try await Tool.succeed("nbdinfo", ["--map=\(context)", server.uri]).split(separator: "\n").map {
@@ -78,8 +76,7 @@ struct ReadFeatureTests {
         }
     }
 
-    @Test("Reads come in chunks with holes; with DF, in one")
-    func chunks() async throws {
+    @Test func `reads come in chunks with holes; with DF, in one`() async throws {
         try await withChain { server, _, _ in
             let text = try await NBDShell.run(
                 server.uri,
@@ -99,8 +96,7 @@ struct ReadFeatureTests {
         }
     }
 
-    @Test("--bitmap insists on a bitmap and offers no other; one that is not there is named")
-    func bitmap() async throws {
+    @Test func `--bitmap insists on a bitmap and offers no other; one that is not there is named`() async throws {
         try await withChain(["--bitmap", "since"]) { server, image, _ in
             let text = try await Tool.succeed("nbdinfo", ["--list", server.uri])
             #expect(text.contains("qemu:dirty-bitmap:since") && !text.contains("qemu:dirty-bitmap:other"))
@@ -111,8 +107,9 @@ struct ReadFeatureTests {
         }
     }
 
-    @Test("A bitmap of an image that was not closed properly is refused by its name, or left out with a warning")
-    func inconsistentBitmap() async throws {
+    @Test func `a bitmap of an image that was not closed properly is refused by its name, or left out with a warning`()
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = directory.file("disk.qcow2")
@@ -136,8 +133,8 @@ struct ReadFeatureTests {
         }
     }
 
-    @Test("Requests up to --max-request are served, whatever is advertised; longer ones are refused")
-    func maximumRequest() async throws {
+    @Test func `requests up to --max-request are served, whatever is advertised; longer ones are refused`() async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         // As the tester of the nbd project sends it.
@@ -167,8 +164,9 @@ struct ReadFeatureTests {
         }
     }
 
-    @Test("--detect-zeroes finds zeros behind LUKS, so that copies are small; without it, all is data")
-    func detectZeroes() async throws {
+    @Test func `--detect-zeroes finds zeros behind LUKS, so that copies are small; without it, all is data`()
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = directory.file("disk.luks")

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// `serve --writable`: what clients change is in the file.
-@Suite("Writable exports", .fourAtATime)
+@Suite(.fourAtATime)
 struct WritableExportTests {
     private static let size = 24 << 20
 
@@ -19,8 +19,7 @@ struct WritableExportTests {
         ) { try await body($0, image, directory) }
     }
 
-    @Test("libnbd writes, zeroes, trims, caches and flushes with every flag, and the file has it")
-    func libnbd() async throws {
+    @Test func `libnbd writes, zeroes, trims, caches and flushes with every flag, and the file has it`() async throws {
         try await withWritable { server, image, _ in
             var expected = try File.contents(image)
             try await NBDShell.run(
@@ -58,8 +57,7 @@ struct WritableExportTests {
         }
     }
 
-    @Test("Errors have the number that the specification wants, and the connection goes on")
-    func errors() async throws {
+    @Test func `errors have the number that the specification wants, and the connection goes on`() async throws {
         try await withWritable { server, image, _ in
             let before = try File.contents(image)
             try await NBDShell.run(
@@ -84,8 +82,7 @@ struct WritableExportTests {
         }
     }
 
-    @Test("qemu-io, qemu-img convert, nbdcopy and fio write what they read again")
-    func clients() async throws {
+    @Test func `qemu-io, qemu-img convert, nbdcopy and fio write what they read again`() async throws {
         try await withWritable(["--max-request", "32M"]) { server, image, directory in
             let output = try await Tool.succeed(
                 "qemu-io",
@@ -118,8 +115,9 @@ struct WritableExportTests {
         }
     }
 
-    @Test("While it is written to, QEMU and another server keep away; and it keeps away from what QEMU uses")
-    func locks() async throws {
+    @Test func `while it is written to, QEMU and another server keep away; and it keeps away from what QEMU uses`()
+        async throws
+    {
         try await withWritable { _, image, _ in
             let second = try await Tool.run(try Program.path, ["serve", "-f", "raw", image, "--run", "true"])
             #expect(second.code == 66, "\(second.errors)")
@@ -140,10 +138,8 @@ struct WritableExportTests {
         #expect(outcome.code != 0 && outcome.errors.contains("another program uses the image"), "\(outcome.errors)")
     }
 
-    @Test(
-        "Only raw images can be written to, and the error says what to type",
-        arguments: [["--writable"], ["-f", "qcow2", "--writable"], ["-f", "raw", "--writable", "--force-share"]])
-    func refusals(_ arguments: [String]) async throws {
+    @Test(arguments: [["--writable"], ["-f", "qcow2", "--writable"], ["-f", "raw", "--writable", "--force-share"]])
+    func `only raw images can be written to, and the error says what to type`(_ arguments: [String]) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = directory.file("disk.qcow2")
@@ -153,8 +149,7 @@ struct WritableExportTests {
         #expect(outcome.errors.contains(arguments.contains("--force-share") ? "exclude each other" : "add -f raw"))
     }
 
-    @Test("--once counts a client that has written")
-    func once() async throws {
+    @Test func `--once counts a client that has written`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try directory.write("disk.raw", Data(count: 1 << 20))
@@ -168,8 +163,7 @@ struct WritableExportTests {
         #expect(try File.contents(image)[..<65536].allSatisfy { $0 == UInt8(ascii: "w") })
     }
 
-    @Test("A partition of a writable disk is written to in its place")
-    func partition() async throws {
+    @Test func `a partition of a writable disk is written to in its place`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try directory.write("disk.raw", Data(count: 8 << 20))

@@ -5,7 +5,7 @@ import Testing
 import TestSupport
 
 /// Dirty bitmaps that QEMU has written, as `qemu:dirty-bitmap:NAME`.
-@Suite("Dirty bitmaps", .fourAtATime)
+@Suite(.fourAtATime)
 struct BitmapShapeTests {
     struct Recipe: Sendable, CustomStringConvertible {
         let kind: ShapeLayer.Kind
@@ -29,8 +29,8 @@ struct BitmapShapeTests {
             ]
     }
 
-    @Test("A bitmap says what it says to QEMU", arguments: Recipe.matrix)
-    func everyShape(_ recipe: Recipe) async throws {
+    @Test(arguments: Recipe.matrix)
+    func `a bitmap says what it says to QEMU`(_ recipe: Recipe) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = ShapeMaker(directory: directory)
@@ -58,8 +58,8 @@ struct BitmapShapeTests {
         try await compare(chain, ["all", "tuesday's changes", "merged"], directory)
     }
 
-    @Test("A bitmap follows an image that is resized", arguments: [1 << 20, 5 << 20 | 512])
-    func resized(_ size: Int) async throws {
+    @Test(arguments: [1 << 20, 5 << 20 | 512])
+    func `a bitmap follows an image that is resized`(_ size: Int) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let chain = try await simple(directory)
@@ -67,8 +67,7 @@ struct BitmapShapeTests {
         try await compare(chain, ["b"], directory)
     }
 
-    @Test("Bitmaps of a large disk cost no more than what is asked of them")
-    func large() async throws {
+    @Test func `bitmaps of a large disk cost no more than what is asked of them`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = ShapeMaker(directory: directory)
@@ -78,8 +77,7 @@ struct BitmapShapeTests {
         try await compare(chain, ["b"], directory)
     }
 
-    @Test("A bitmap that was in use is not offered, and refused by name when it is asked for")
-    func inconsistent() async throws {
+    @Test func `a bitmap that was in use is not offered, and refused by name when it is asked for`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let chain = try await simple(directory)
@@ -104,8 +102,10 @@ struct BitmapShapeTests {
         }
     }
 
-    @Test("Bitmaps that are out of date, and those of a damaged directory, leave the disk readable, with a warning")
-    func unusable() async throws {
+    @Test
+    func `bitmaps that are out of date, and those of a damaged directory, leave the disk readable, with a warning`()
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let chain = try await simple(directory)

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Images whose clusters lie in a file of their own.
-@Suite("External data files", .fourAtATime)
+@Suite(.fourAtATime)
 struct DataFileShapeTests {
     struct Recipe: Sendable, CustomStringConvertible {
         let kind: ShapeLayer.Kind
@@ -32,8 +32,8 @@ struct DataFileShapeTests {
             ]
     }
 
-    @Test("Clusters in a data file are read as QEMU reads them, from its first byte on", arguments: Recipe.matrix)
-    func dataFile(_ recipe: Recipe) async throws {
+    @Test(arguments: Recipe.matrix)
+    func `clusters in a data file are read as QEMU reads them, from its first byte on`(_ recipe: Recipe) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = ShapeMaker(directory: directory)
@@ -63,8 +63,7 @@ struct DataFileShapeTests {
         #expect(report.dataFile == data)
     }
 
-    @Test("A data file that is not there, or not complete, is told")
-    func incomplete() async throws {
+    @Test func `a data file that is not there, or not complete, is told`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = try HostileImage(dataFile: "data.raw").write(to: directory.file("image"))

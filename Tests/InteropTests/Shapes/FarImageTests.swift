@@ -8,8 +8,7 @@ import TestSupport
 import Testing
 
 /// Images by qemu-img, read from a source far away whose round trips are counted.
-@Suite("Far images")
-struct FarImageTests {
+@Suite struct FarImageTests {
     private static let size = 1 << 40
 
     /// Far from each other: each has an L2 table of its own. In an order that is not that in the file.
@@ -20,9 +19,10 @@ struct FarImageTests {
         return tables.sorted().shuffled(using: &random).map { $0 << 29 + random.number(below: 1 << 17) << 12 }
     }
 
-    @Test(
-        "A qcow2 image of 1 TiB is opened in 2 round trips, and read at 16 random places in 2 each", arguments: [1, 2])
-    func roundTrips(seed: UInt64) async throws {
+    @Test(arguments: [1, 2])
+    func `a qcow2 image of 1 TiB is opened in 2 round trips, and read at 16 random places in 2 each`(seed: UInt64)
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let path = directory.file("image.qcow2")

@@ -4,10 +4,10 @@ import Foundation
 import Testing
 
 /// What the header of a layer may say besides.
-@Suite("Features of layers", .fourAtATime)
+@Suite(.fourAtATime)
 struct FeatureShapeTests {
-    @Test("Reference counts of every width are of no matter to a reader", arguments: [1, 2, 4, 8, 16, 32, 64])
-    func refcounts(_ bits: Int) async throws {
+    @Test(arguments: [1, 2, 4, 8, 16, 32, 64])
+    func `reference counts of every width are of no matter to a reader`(_ bits: Int) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = ShapeMaker(directory: directory)
@@ -26,8 +26,8 @@ struct FeatureShapeTests {
         #expect(try await InfoReport.of(chain.path).refcountBits == bits)
     }
 
-    @Test("A layer below that is dirty or corrupt is served with a warning", arguments: ["dirty", "corrupt"])
-    func damaged(_ name: String) async throws {
+    @Test(arguments: ["dirty", "corrupt"])
+    func `a layer below that is dirty or corrupt is served with a warning`(_ name: String) async throws {
         try await withLayers { directory, top, below in
             try Qcow2Editor(path: below).set(name == "dirty" ? UInt64(1) : 2, at: 72)
             let outcome = try await ServerUnderTest.run(
@@ -37,8 +37,7 @@ struct FeatureShapeTests {
         }
     }
 
-    @Test("A feature of a layer below that nobody knows is refused, with the layer")
-    func unknown() async throws {
+    @Test func `a feature of a layer below that nobody knows is refused, with the layer`() async throws {
         try await withLayers { directory, top, below in
             try Qcow2Editor(path: below).set(UInt64(1) << 33, at: 72)
             try await Program.expectRefusal(

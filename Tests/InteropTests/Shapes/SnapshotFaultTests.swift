@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Snapshot tables that are damaged, or made to cost time and memory.
-@Suite("Hostile snapshot tables", .fourAtATime)
+@Suite(.fourAtATime)
 struct SnapshotFaultTests {
     /// A table, and what is said of it.
     struct Fault: Sendable, CustomStringConvertible {
@@ -44,8 +44,9 @@ struct SnapshotFaultTests {
         ]
     }
 
-    @Test("A damaged table is refused when a snapshot is wanted; the disk itself is served", arguments: Fault.all)
-    func damaged(_ fault: Fault) async throws {
+    @Test(arguments: Fault.all)
+    func `a damaged table is refused when a snapshot is wanted; the disk itself is served`(_ fault: Fault) async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         var image = HostileImage()
@@ -61,8 +62,9 @@ struct SnapshotFaultTests {
         #expect(try await InfoReport.of(path).snapshots == image.snapshotCount)
     }
 
-    @Test("Tables that overlap each other and the header end in errors for clients, not for the program")
-    func overlapping() async throws {
+    @Test func `tables that overlap each other and the header end in errors for clients, not for the program`()
+        async throws
+    {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         var image = HostileImage()
@@ -87,8 +89,7 @@ struct SnapshotFaultTests {
         }
     }
 
-    @Test("65,536 snapshots cost bounded time and memory")
-    func bomb() async throws {
+    @Test func `65,536 snapshots cost bounded time and memory`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         var image = HostileImage()
@@ -116,8 +117,7 @@ struct SnapshotFaultTests {
         #expect(ContinuousClock.now - start < .seconds(60))
     }
 
-    @Test("A table of more than 64 MiB is refused before it is read to its end")
-    func largeTable() async throws {
+    @Test func `a table of more than 64 MiB is refused before it is read to its end`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         var image = HostileImage()

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Internal snapshots; the disk that QEMU goes back to is what must be served.
-@Suite("Internal snapshots", .fourAtATime)
+@Suite(.fourAtATime)
 struct SnapshotShapeTests {
     struct Recipe: Sendable, CustomStringConvertible {
         var kind = ShapeLayer.Kind.qcow2
@@ -34,8 +34,8 @@ struct SnapshotShapeTests {
     /// Names as people give them; ids are 1, 2 and 3.
     private static let names = ["first", "before upgrade", "größe/☃"]
 
-    @Test("Every snapshot is served as QEMU goes back to it, whatever came after", arguments: Recipe.matrix)
-    func snapshots(_ recipe: Recipe) async throws {
+    @Test(arguments: Recipe.matrix)
+    func `every snapshot is served as QEMU goes back to it, whatever came after`(_ recipe: Recipe) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = ShapeMaker(directory: directory)
@@ -63,8 +63,8 @@ struct SnapshotShapeTests {
         }
     }
 
-    @Test("A snapshot is served as qemu-nbd serves it", arguments: [ShapeLayer.Kind.qcow2, .qcow2AES, .qcow2LUKS])
-    func likeQEMU(_ kind: ShapeLayer.Kind) async throws {
+    @Test(arguments: [ShapeLayer.Kind.qcow2, .qcow2AES, .qcow2LUKS])
+    func `a snapshot is served as qemu-nbd serves it`(_ kind: ShapeLayer.Kind) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let chain = try await make(Recipe(kind: kind, isResized: false), ShapeMaker(directory: directory))
@@ -77,8 +77,7 @@ struct SnapshotShapeTests {
         }
     }
 
-    @Test("A snapshot that is not there is refused with the names of those that are")
-    func missing() async throws {
+    @Test func `a snapshot that is not there is refused with the names of those that are`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let chain = try await make(Recipe(), ShapeMaker(directory: directory))
@@ -97,8 +96,7 @@ struct SnapshotShapeTests {
         }
     }
 
-    @Test("Snapshots of the same name, and without one, are told apart by their ids")
-    func sameNames() async throws {
+    @Test func `snapshots of the same name, and without one, are told apart by their ids`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         var image = HostileImage()

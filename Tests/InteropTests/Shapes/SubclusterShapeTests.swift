@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Extended L2 entries: clusters of which parts are stored, zero, or left to the layer below.
-@Suite("Subclusters", .fourAtATime)
+@Suite(.fourAtATime)
 struct SubclusterShapeTests {
     struct Recipe: Sendable, CustomStringConvertible {
         let kind: ShapeLayer.Kind
@@ -31,8 +31,8 @@ struct SubclusterShapeTests {
             ]
     }
 
-    @Test("Subclusters of every state are read as QEMU reads them", arguments: Recipe.matrix)
-    func everyState(_ recipe: Recipe) async throws {
+    @Test(arguments: Recipe.matrix)
+    func `subclusters of every state are read as QEMU reads them`(_ recipe: Recipe) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = ShapeMaker(directory: directory)

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Clients that misuse TLS, named by fault; see Helpers/tls_clients.py for what they do and what they check.
-@Suite("Abuse of TLS", .fourAtATime)
+@Suite(.fourAtATime)
 struct TLSAbuseTests {
     /// What a client does, and what the log says of it, and how often at least.
     struct Scenario: Sendable, CustomTestStringConvertible {
@@ -34,8 +34,8 @@ struct TLSAbuseTests {
         Scenario("allow_truncated_requests", 5, "TLS failed: the client hung up"),
     ]
 
-    @Test("The client comes to nothing, and nobody else notices", arguments: scenarios)
-    func abuse(_ scenario: Scenario) async throws {
+    @Test(arguments: scenarios)
+    func `the client comes to nothing, and nobody else notices`(_ scenario: Scenario) async throws {
         try await TLSTestBed.run { bed in
             let mode = scenario.name.hasPrefix("require") ? "require" : "allow"
             let options = bed.certificates() + ["--tls=\(mode)", "--writable"]

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// The clients that people use, over TLS; all of them use GnuTLS.
-@Suite("Clients with TLS", .fourAtATime)
+@Suite(.fourAtATime)
 struct TLSClientTests {
     /// How a client connects.
     struct Way: Sendable, CustomTestStringConvertible {
@@ -22,8 +22,8 @@ struct TLSClientTests {
         }
     }
 
-    @Test("An idle client over TLS does not hold up the end", arguments: [true, false])
-    func idleClient(isUnix: Bool) async throws {
+    @Test(arguments: [true, false])
+    func `an idle client over TLS does not hold up the end`(isUnix: Bool) async throws {
         try await TLSTestBed.run { bed in
             let place = isUnix ? ["--socket", bed.directory.file("s")] : []
             var start = ContinuousClock.now
@@ -39,8 +39,8 @@ struct TLSClientTests {
         }
     }
 
-    @Test("nbdinfo, nbdcopy and qemu-img see the disk, and the log says who they are", arguments: ways)
-    func copies(_ way: Way) async throws {
+    @Test(arguments: ways)
+    func `nbdinfo, nbdcopy and qemu-img see the disk, and the log says who they are`(_ way: Way) async throws {
         try await TLSTestBed.run { bed in
             let place = way.isUnix ? ["--socket", bed.directory.file("s")] : []
             let options = way.hasKey ? bed.keys : bed.certificates() + ["--tls-verify-peer"]
@@ -70,8 +70,8 @@ struct TLSClientTests {
         }
     }
 
-    @Test("Four connections copy 64 MiB of noise", arguments: [TLSCredentials.Version.old, .new])
-    func largeCopy(_ version: TLSCredentials.Version) async throws {
+    @Test(arguments: [TLSCredentials.Version.old, .new])
+    func `four connections copy 64 MiB of noise`(_ version: TLSCredentials.Version) async throws {
         try await TLSTestBed.run(size: 64 << 20) { bed in
             try await bed.serve(bed.keys) { server in
                 let copy = bed.directory.file("copy.raw")
@@ -87,8 +87,7 @@ struct TLSClientTests {
         }
     }
 
-    @Test("What is written over TLS at odd places is read again, and is in the file")
-    func writes() async throws {
+    @Test func `what is written over TLS at odd places is read again, and is in the file`() async throws {
         try await TLSTestBed.run(size: 12 << 20) { bed in
             let other = DiskContents(mark: 0x72).bytes(at: 0, count: 5 << 20, .noise)
             let source = try bed.directory.write("other.raw", other)
@@ -126,8 +125,7 @@ struct TLSClientTests {
         }
     }
 
-    @Test("--once ends after a copy over TLS, not after clients that fail or only look")
-    func once() async throws {
+    @Test func `--once ends after a copy over TLS, not after clients that fail or only look`() async throws {
         try await TLSTestBed.run { bed in
             let copy = bed.directory.file("copy.raw")
             let outcome = try await bed.serve(bed.keys + ["--once"], ending: .byItself) { server in
@@ -143,8 +141,9 @@ struct TLSClientTests {
         }
     }
 
-    @Test("The printed address of a key for one run is all that nbdcopy needs; another run's key is not let in")
-    func oneTimeKey() async throws {
+    @Test func `the printed address of a key for one run is all that nbdcopy needs; another run's key is not let in`()
+        async throws
+    {
         try await TLSTestBed.run { bed in
             for place in [["--port", "0"], ["--socket", bed.directory.file("s")]] {
                 try await bed.serve(["--tls-psk=auto"] + place) { server in

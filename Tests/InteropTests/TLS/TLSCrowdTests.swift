@@ -4,10 +4,10 @@ import Foundation
 import Testing
 
 /// Many clients that begin with TLS and do not finish.
-@Suite("Half-open handshakes", .fourAtATime)
+@Suite(.fourAtATime)
 struct TLSCrowdTests {
-    @Test("A thousand do not disturb those who come before and after them, and leave nothing behind")
-    func thousand() async throws {
+    @Test func `a thousand do not disturb those who come before and after them, and leave nothing behind`() async throws
+    {
         try await TLSTestBed.run { bed in
             try await bed.serve(bed.certificates()) { server in
                 for _ in 0..<4 {
@@ -49,8 +49,7 @@ struct TLSCrowdTests {
         }
     }
 
-    @Test("They do not hold up the end")
-    func shutdown() async throws {
+    @Test func `they do not hold up the end`() async throws {
         try await TLSTestBed.run { bed in
             let ready = bed.directory.file("ready")
             var start = ContinuousClock.now

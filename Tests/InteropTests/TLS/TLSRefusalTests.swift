@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Clients whose credentials are not good enough; others do not notice.
-@Suite("Clients that TLS refuses", .fourAtATime)
+@Suite(.fourAtATime)
 struct TLSRefusalTests {
     /// Directories of credentials, and what the log says of them.
     static let certificates = [
@@ -20,8 +20,10 @@ struct TLSRefusalTests {
         ("mistrust", ["TLS failed: the client hung up"]),
     ]
 
-    @Test("Certificates that are not good are refused with a reason in the log", arguments: certificates)
-    func certificate(_ name: String, _ sentence: [String]) async throws {
+    @Test(arguments: certificates)
+    func `certificates that are not good are refused with a reason in the log`(_ name: String, _ sentence: [String])
+        async throws
+    {
         try await TLSTestBed.run { bed in
             try await bed.serve(bed.certificates("server-crl") + ["--tls-verify-peer"]) { server in
                 try await bed.undisturbed(server) {
@@ -41,8 +43,7 @@ struct TLSRefusalTests {
         }
     }
 
-    @Test("A server whose certificate has expired is refused by clients, not by those with a key")
-    func expiredServer() async throws {
+    @Test func `a server whose certificate has expired is refused by clients, not by those with a key`() async throws {
         try await TLSTestBed.run { bed in
             try await bed.serve(bed.certificates("server-expired") + bed.keys) { server in
                 #expect(try server.errors.contains("warning: "))
@@ -57,8 +58,9 @@ struct TLSRefusalTests {
         }
     }
 
-    @Test("A name with commas, UTF-8 and several attributes can be allowed just as the log writes it")
-    func allowedNames() async throws {
+    @Test func `a name with commas, UTF-8 and several attributes can be allowed just as the log writes it`()
+        async throws
+    {
         try await TLSTestBed.run { bed in
             var name = ""
             let options = bed.certificates() + ["--tls-verify-peer", "--tls-allow-dn"]
@@ -83,8 +85,9 @@ struct TLSRefusalTests {
         }
     }
 
-    @Test("Wrong keys and unknown users look the same from outside, and only the log tells them apart")
-    func keys() async throws {
+    @Test func `wrong keys and unknown users look the same from outside, and only the log tells them apart`()
+        async throws
+    {
         try await TLSTestBed.run { bed in
             try await bed.serve(bed.keys) { server in
                 try await bed.undisturbed(server, .alice) {
@@ -109,8 +112,7 @@ struct TLSRefusalTests {
         }
     }
 
-    @Test("A client in the clear is told to use TLS, and one with TLS that the server has none")
-    func modes() async throws {
+    @Test func `a client in the clear is told to use TLS, and one with TLS that the server has none`() async throws {
         try await TLSTestBed.run { bed in
             try await bed.serve(bed.keys) { server in
                 try await bed.undisturbed(server, .alice) {
