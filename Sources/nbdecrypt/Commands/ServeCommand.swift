@@ -2,7 +2,6 @@
 
 import ArgumentParser
 import Dispatch
-import ImageFormats
 import Logging
 import NBDServer
 
@@ -24,12 +23,7 @@ struct ServeCommand: AsyncParsableCommand {
             "Image files or block devices; several are exports under their file names.", valueName: "image"))
     var images: [String] = []
 
-    @Option(
-        name: .shortAndLong,
-        help: ArgumentHelp(
-            "The format: raw, qcow, qcow2 or luks. Without it the format is found out, but raw is never guessed.",
-            valueName: "format"))
-    var format: ImageFormat?
+    @OptionGroup var said: FormatOptions
 
     @Option(
         name: .long,

@@ -103,7 +103,7 @@ struct ExportBuilder {
 
     private func options(_ path: String) throws -> OpeningOptions {
         var options = OpeningOptions(path: path)
-        options.format = command.format
+        options.format = command.said.format
         options.luksHeader = command.unlock.header
         options.unlock = command.unlock.unlock
         options.checksPassphrase = !command.noPassphraseCheck
