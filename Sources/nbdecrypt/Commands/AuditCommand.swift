@@ -54,15 +54,13 @@ struct AuditCommand: ParsableCommand {
         if let failure = report.failure { throw failure }
     }
 
-    private func options() throws(Failure) -> OpeningOptions {
+    private func options() throws -> OpeningOptions {
         var options = OpeningOptions(path: image.image)
         options.format = image.format
         options.luksHeader = header
         options.sharesWithWriters = forceShare
-        options.references = references.policy
-        options.formats = try references.formats()
-        part.select(&options.selection)
-        options.sectorSize = part.sectorByteCount
+        try references.apply(to: &options)
+        part.apply(to: &options)
         return options
     }
 }

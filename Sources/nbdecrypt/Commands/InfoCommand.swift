@@ -36,7 +36,8 @@ struct InfoCommand: ParsableCommand {
     @OptionGroup(title: "LUKS") var unlock: UnlockOptions
 
     func validate() throws {
-        let isNamed = !secret.sources.isEmpty || secret.rawKeyFile != nil || !secret.volumeKeyFile.isEmpty
+        let places = secret.places()
+        let isNamed = !places.passphrases.isEmpty || places.aesKey != nil || !places.volumeKeys.isEmpty
         guard checkPassphrase || !isNamed || volume.logicalVolume != nil else {
             throw ValidationError(
                 "info needs no passphrase, but for a --logical-volume in a LUKS container; to try one, add --check-passphrase."
@@ -51,11 +52,11 @@ struct InfoCommand: ParsableCommand {
         let report: InfoReport
         do {
             let file = try FileDevice(path: FilePath(image.image), excludesWriters: false)
-            let ring = SecretRing(CommandSecrets(secret, termination: termination), log: log)
+            let ring = SecretRing(CommandSecrets(secret.places(), termination: termination), log: log)
             var found = try InfoReport(
-                file, path: image.image, format: image.format, luksHeader: unlock.header,
-                plaintext: unlock.unlock.plaintext, part: PartSelection(options, log), volume: volume.logicalVolume,
-                opener: ContainerOpener(ring: ring, options: unlock.unlock, log: log, mayAsk: checkPassphrase))
+                file, path: image.image, format: image.format, luksHeader: unlock.header?.path(from: nil),
+                plaintext: options.unlock.plaintext, part: PartSelection(options, log), volume: volume.logicalVolume,
+                opener: ContainerOpener(ring: ring, options: options.unlock, log: log, mayAsk: checkPassphrase))
             // The secret that has opened a container around the part has been tried.
             if checkPassphrase, found.container.isEncrypted || !found.isPartDecrypted {
                 let result = try check(found.container, found.disk?.encrypted ?? [], ring, log)
@@ -86,8 +87,8 @@ struct InfoCommand: ParsableCommand {
     /// What of the disk is looked at.
     private var options: OpeningOptions {
         var options = OpeningOptions(path: image.image)
-        part.select(&options.selection)
-        options.sectorSize = part.sectorByteCount
+        part.apply(to: &options)
+        unlock.apply(to: &options.unlock)
         return options
     }
 
@@ -102,7 +103,7 @@ struct InfoCommand: ParsableCommand {
         case .legacyAES(let disk):
             try PassphraseCheck(legacyAES: disk, ring: ring, path: image.image)
         case .luks(let luks):
-            try PassphraseCheck(luks: luks, ring: ring, options: unlock.unlock, path: image.image, log: log)
+            try PassphraseCheck(luks: luks, ring: ring, options: options.unlock, path: image.image, log: log)
         }
     }
 }

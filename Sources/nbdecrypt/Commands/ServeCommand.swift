@@ -23,8 +23,6 @@ struct ServeCommand: AsyncParsableCommand {
             "Image files or block devices; several are exports under their file names.", valueName: "image"))
     var images: [String] = []
 
-    @OptionGroup var said: FormatOptions
-
     @Option(
         name: .long,
         help: ArgumentHelp("Read what to serve from a JSON file; see the man page.", valueName: "path"))
@@ -32,38 +30,7 @@ struct ServeCommand: AsyncParsableCommand {
 
     @OptionGroup(title: "Where to listen") var listening: ListenOptions
     @OptionGroup(title: "TLS") var encryption: TLSOptions
-    @OptionGroup(title: "Passphrase") var secret: SecretOptions
-    @OptionGroup(title: "LUKS") var unlock: UnlockOptions
-    @OptionGroup(title: "What to serve of an image") var exports: ExportOptions
-    @OptionGroup(title: "Files that an image names") var references: ReferenceOptions
-
-    @Flag(name: .long, help: "Serve even if the passphrase of an AES image does not seem to fit.")
-    var noPassphraseCheck = false
-
-    @Flag(
-        name: .long,
-        help:
-            "Read all metadata of the image first, as the audit command does, and refuse to serve one that is damaged.")
-    var audit = false
-
-    @Flag(name: .long, help: "Serve what is left of an image that has lost a part.")
-    var allowDamaged = false
-
-    @Flag(name: .long, help: "Serve even if another program writes to the image, and do not keep others from it.")
-    var forceShare = false
-
-    @Flag(name: .long, help: "Let clients change the image; raw images only.")
-    var writable = false
-
-    @Flag(
-        name: .long,
-        help: "With --writable: even where the file system knows no locks, so that nothing keeps out a second writer.")
-    var allowUnlocked = false
-
-    @Flag(
-        name: .long,
-        help: "Look for zeros in what is stored, so that copies stay small: block status then reads the disk.")
-    var detectZeroes = false
+    @OptionGroup var image: ServedImageOptions
 
     @Option(
         name: [.customShort("x"), .long],
@@ -107,7 +74,7 @@ struct ServeCommand: AsyncParsableCommand {
             throw ValidationError("Missing expected argument '<image>': name an image.")
         }
         guard images.allSatisfy({ !$0.isEmpty }) else { throw ValidationError("The name of the image is empty.") }
-        guard images.count <= 1 && config == nil || !exports.isForOneImage && unlock.header == nil else {
+        guard images.count <= 1 && config == nil || !image.isForOneImage else {
             throw ValidationError(
                 "--partition, --logical-volume, --snapshot, --offset, --size, --bitmap and --header are for one image; with several, use --exports "
                     + "or --config.")
@@ -119,20 +86,20 @@ struct ServeCommand: AsyncParsableCommand {
         guard shellCommand == nil || !once else {
             throw ValidationError("--run and --once both say when to end; give one of them.")
         }
-        guard !writable || !forceShare else {
-            throw ValidationError(
-                "--writable and --force-share exclude each other: a writer needs the image for itself.")
-        }
-        guard !writable || exports.logicalVolume == nil else {
-            throw ValidationError("--writable is for the disk or a partition of it: logical volumes are only read.")
-        }
-        guard writable || !allowUnlocked else {
-            throw ValidationError("--allow-unlocked is for --writable; to read, --force-share takes no locks.")
-        }
+        _ = try treatment(of: "")
         guard (64 << 10...1 << 30).contains(maxRequest.bytes) else {
             throw ValidationError("--max-request takes a size from 64K to 1G.")
         }
         guard maxConnections > 0 else { throw ValidationError("--max-connections takes a number above 0.") }
+    }
+
+    /// What the command line says of an image.
+    /// - Throws: `ValidationError` when options contradict each other.
+    func treatment(of path: String) throws -> ImageTreatment {
+        var treatment = ImageTreatment(path: path)
+        try treatment.apply(image, from: nil)
+        try treatment.check()
+        return treatment
     }
 
     func run() async throws {

@@ -45,22 +45,20 @@ struct ExportOptions: ParsableArguments {
         }
     }
 
-    var selection: DiskSelection {
-        var selection = DiskSelection()
-        selection.names = DiskSelection.Names(exports)
-        part.select(&selection)
-        selection.snapshot = snapshot
-        selection.logicalVolume = logicalVolume
-        return selection
+    /// Says what is given of it.
+    func apply(to options: inout OpeningOptions) {
+        if !exports.isEmpty { options.selection.names = DiskSelection.Names(exports) }
+        part.apply(to: &options)
+        if let snapshot { options.selection.snapshot = snapshot }
+        if let logicalVolume = volume.logicalVolume { options.selection.logicalVolume = logicalVolume }
+        if !bitmap.isEmpty { options.bitmaps = bitmap }
     }
-
-    var logicalVolume: String? { volume.logicalVolume }
 
     /// Is one of the options given that make sense for one image only?
     var isForOneImage: Bool { !bitmap.isEmpty || isPartSelected }
 
     private var isPartSelected: Bool {
-        part.isPart || snapshot != nil || logicalVolume != nil
+        part.isPart || snapshot != nil || volume.logicalVolume != nil
     }
 }
 

@@ -37,13 +37,11 @@ struct PartOptions: ParsableArguments {
     /// Is there one that is for one disk only?
     var isPart: Bool { partition != nil || offset != nil || size != nil }
 
-    /// Says what they name.
-    func select(_ selection: inout DiskSelection) {
-        selection.partition = partition
-        selection.offset = offset?.bytes
-        selection.size = size?.bytes
+    /// Says what is given of it.
+    func apply(to options: inout OpeningOptions) {
+        if let partition { options.selection.partition = partition }
+        if let offset { options.selection.offset = offset.bytes }
+        if let size { options.selection.size = size.bytes }
+        if let sectorSize { options.sectorSize = Int(sectorSize.bytes) }
     }
-
-    /// Of partition tables, in bytes; nil: found out.
-    var sectorByteCount: Int? { sectorSize.map { Int($0.bytes) } }
 }

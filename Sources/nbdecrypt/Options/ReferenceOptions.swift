@@ -15,13 +15,13 @@ struct ReferenceOptions: ParsableArguments {
             Open backing files and data files that the image names: none (deny), those below its own directory \
             (same-directory, the default), or any (allow).
             """, valueName: "policy"))
-    var references: FileReferences.Policy = .sameDirectory
+    var references: FileReferences.Policy?
 
     @Option(
         name: .long,
         help: ArgumentHelp(
             "Open this file when an image names it, whatever the policy is. Can be repeated.", valueName: "path"))
-    var allowReference: [String] = []
+    var allowReference: [PathArgument] = []
 
     @Option(
         name: .long,
@@ -35,19 +35,23 @@ struct ReferenceOptions: ParsableArguments {
         })
     var backingFormat: [BackingFormats.Value] = []
 
-    func validate() throws {
-        do { _ = try BackingFormats(backingFormat) } catch { throw ValidationError("--backing-format: \(error)") }
+    func validate() throws { _ = try formats() }
+
+    private func formats() throws -> BackingFormats {
+        do { return try BackingFormats(backingFormat) } catch { throw ValidationError("--backing-format: \(error)") }
     }
 
-    /// The formats of backing files.
-    /// - Throws: ``Failure`` when they contradict each other.
-    func formats() throws(Failure) -> BackingFormats {
-        do { return try BackingFormats(backingFormat) } catch { throw Failure(.usage, "--backing-format: \(error)") }
-    }
-
-    /// Which files may be opened.
-    var policy: FileReferences {
-        FileReferences(references, allowed: allowReference.map { FilePath(Process.absolutePath($0)) })
+    /// Says what is given of it: the policy and the files that are opened whatever it is belong together.
+    ///
+    /// - Parameter directory: in which relative paths start; nil: the working directory.
+    /// - Throws: `ValidationError` when formats contradict each other.
+    func apply(to options: inout OpeningOptions, from directory: FilePath? = nil) throws {
+        if references != nil || !allowReference.isEmpty {
+            options.references = FileReferences(
+                references ?? .sameDirectory,
+                allowed: allowReference.map { FilePath(Process.absolutePath($0.path(from: directory))) })
+        }
+        if !backingFormat.isEmpty { options.formats = try formats() }
     }
 }
 

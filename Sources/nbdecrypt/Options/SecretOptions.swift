@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
+import SystemPackage
 
 /// The options that name secrets. All that can be repeated are tried.
 struct SecretOptions: ParsableArguments {
@@ -62,11 +63,20 @@ struct SecretOptions: ParsableArguments {
     @Option(name: .customLong("passphrase"), help: .hidden)
     var passphraseOnCommandLine: String?
 
-    /// Secrets that belong to one layer of a chain.
-    var pinned: [LayerSecret] { secret }
+    /// Where they are, in the order in which they are tried.
+    ///
+    /// - Parameter directory: in which relative paths start; nil: the working directory.
+    func places(from directory: FilePath? = nil) -> SecretPlaces {
+        var places = SecretPlaces()
+        places.passphrases = sources.map { $0.located(from: directory) }
+        places.pinned = secret.map { ($0.layer, $0.source.located(from: directory)) }
+        places.aesKey = rawKeyFile.map { .rawKeyFile($0).located(from: directory) }
+        places.volumeKeys = volumeKeyFile.map { .volumeKeyFile($0).located(from: directory) }
+        return places
+    }
 
-    /// All sources of passphrases that were named, in the order in which they are tried.
-    var sources: [SecretSource] {
+    /// All sources of passphrases that were named, but for those of one layer.
+    private var sources: [SecretSource] {
         passphraseFile.map(SecretSource.passphraseFile) + passphraseFd.map(SecretSource.passphraseDescriptor)
             + keyFile.enumerated().map { index, path in
                 .keyFile(
@@ -74,6 +84,9 @@ struct SecretOptions: ParsableArguments {
                     size: keyFileSize.isEmpty || keyFileSize[index] == 0 ? nil : keyFileSize[index])
             }
     }
+
+    /// Is one of them in standard input or behind a descriptor, which can be read once?
+    var isReadOnce: Bool { places().all.contains(where: \.isReadOnce) }
 
     func validate() throws {
         guard passphraseOnCommandLine == nil else {
@@ -93,13 +106,13 @@ struct SecretOptions: ParsableArguments {
         }
         let descriptors =
             passphraseFd
-            + pinned.compactMap { pin in
+            + secret.compactMap { pin in
                 if case .passphraseDescriptor(let number) = pin.source { number } else { nil }
             }
         guard Set(descriptors).count == descriptors.count else {
             throw ValidationError("A descriptor can be read only once: each --passphrase-fd needs another number.")
         }
-        let pinnedFiles = pinned.compactMap { pin in
+        let pinnedFiles = secret.compactMap { pin in
             switch pin.source {
             case .passphraseFile(let path), .keyFile(let path, _, _): path
             case .passphraseDescriptor, .rawKeyFile, .volumeKeyFile: nil as String?

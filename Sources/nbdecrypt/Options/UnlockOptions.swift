@@ -9,7 +9,7 @@ struct UnlockOptions: ParsableArguments {
         name: .long,
         help: ArgumentHelp(
             "Read the LUKS header from a file of its own; the image then holds the data alone.", valueName: "path"))
-    var header: String?
+    var header: PathArgument?
 
     @Option(name: .long, help: ArgumentHelp("Try this LUKS keyslot only.", valueName: "n"))
     var keySlot: Int?
@@ -57,17 +57,15 @@ struct UnlockOptions: ParsableArguments {
         guard header?.isEmpty != true else { throw ValidationError("--header takes the path of a LUKS header.") }
     }
 
-    /// For the unlocking.
-    var unlock: LUKSUnlock.Options {
-        var options = LUKSUnlock.Options()
-        options.keyslot = keySlot
+    /// Says what is given of it, but for the file with the header.
+    func apply(to options: inout LUKSUnlock.Options) {
+        if let keySlot { options.keyslot = keySlot }
         if allowNullCipher { options.plaintext.insert(.nullCipher) }
         if allowLinearSegments { options.plaintext.insert(.linearSegments) }
         if let maxKdfIterations { options.limits.iterations = maxKdfIterations }
         if let maxKdfMemory { options.limits.memory = maxKdfMemory.bytes }
         if let maxKdfSeconds { options.limits.seconds = maxKdfSeconds }
         if let maxKdfWork { options.limits.argonWork = maxKdfWork.bytes }
-        return options
     }
 }
 

@@ -4,7 +4,7 @@ import Crypto
 import DiskStack
 import Logging
 
-/// The secrets that the options of a command name, or else what a person types.
+/// The secrets that options name, or else what a person types.
 final class CommandSecrets: SecretProvider {
     /// A secret for one layer.
     private struct Pinned {
@@ -12,34 +12,28 @@ final class CommandSecrets: SecretProvider {
         let secret: NamedSecret
     }
 
-    private let options: SecretOptions
+    private let places: SecretPlaces
     private let termination: Termination
     /// All at once, so that a file that is missing is told of, whichever layers there are.
     private lazy var pinned = Result { () throws(OpeningError) in
         var secrets: [Pinned] = []
-        for pin in options.pinned { secrets.append(Pinned(layer: pin.layer, secret: try pin.source.read())) }
+        for pin in places.pinned { secrets.append(Pinned(layer: pin.layer, secret: try pin.source.read())) }
         return secrets
     }
 
-    init(_ options: SecretOptions, termination: Termination) {
-        self.options = options
+    init(_ places: SecretPlaces, termination: Termination) {
+        self.places = places
         self.termination = termination
     }
 
-    var names: [String] {
-        let keys = [options.rawKeyFile].compactMap { $0.map(SecretSource.rawKeyFile) }
-        let sources =
-            options.sources + options.pinned.map(\.source) + keys
-            + options.volumeKeyFile.map(SecretSource.volumeKeyFile)
-        return sources.map(\.name)
-    }
+    var names: [String] { places.all.map(\.name) }
 
     func has(_ use: SecretUse) -> Bool {
         switch use {
-        case .passphrase: !options.sources.isEmpty
-        case .passphraseOfLayer(let layer): options.pinned.contains { $0.layer == layer }
-        case .aesKey: options.rawKeyFile != nil
-        case .volumeKey: !options.volumeKeyFile.isEmpty
+        case .passphrase: !places.passphrases.isEmpty
+        case .passphraseOfLayer(let layer): places.pinned.contains { $0.layer == layer }
+        case .aesKey: places.aesKey != nil
+        case .volumeKey: !places.volumeKeys.isEmpty
         }
     }
 
@@ -47,10 +41,10 @@ final class CommandSecrets: SecretProvider {
         switch use {
         case .passphrase:
             _ = try pinned.get()
-            return try read(options.sources)
+            return try read(places.passphrases)
         case .passphraseOfLayer(let layer): return try pinned.get().filter { $0.layer == layer }.map(\.secret)
-        case .aesKey: return try read([options.rawKeyFile].compactMap { $0.map(SecretSource.rawKeyFile) })
-        case .volumeKey: return try read(options.volumeKeyFile.map(SecretSource.volumeKeyFile))
+        case .aesKey: return try read([places.aesKey].compactMap { $0 })
+        case .volumeKey: return try read(places.volumeKeys)
         }
     }
 

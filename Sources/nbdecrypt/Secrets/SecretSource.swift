@@ -31,6 +31,29 @@ enum SecretSource {
         }
     }
 
+    /// The same, with its path for this process.
+    ///
+    /// - Parameter directory: in which a relative path starts; nil: the working directory.
+    func located(from directory: FilePath?) -> SecretSource {
+        func located(_ path: String) -> String { path == "-" ? path : PathArgument.path(path, from: directory) }
+        return switch self {
+        case .passphraseFile(let path): .passphraseFile(located(path))
+        case .passphraseDescriptor: self
+        case .keyFile(let path, let offset, let size): .keyFile(located(path), offset: offset, size: size)
+        case .rawKeyFile(let path): .rawKeyFile(located(path))
+        case .volumeKeyFile(let path): .volumeKeyFile(located(path))
+        }
+    }
+
+    /// Is it standard input or behind a descriptor?
+    var isReadOnce: Bool {
+        switch self {
+        case .passphraseDescriptor: true
+        case .passphraseFile(let path), .keyFile(let path, _, _), .rawKeyFile(let path), .volumeKeyFile(let path):
+            path == "-"
+        }
+    }
+
     /// Reads the secret.
     /// - Throws: ``OpeningError``.
     func read() throws(OpeningError) -> NamedSecret {

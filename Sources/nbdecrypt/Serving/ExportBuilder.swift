@@ -4,7 +4,6 @@ import BlockIO
 import DiskStack
 import Logging
 import NBDServer
-import SystemPackage
 
 /// Opens all images of a command and gives their disks the names that clients know.
 struct ExportBuilder {
@@ -16,7 +15,7 @@ struct ExportBuilder {
     private struct Request {
         /// Before the names of its exports; nil: it is the only one, and they have none.
         let prefix: String?
-        let options: OpeningOptions
+        let treatment: ImageTreatment
         let ring: SecretRing
     }
 
@@ -31,9 +30,10 @@ struct ExportBuilder {
         }
         var exports: [Export] = []
         for request in requests {
-            let opener = DiskOpener(request.options, ring: request.ring, log: log.opening)
+            let treatment = request.treatment
+            let opener = DiskOpener(treatment.options, ring: request.ring, log: log.opening)
             let image = try opener.image()
-            if command.audit { try audit(image, request.options) }
+            if treatment.isAudited { try audit(image, treatment.options) }
             for disk in try opener.disks(of: image) { exports.append(try export(disk, request)) }
         }
         var names: Set<String> = []
@@ -71,52 +71,37 @@ struct ExportBuilder {
         while description.utf8.count > Server.maximumNameLength { description.unicodeScalars.removeLast() }
         return Export(
             name: name, description: description,
-            device: command.detectZeroes ? ZeroDetectingDevice(disk.device) : disk.device, bitmaps: disk.bitmaps)
+            device: request.treatment.detectsZeroes ? ZeroDetectingDevice(disk.device) : disk.device,
+            bitmaps: disk.bitmaps)
     }
 
     private func requests() throws -> [Request] {
-        guard let config = command.config else {
-            let ring = secretRing(command.secret)
-            return try command.images.map { path in
-                Request(
-                    prefix: command.images.count > 1 ? Self.fileName(path) : nil, options: try options(path), ring: ring
-                )
-            }
-        }
-        let named = try ServeConfiguration(path: config).images.map { image in
+        let named = try command.config.map { try entries(of: ServeConfiguration(path: $0)) }
+        // What is typed for one of them is tried for the others.
+        let ring = secretRing(command.image.secret.places())
+        let unnamed = try command.images.map { path in
             Request(
-                prefix: image.name ?? Self.fileName(image.path), options: image.options(try options(image.path)),
-                ring: secretRing(image.secrets ?? command.secret))
+                prefix: named == nil && command.images.count == 1 ? nil : Self.fileName(path),
+                treatment: try command.treatment(of: path), ring: ring)
         }
-        let ring = secretRing(command.secret)
-        return try named
-            + command.images.map { Request(prefix: Self.fileName($0), options: try options($0), ring: ring) }
+        return (named ?? []) + unnamed
     }
 
-    private func secretRing(_ options: SecretOptions) -> SecretRing {
-        SecretRing(CommandSecrets(options, termination: termination), log: log.opening)
+    private func entries(of file: ServeConfiguration) throws -> [Request] {
+        try file.images.map { image in
+            let treatment = try file.treatment(of: image, command.treatment(of: image.path))
+            return Request(
+                prefix: image.name ?? Self.fileName(image.path), treatment: treatment,
+                ring: secretRing(treatment.secrets))
+        }
+    }
+
+    private func secretRing(_ places: SecretPlaces) -> SecretRing {
+        SecretRing(CommandSecrets(places, termination: termination), log: log.opening)
     }
 
     private static func fileName(_ path: String) -> String {
         path.split(separator: "/").last.map(String.init) ?? path
-    }
-
-    private func options(_ path: String) throws -> OpeningOptions {
-        var options = OpeningOptions(path: path)
-        options.format = command.said.format
-        options.luksHeader = command.unlock.header
-        options.unlock = command.unlock.unlock
-        options.checksPassphrase = !command.noPassphraseCheck
-        options.allowsDamage = command.allowDamaged
-        options.sharesWithWriters = command.forceShare
-        options.isWritable = command.writable
-        options.allowsUnlocked = command.allowUnlocked
-        options.references = command.references.policy
-        options.formats = try command.references.formats()
-        options.selection = command.exports.selection
-        options.bitmaps = command.exports.bitmap
-        options.sectorSize = command.exports.part.sectorByteCount
-        return options
     }
 }
 

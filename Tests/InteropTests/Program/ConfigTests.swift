@@ -42,7 +42,7 @@ struct ConfigTests {
                   {"path": "aes", "passphrase-file": "\(secrets[0])"},
                   {"path": "luks", "key-file": "\(secrets[1])", "exports": ["disk", "snapshot/old"]},
                   {"path": "luks", "name": "old", "key-file": "\(secrets[1])", "snapshot": "1", "format": "qcow2"},
-                  {"path": "\(directory.path)/outside.raw", "name": "window", "format": "raw", "offset": 4096, "size": 8192},
+                  {"path": "\(directory.path)/outside.raw", "name": "window", "format": "raw", "offset": 4096, "size": "8K"},
                   {"path": "plain.raw", "format": "raw"},
                   {"path": "top", "references": "deny", "allow-references": ["../outside.raw"]},
                   {"path": "unsaid", "backing-format": "qcow2"}
@@ -60,6 +60,28 @@ struct ConfigTests {
                 for (name, oracle) in oracles { try server.expect(oracle, at: name) }
                 try server.expect(try #require(oracles["aes"]))
             }
+        }
+    }
+
+    @Test func `a writable image, and one whose exports are listed in a text, are served as their entries say`()
+        async throws
+    {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let contents = DiskContents(mark: 1).bytes(at: 0, count: 1 << 20, .plain)
+        for name in ["read", "written"] { try directory.write(name, contents) }
+        let config = try directory.write(
+            "c",
+            text: """
+                {"images": [{"path": "read", "format": "raw", "exports": "disk"},
+                 {"path": "written", "format": "raw", "writable": true, "detect-zeroes": true}]}
+                """)
+        try await ServerUnderTest.run(
+            ["serve", "--config", config, "--socket", directory.file("s")], in: directory
+        ) { server in
+            try server.expectExports("read", "written")
+            #expect(try LibNBDClient(server.uri(of: "read")).isReadOnly)
+            #expect(try !LibNBDClient(server.uri(of: "written")).isReadOnly)
         }
     }
 
@@ -123,18 +145,33 @@ struct ConfigTests {
         (#"{"images":[{"path":"x","nmae":"y"}]}"#, "nmae is not known; there are path, name"),
         (#"{"images":[{"path":"x","passphrase":"y"}]}"#, "passphrase is not known"),
         (#"{"images":[{"path":"x"}],"extra":1}"#, "extra is not known; there are images"),
-        (#"{"images":[{"path":"x","format":"vmdk"}]}"#, "vmdk is not known; there are raw"),
-        (#"{"images":[{"path":"x","backing-format":"vmdk"}]}"#, "backing-format: the format vmdk is not known"),
+        (
+            #"{"images":[{"path":"x","format":"vmdk"}]}"#,
+            "The value 'vmdk' is invalid for '--format <format>'. Please provide one of 'raw'"
+        ),
+        (#"{"images":[{"path":"x","backing-format":"vmdk"}]}"#, "the format vmdk is not known"),
         (#"{"images":[{"path":"x","backing-format":["raw",1]}]}"#, "backing-format"),
-        (#"{"images":[{"path":"x","references":"maybe"}]}"#, "deny, same-directory or allow"),
-        (#"{"images":[{"path":"x","partition":0}]}"#, "above 0"),
-        (#"{"images":[{"path":"x","partition":-1}]}"#, "above 0"),
-        (#"{"images":[{"path":"x","sector-size":520}]}"#, "sector-size may be 512"),
-        (#"{"images":[{"path":"x","size":0}]}"#, "above 0"),
-        (#"{"images":[{"path":"x","size":-1}]}"#, "a number in it"),
-        (#"{"images":[{"path":"x","offset":"4K"}]}"#, "offset"),
-        (#"{"images":[{"path":"x","exports":"all"}]}"#, "exports"),
-        (#"{"images":[{"path":"x","size":18446744073709551616}]}"#, "a number in it"),
+        (#"{"images":[{"path":"x","references":"maybe"}]}"#, "'deny', 'same-directory' or 'allow'"),
+        (#"{"images":[{"path":"x","socket":"y"}]}"#, "socket is not known"),
+        (#"{"images":[{"path":"x","help":true}]}"#, "help is not known"),
+        (#"{"images":[{"path":"x","passphrase-fd":3}]}"#, "passphrase-fd is not known"),
+        (#"{"images":[{"path":"x","secret":"0=fd:3"}]}"#, "for the command line: name a file"),
+        (#"{"images":[{"path":"x","key-file":"-"}]}"#, "for the command line: name a file"),
+        (#"{"images":[{"path":"x","writable":false}]}"#, "writable: allowed are"),
+        (#"{"images":[{"path":"x","writable":"yes"}]}"#, "--writable"),
+        (#"{"images":[{"path":"x","format":true}]}"#, "Missing value for '--format <format>'"),
+        (#"{"images":[{"path":"x","writable":true,"force-share":true}]}"#, "--force-share exclude each other"),
+        (#"{"images":[{"path":"x","key-slot":32}]}"#, "--key-slot takes a number from 0 to 31"),
+        (#"{"images":[{"path":"x","partition":0}]}"#, "--partition takes a number from 1 on"),
+        (#"{"images":[{"path":"x","partition":-1}]}"#, "--partition takes a number from 1 on"),
+        (#"{"images":[{"path":"x","sector-size":520}]}"#, "--sector-size takes 512, 1024"),
+        (#"{"images":[{"path":"x","size":0}]}"#, "--size takes a number above 0"),
+        (#"{"images":[{"path":"x","size":-1}]}"#, "'-1' is invalid for '--size <size>'"),
+        (#"{"images":[{"path":"x","size":1.5}]}"#, "images.0.size: allowed are"),
+        (#"{"images":[{"path":"x","size":null}]}"#, "size"),
+        (#"{"images":[{"path":"x","offset":"4X"}]}"#, "offset"),
+        (#"{"images":[{"path":"x","exports":{}}]}"#, "images.0.exports: allowed are"),
+        (#"{"images":[{"path":"x","size":18446744073709551616}]}"#, "size"),
     ])
     func `what is wrong with a file is told in one sentence`(_ text: String, _ says: String) async throws {
         let directory = try TemporaryDirectory()

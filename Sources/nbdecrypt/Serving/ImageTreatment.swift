@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import DiskStack
+import SystemPackage
+
+/// How one image is served.
+struct ImageTreatment {
+    /// How it is opened.
+    var options: OpeningOptions
+    /// Where its secrets are.
+    private(set) var secrets = SecretPlaces()
+    /// Examine it before.
+    private(set) var isAudited = false
+    /// Look for zeros in what is stored.
+    private(set) var detectsZeroes = false
+
+    /// - Parameter path: of the image.
+    init(path: String) { options = OpeningOptions(path: path) }
+
+    /// Takes over what is said, and leaves what is not.
+    ///
+    /// - Parameter directory: in which relative paths start; nil: the working directory.
+    /// - Throws: `ValidationError`.
+    mutating func apply(_ said: ServedImageOptions, from directory: FilePath?) throws {
+        if let format = said.said.format { options.format = format }
+        said.unlock.apply(to: &options.unlock)
+        if let header = said.unlock.header { options.luksHeader = header.path(from: directory) }
+        try said.references.apply(to: &options, from: directory)
+        said.exports.apply(to: &options)
+        if said.noPassphraseCheck { options.checksPassphrase = false }
+        if said.allowDamaged { options.allowsDamage = true }
+        if said.forceShare { options.sharesWithWriters = true }
+        if said.writable { options.isWritable = true }
+        if said.allowUnlocked { options.allowsUnlocked = true }
+        if said.audit { isAudited = true }
+        if said.detectZeroes { detectsZeroes = true }
+        // All of them or none: secrets are tried in the order in which they are said.
+        let places = said.secret.places(from: directory)
+        if !places.isEmpty { secrets = places }
+    }
+
+    /// - Throws: `ValidationError` when options contradict each other.
+    func check() throws {
+        guard !options.isWritable || !options.sharesWithWriters else {
+            throw ValidationError(
+                "--writable and --force-share exclude each other: a writer needs the image for itself.")
+        }
+        guard !options.isWritable || options.selection.logicalVolume == nil else {
+            throw ValidationError("--writable is for the disk or a partition of it: logical volumes are only read.")
+        }
+        guard options.isWritable || !options.allowsUnlocked else {
+            throw ValidationError("--allow-unlocked is for --writable; to read, --force-share takes no locks.")
+        }
+    }
+}
