@@ -105,8 +105,7 @@ public struct FileReferences: Sendable {
 
     /// What to type so that `path` may be opened.
     private static func permission(_ path: FilePath) -> String {
-        // The name is the image's choice: between quotes that it cannot end, it is no command.
-        "--allow-reference '\(absolute(path).string.replacing("'", with: "'\\''"))'"
+        "--allow-reference \(ShellText.quoted(absolute(path).string))"
     }
 
     private static func trust(_ path: FilePath) -> String {

@@ -32,8 +32,9 @@ struct LockHolder: Equatable {
 
     private init(process: Int) {
         self.process = process
-        let name = Self.text("/proc/\(process)/comm") ?? ""
-        command = String(decoding: name.utf8.prefix(64).filter { (0x20..<0x7F).contains($0) }, as: UTF8.self)
+        // A line; the process chooses what is in it.
+        let name = Self.text("/proc/\(process)/comm")?.split(separator: "\n").first ?? ""
+        command = ShownText.printable(name, maximumLength: 64)
         isSelf = process == Int(getpid())
     }
 

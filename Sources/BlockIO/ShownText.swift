@@ -15,6 +15,16 @@ public enum ShownText {
         return String(scalars)
     }
 
+    /// A name that an image gives a file, a snapshot or a bitmap, of which QEMU lets none have more than 1023 bytes.
+    public static func name(_ bytes: some Collection<UInt8>) -> String {
+        printable(String(decoding: bytes, as: UTF8.self), maximumLength: 1023)
+    }
+
+    /// A field of fixed length that ends at its first NUL byte, if it has one.
+    public static func printable(field: some Collection<UInt8>) -> String {
+        printable(String(decoding: field.prefix { $0 != 0 }, as: UTF8.self))
+    }
+
     /// A name in quotes, on one line, with `\u{…}` for what is not shown; what is too long is cut.
     public static func quoted(_ text: some StringProtocol) -> String {
         var shown = "\""

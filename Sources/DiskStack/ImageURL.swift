@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
+
 /// A URL where the name of an image was expected.
 struct ImageURL {
     private let text: String

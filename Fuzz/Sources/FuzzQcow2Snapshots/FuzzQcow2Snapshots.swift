@@ -44,8 +44,6 @@ private func check(_ extensions: Qcow2Extensions, in bytes: [UInt8]) {
     if let luks = extensions.luksHeader { precondition(luks.offset <= UInt64(bytes.count)) }
 }
 
-private func isPrintable(_ text: String) -> Bool {
-    !text.unicodeScalars.contains { $0.properties.generalCategory == .control }
-}
+private func isPrintable(_ text: String) -> Bool { text.unicodeScalars.allSatisfy(\.isShown) }
 
 private func check(_ image: Qcow2Image) { AlignedDevice(image).checkRules((16_384, 1024)) }

@@ -36,7 +36,7 @@ struct LUKS1Header {
         let digest = Array(reader.take(20) ?? [])
         let digestSalt = Array(reader.take(32) ?? [])
         let iterations = try Self.range(reader.integer(), 1...UInt32.max, "mk-digest-iter", at: 164)
-        let uuid = LUKSText.printable(field: reader.take(40) ?? [])
+        let uuid = ShownText.printable(field: reader.take(40) ?? [])
 
         var slots: [Slot] = []
         for number in 0..<Self.slotCount {
@@ -187,7 +187,7 @@ struct LUKS1Header {
         let name = String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
         guard LUKSText.isName(name) else {
             throw LUKSFault(
-                "LUKS1 header: \(field)", at: offset, found: LUKSText.quoted(name),
+                "LUKS1 header: \(field)", at: offset, found: ShownText.quoted(name),
                 allowed: "a name in ASCII without spaces")
         }
         return name

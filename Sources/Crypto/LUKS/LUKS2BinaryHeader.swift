@@ -48,11 +48,11 @@ struct LUKS2BinaryHeader {
         }
         size = reader.integer() ?? 0
         sequenceID = reader.integer() ?? 0
-        label = LUKSText.printable(field: reader.take(48) ?? [])
-        let algorithm = LUKSText.printable(field: reader.take(32) ?? [])
+        label = ShownText.printable(field: reader.take(48) ?? [])
+        let algorithm = ShownText.printable(field: reader.take(32) ?? [])
         _ = reader.take(64)  // A salt that makes the two copies differ.
-        uuid = LUKSText.printable(field: reader.take(40) ?? [])
-        subsystem = LUKSText.printable(field: reader.take(48) ?? [])
+        uuid = ShownText.printable(field: reader.take(40) ?? [])
+        subsystem = ShownText.printable(field: reader.take(48) ?? [])
         let ownOffset: UInt64 = reader.integer() ?? 0
 
         guard Self.sizes.contains(size), offset == 0 || size == offset else {
@@ -76,7 +76,7 @@ struct LUKS2BinaryHeader {
         binary.replaceSubrange(Self.checksum, with: [UInt8](repeating: 0, count: Self.checksum.count))
         guard let computed = Self.checksum(algorithm, of: binary + json) else {
             throw LUKSFault(
-                "\(name): csum_alg", at: offset + 72, found: LUKSText.quoted(algorithm),
+                "\(name): csum_alg", at: offset + 72, found: ShownText.quoted(algorithm),
                 allowed: "a hash that nbdecrypt knows (cryptsetup writes \"sha256\")")
         }
         guard stored.starts(with: computed) else {

@@ -24,7 +24,7 @@ struct LUKS2Field {
         switch value {
         case .object: "an object"
         case .array: "an array"
-        case .string(let text): LUKSText.quoted(text)
+        case .string(let text): ShownText.quoted(text)
         case .number(let text): "the number \(text)"
         case .bool(let value): "\(value)"
         case .null: "null"
@@ -60,7 +60,7 @@ struct LUKS2Field {
         for (key, value) in try object().sorted(by: { $0.key < $1.key }) {
             // Int takes "+5" and "007" too.
             guard let number = Int(key), String(number) == key, (0..<limit).contains(number) else {
-                throw fault(found: "the key \(LUKSText.quoted(key))", allowed: "keys from \"0\" to \"\(limit - 1)\"")
+                throw fault(found: "the key \(ShownText.quoted(key))", allowed: "keys from \"0\" to \"\(limit - 1)\"")
             }
             members.append((number, field(key, value)))
         }
@@ -121,10 +121,10 @@ struct LUKS2Field {
         var numbers: [Int] = []
         for text in try texts() {
             guard let number = Int(text), String(number) == text, members.contains(number) else {
-                throw fault(found: LUKSText.quoted(text), allowed: "numbers of \(section) that exist, in quotes")
+                throw fault(found: ShownText.quoted(text), allowed: "numbers of \(section) that exist, in quotes")
             }
             guard !numbers.contains(number) else {
-                throw fault(found: "\(LUKSText.quoted(text)) twice", allowed: "each number once")
+                throw fault(found: "\(ShownText.quoted(text)) twice", allowed: "each number once")
             }
             numbers.append(number)
         }

@@ -83,8 +83,8 @@ struct LUKS2Header {
             let inReencryption = primary.isInReencryption || secondary.isInReencryption
             throw .damaged(
                 "LUKS2 header (secondary copy): uuid", at: (secondary.copy?.size ?? 0) + 168,
-                found: LUKSText.quoted(secondary.uuid),
-                allowed: "\(LUKSText.quoted(primary.uuid)), that of the primary copy",
+                found: ShownText.quoted(secondary.uuid),
+                allowed: "\(ShownText.quoted(primary.uuid)), that of the primary copy",
                 advice: "the two copies are of different volumes: "
                     + (inReencryption ? noRestore : "\(restore), or erase the copy that does not belong here"))
         }

@@ -44,7 +44,7 @@ struct LUKS2Keyslots {
     private static func unknownPart(_ keyslot: LUKS2Field) throws(LUKSFault) -> String? {
         let type = try keyslot.member("type").text()
         guard type != "reencrypt" else { return "it belongs to a reencryption" }
-        guard type == "luks2" else { return "its type \(LUKSText.quoted(type)) is not known here" }
+        guard type == "luks2" else { return "its type \(ShownText.quoted(type)) is not known here" }
         let parts: [(name: String, what: String, known: [String])] = [
             ("kdf", "key derivation", ["pbkdf2", "argon2i", "argon2id"]), ("area", "type of area", ["raw"]),
             ("af", "way to split keys", ["luks1"]),
@@ -52,7 +52,7 @@ struct LUKS2Keyslots {
         for part in parts {
             let type = try keyslot.member(part.name).member("type").text()
             guard part.known.contains(type) else {
-                return "its \(part.what) \(LUKSText.quoted(type)) is not known here"
+                return "its \(part.what) \(ShownText.quoted(type)) is not known here"
             }
         }
         return nil
@@ -64,12 +64,12 @@ struct LUKS2Keyslots {
     ) throws(LUKSFault) -> LUKSOtherKeyslot {
         func label(_ field: LUKS2Field?) -> String? {
             guard case .string(let text)? = field?.value else { return nil }
-            return LUKSText.printable(text)
+            return ShownText.printable(text)
         }
         let type = try keyslot.member("type").text()
         let isOfReencryption = type == "reencrypt"
         return LUKSOtherKeyslot(
-            number: number, type: LUKSText.printable(type), reason: reason,
+            number: number, type: ShownText.printable(type), reason: reason,
             mode: isOfReencryption ? label(try keyslot.optional("mode")) : nil,
             direction: isOfReencryption ? label(try keyslot.optional("direction")) : nil,
             resilience: isOfReencryption ? label(try keyslot.member("area").optional("type")) : nil)

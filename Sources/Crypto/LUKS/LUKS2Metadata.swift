@@ -56,7 +56,7 @@ struct LUKS2Metadata {
         for (number, token) in try section.numbered(limit: maximumTokens) {
             tokens.append(
                 LUKSToken(
-                    number: number, type: LUKSText.printable(try token.member("type").text()),
+                    number: number, type: ShownText.printable(try token.member("type").text()),
                     keyslots: try token.member("keyslots").references(to: keyslots, section: "keyslots")))
         }
         return tokens
@@ -109,8 +109,8 @@ struct LUKS2Config {
         }
         copySize = jsonSize + UInt64(LUKS2BinaryHeader.length)
         headerSize = 2 * copySize + value
-        flags = try config.optional("flags")?.texts().map { LUKSText.printable($0) } ?? []
-        requirements = try Self.requirements(config).map { LUKSText.printable($0) }
+        flags = try config.optional("flags")?.texts().map { ShownText.printable($0) } ?? []
+        requirements = try Self.requirements(config).map { ShownText.printable($0) }
     }
 
     /// The specification shows an array; cryptsetup writes an object whose member "mandatory" is one.

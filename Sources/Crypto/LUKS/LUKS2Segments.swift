@@ -43,7 +43,7 @@ struct LUKS2Segments {
         guard start % 512 == 0 else { throw offset.fault(allowed: "a multiple of 512") }
         let size = try segment.member("size")
         let length: UInt64? = try size.text() == "dynamic" ? nil : try size.decimal()
-        let flags = try segment.optional("flags")?.texts().map { LUKSText.printable($0) } ?? []
+        let flags = try segment.optional("flags")?.texts().map { ShownText.printable($0) } ?? []
         let (kind, unit) = try kind(segment, isBackup: LUKSSegment.areOfBackup(flags))
         if let length {
             guard length > 0, length % unit == 0 else {
@@ -63,7 +63,7 @@ struct LUKS2Segments {
     ) throws(LUKSFault) -> (LUKSSegment.Kind, unit: UInt64) {
         do throws(LUKSFault) { return try kind(segment) } catch {
             guard isBackup else { throw error }
-            return (.other(LUKSText.printable(try segment.member("type").text())), 512)
+            return (.other(ShownText.printable(try segment.member("type").text())), 512)
         }
     }
 
@@ -72,7 +72,7 @@ struct LUKS2Segments {
         switch type {
         case "linear": return (.linear, 512)
         case "crypt": break
-        default: return (.other(LUKSText.printable(type)), 512)
+        default: return (.other(ShownText.printable(type)), 512)
         }
         let encryption = try segment.member("encryption").name()
         let sectorSize = try segment.member("sector_size")

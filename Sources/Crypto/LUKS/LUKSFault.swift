@@ -62,21 +62,8 @@ func readLUKS(
     }
 }
 
-/// Text of a header, made fit to be shown.
+/// Text of a header.
 enum LUKSText {
-    /// For a person's terminal.
-    static func printable(_ text: some StringProtocol, maximumLength: Int = ShownText.maximumLength) -> String {
-        ShownText.printable(text, maximumLength: maximumLength)
-    }
-
-    /// A field of fixed length that ends at its first NUL byte, if it has one.
-    static func printable(field: some Collection<UInt8>) -> String {
-        printable(String(decoding: field.prefix { $0 != 0 }, as: UTF8.self))
-    }
-
-    /// In quotes, for "found".
-    static func quoted(_ text: some StringProtocol) -> String { ShownText.quoted(text) }
-
     /// Whether `text` may be the name of a cipher or hash: ASCII without spaces.
     static func isName(_ text: String) -> Bool {
         !text.isEmpty && text.utf8.allSatisfy { (0x21...0x7E).contains($0) }

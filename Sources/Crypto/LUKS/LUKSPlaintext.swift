@@ -98,9 +98,9 @@ public struct LUKSPlaintext: Sendable, Equatable, CustomStringConvertible {
         switch part {
         case .linearSegment(let number): "segment \(number) is linear: its data is not encrypted"
         case .nullSegment(let number, let encryption):
-            "segment \(number) has the cipher \(LUKSText.printable(encryption)): its data is not encrypted"
+            "segment \(number) has the cipher \(ShownText.printable(encryption)): its data is not encrypted"
         case .nullKeyslot(let number, let encryption):
-            "keyslot \(number) has the cipher \(LUKSText.printable(encryption)): its key material is not encrypted, and "
+            "keyslot \(number) has the cipher \(ShownText.printable(encryption)): its key material is not encrypted, and "
                 + "anybody can read and replace the volume key"
         }
     }

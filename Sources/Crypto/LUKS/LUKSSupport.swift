@@ -85,7 +85,7 @@ public enum LUKSSupport {
                     + "\(encryption)), \(notRead); open it with cryptsetup and copy the disk")
         case .other(let type):
             throw .unsupported(
-                "segment \(segment.number) of the LUKS2 volume is of type \(LUKSText.quoted(type)), which nbdecrypt "
+                "segment \(segment.number) of the LUKS2 volume is of type \(ShownText.quoted(type)), which nbdecrypt "
                     + "does not know; use the version of cryptsetup that made it")
         }
     }

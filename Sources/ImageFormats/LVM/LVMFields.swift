@@ -19,8 +19,8 @@ struct LVMFields {
     /// What `name` must be, and what was found.
     func fault(_ name: String, found: String, allowed: String) -> FormatError {
         .damaged(
-            "LVM metadata: \(Qcow2Extensions.printable(Array("\(path)/\(name)".utf8)))", at: place,
-            found: Qcow2Extensions.printable(Array(found.utf8.prefix(200))), allowed: allowed)
+            "LVM metadata: \(ShownText.printable("\(path)/\(name)", maximumLength: 300))", at: place,
+            found: ShownText.printable(found, maximumLength: 200), allowed: allowed)
     }
 
     /// A number within a range.

@@ -82,7 +82,7 @@ struct LVMGroupDescription: Sendable {
         sequenceNumber = try group.integer("seqno", in: 0...UInt64(UInt32.max))
         if let format = try group.optionalString("format"), format != "lvm2" {
             throw .unsupported(
-                "volume group \(name) is of the format \"\(Qcow2Extensions.printable(Array(format.utf8.prefix(40))))\"; nbdecrypt reads lvm2"
+                "volume group \(name) is of the format \(ShownText.quoted(format)); nbdecrypt reads lvm2"
             )
         }
         try Self.check(statuses: group.strings("status"), of: name)
@@ -116,7 +116,7 @@ struct LVMGroupDescription: Sendable {
         ]
         guard let other = statuses.first(where: { !known.contains($0) }) else { return }
         throw .unsupported(
-            "volume group \(name) has the status \"\(Qcow2Extensions.printable(Array(other.utf8.prefix(40))))\", which this version of nbdecrypt does not know"
+            "volume group \(name) has the status \(ShownText.quoted(other)), which this version of nbdecrypt does not know"
         )
     }
 
@@ -136,8 +136,7 @@ struct LVMGroupDescription: Sendable {
             let isMissing = try (fields.strings("status") + fields.strings("flags")).contains("MISSING")
             members[name] = Member(
                 identifier: try fields.identifier("id"), start: start, extentCount: count, isMissing: isMissing,
-                device: Qcow2Extensions.printable(
-                    Array((try fields.optionalString("device") ?? "").utf8.prefix(100))))
+                device: ShownText.printable(try fields.optionalString("device") ?? ""))
         }
         return members
     }

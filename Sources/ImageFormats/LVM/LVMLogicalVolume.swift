@@ -79,6 +79,6 @@ public struct LVMLogicalVolume: Sendable {
 
     /// A word out of the metadata, for a message.
     static func shown(_ word: String) -> String {
-        Qcow2Extensions.printable(Array(word.utf8.prefix(LVMName.maximumLength)))
+        ShownText.printable(word, maximumLength: LVMName.maximumLength)
     }
 }

@@ -25,7 +25,4 @@ enum QEMUImageCommand {
         if !operands.isEmpty { words.append(operands) }
         return "`\(words.joined(separator: " "))`"
     }
-
-    /// For the shell.
-    static func quoted(_ text: String) -> String { "'\(text.replacing("'", with: "'\\''"))'" }
 }

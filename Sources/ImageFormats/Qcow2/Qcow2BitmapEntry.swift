@@ -66,7 +66,7 @@ struct Qcow2BitmapEntry {
                 "\(what): name_size", at: place + 18, found: nameLength, allowed: "1 to \(Self.maximumNameLength)")
         }
         let bytes = try Self.read(file, at: place + Self.fixedLength + UInt64(extraLength), count: nameLength)
-        name = Qcow2Extensions.printable(bytes)
+        name = ShownText.name(bytes)
         hasPrintableName = Array(name.utf8) == bytes
         self.place = place
         title = "qcow2 bitmap '\(name)'"
@@ -103,7 +103,7 @@ struct Qcow2BitmapEntry {
             "\(title): flags", at: place + 12, found: "in_use", allowed: "a bitmap that was saved",
             advice: "the image was not closed properly, so that the bitmap misses changes: make a full copy instead; "
                 + QEMUImageCommand.text(
-                    "qemu-img bitmap --remove", QEMUImageCommand.quoted(name), isEncrypted: header.encryption != .none)
+                    "qemu-img bitmap --remove", ShellText.quoted(name), isEncrypted: header.encryption != .none)
                 + " removes it (in a copy of the image)")
     }
 

@@ -76,7 +76,7 @@ public struct Qcow2Extensions: Equatable, Sendable {
         _ type: UInt32, _ data: [UInt8], _ name: String, _ place: UInt64
     ) throws(FormatError) {
         switch type {
-        case 0xE279_2ACA: backingFormat = Self.printable(data)
+        case 0xE279_2ACA: backingFormat = ShownText.name(data)
         case 0x4441_5441: dataFile = Self.reference(data)
         case 0x2385_2875:
             bitmaps = Bitmaps(
@@ -87,7 +87,7 @@ public struct Qcow2Extensions: Equatable, Sendable {
                 let bytes = Array(entry)
                 featureNames.append(
                     FeatureName(
-                        set: bytes[0], bit: Int(bytes[1]), name: Self.printable(Array(bytes[2...].prefix { $0 != 0 }))))
+                        set: bytes[0], bit: Int(bytes[1]), name: ShownText.printable(field: bytes[2...])))
             }
         case 0x0537_BE77:
             var reader = ByteReader(data)
@@ -102,18 +102,6 @@ public struct Qcow2Extensions: Equatable, Sendable {
 
     /// A name that may be opened, which is not more than 1023 bytes for QEMU.
     static func reference(_ bytes: [UInt8]) -> FileReference {
-        FileReference(bytes: bytes, shown: printable(bytes))
-    }
-
-    /// The longest text that is shown; backing file names have this limit anyway.
-    private static let maximumTextLength = 1023
-
-    /// Text from an image for a person's terminal: control characters and what is not UTF-8 are replaced, and what is
-    /// too long is cut.
-    static func printable(_ bytes: [UInt8]) -> String {
-        guard bytes.count <= maximumTextLength else { return printable(Array(bytes.prefix(maximumTextLength))) + "…" }
-        return String(
-            String.UnicodeScalarView(
-                String(decoding: bytes, as: UTF8.self).unicodeScalars.map { $0.isShown ? $0 : "\u{FFFD}" }))
+        FileReference(bytes: bytes, shown: ShownText.name(bytes))
     }
 }

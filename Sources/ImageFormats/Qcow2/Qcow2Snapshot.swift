@@ -71,8 +71,8 @@ public struct Qcow2Snapshot: Equatable, Sendable {
         let vmStateSize = extra.integer(UInt64.self) ?? UInt64(shortVMStateSize)
         // A snapshot of before the field was known has the size that the image has now.
         let size = extra.integer(UInt64.self) ?? header.size
-        let id = Qcow2Extensions.printable(Array(rest.dropFirst(Int(extraLength)).prefix(idLength)))
-        let name = Qcow2Extensions.printable(Array(rest.suffix(nameLength)))
+        let id = ShownText.name(rest.dropFirst(Int(extraLength)).prefix(idLength))
+        let name = ShownText.name(rest.suffix(nameLength))
         let mapping = header.mapping(l1TableOffset: l1TableOffset, l1EntryCount: Int(l1EntryCount), size: size)
         try check(mapping, size: size, "\(what) (\(name))", at: offset, fileSize: device.size)
         let length = (UInt64(fixedLength) + UInt64(rest.count) + 7) / 8 * 8

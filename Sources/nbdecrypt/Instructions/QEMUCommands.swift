@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import DiskStack
+import BlockIO
 
 /// Commands of QEMU that read an export.
 struct QEMUCommands {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import Foundation
 import Testing
 
@@ -289,7 +290,7 @@ struct NamedFilesTests {
         let path = name.hasPrefix("/") ? name : (image as NSString).deletingLastPathComponent + "/" + name
         let arguments = ["serve", image, "--socket", directory.file("s")]
         try await Program.expectRefusal(
-            arguments, status: 65, saying: image, "(\(name))", says, "--allow-reference '\(path)'")
+            arguments, status: 65, saying: image, "(\(name))", says, "--allow-reference \(ShellText.quoted(path))")
         for permission in [["--allow-reference", path], ["--references", "allow"]] {
             try await ServerUnderTest.run(arguments + permission, in: directory) { server in
                 try server.expect(try File.contents(path))
@@ -307,8 +308,7 @@ struct NamedFilesTests {
         let source: String
 
         func rename(to name: String, format: String) async throws {
-            let quoted = name.replacing("'", with: "'\\''")
-            let line = "qemu-img rebase -u -F \(format) -b '\(quoted)' \(source)"
+            let line = "qemu-img rebase -u -F \(format) -b \(ShellText.quoted(name)) \(source)"
             try await Tool.shell("for i in $(seq 50); do \(line) 2> /dev/null && exit; done; exec \(line)")
         }
     }
@@ -319,7 +319,7 @@ struct NamedFilesTests {
         let secret = try directory.write("PASSPHRASE-FILE", text: "correct horse")
         let object = "--object secret,id=key,file=\(secret)"
         let path = "\(images)/\(name)"
-        let quoted = "'\(path.replacing("'", with: "'\\''"))'"
+        let quoted = ShellText.quoted(path)
         let cost = method == "luks" ? ",encrypt.iter-time=10" : ""
         let encryption = method.isEmpty ? "" : ",encrypt.format=\(method),encrypt.key-secret=key\(cost)"
         let options = "\(object) -o compat=1.1\(encryption)\(more)"

@@ -92,7 +92,7 @@ struct BitmapShapeTests {
         }
         try await Program.expectEnd(
             serve + ["--bitmap", "b"], status: 65, saying: "'b'", "not closed properly",
-            "qemu-img bitmap --remove -f qcow2 IMAGE 'b'", "in a copy")
+            "qemu-img bitmap --remove -f qcow2 IMAGE b", "in a copy")
         try await Program.expectEnd(serve + ["--bitmap", "c"], status: 64, saying: "c")
         // What the sentence says helps.
         try await bitmap(chain, "b", "--remove")
