@@ -59,7 +59,7 @@ let package = Package(
             cSettings: [.treatAllWarnings(as: .error)]),
         .target(
             name: "Crypto",
-            dependencies: ["BlockIO", "CLinux", "COpenSSL", "CGcrypt", "CNettle", "CArgon2", "CSecureHeap", system],
+            dependencies: ["BlockIO", "COpenSSL", "CGcrypt", "CNettle", "CArgon2", "CSecureHeap", system],
             swiftSettings: strict),
         .target(
             name: "DiskStack", dependencies: ["BlockIO", "ImageFormats", "Crypto", system], swiftSettings: strict),

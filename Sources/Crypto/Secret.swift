@@ -1,48 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import BlockIO
-import CLinux
 import Glibc
-import Synchronization
 public import SystemPackage
 
 /// Bytes that must not leak: a passphrase or a key.
 ///
-/// They live in pages of their own, which are locked into memory where the system allows it, left out of core dumps
-/// and wiped on release. They do not change once the secret is made, so any thread may read them. The type has no
-/// description and no way to copy its bytes out in one piece.
-@safe
-public final class Secret: @unchecked Sendable {
+/// They are ``WipedBytes``: locked into memory where the system allows it, left out of core dumps, wiped on release, never
+/// changed, so any thread may read them.
+public final class Secret: Sendable {
     /// The longest passphrase or key file that is read, in bytes.
     public static let maximumCount = 8 << 20
 
     /// The length in bytes.
     public let count: Int
-    /// False when the system refused to lock the pages (RLIMIT_MEMLOCK): they could reach the swap.
-    public let isLocked: Bool
-    private let pages: UnsafeMutableRawBufferPointer
+    /// As many as `count` says, or more.
+    private let bytes: WipedBytes
 
     /// Makes a secret of `count` bytes; `fill` gets them as zeros.
     public init<Failure: Error>(count: Int, _ fill: (inout MutableRawSpan) throws(Failure) -> Void) throws(Failure) {
-        (unsafe self.pages, self.isLocked) = unsafe Self.allocate(count)
-        self.count = count
-        var span = unsafe MutableRawSpan(_unsafeBytes: pages[..<count])
-        try fill(&span)
-    }
-
-    private init(pages: UnsafeMutableRawBufferPointer, isLocked: Bool, count: Int) {
-        unsafe self.pages = unsafe pages
-        self.isLocked = isLocked
+        self.bytes = try WipedBytes(count: count, fill)
         self.count = count
     }
 
-    deinit { unsafe Self.release(pages) }
+    private init(_ bytes: WipedBytes, count: Int) {
+        self.bytes = bytes
+        self.count = count
+    }
 
     /// Gives `body` the bytes to read. They must not be stored anywhere but in another secret.
     public func withBytes<Result, Failure: Error>(
         _ body: (RawSpan) throws(Failure) -> Result
     ) throws(Failure) -> Result {
-        try body(unsafe RawSpan(_unsafeBytes: UnsafeRawBufferPointer(pages)[..<count]))
+        try bytes.withBytes { (all) throws(Failure) in try body(all.extracting(0..<count)) }
     }
 
     /// The first `count` bytes as a secret of their own.
@@ -74,10 +64,6 @@ public final class Secret: @unchecked Sendable {
             }
         }
     }
-
-    /// False once the system has refused to lock any secret of this process: it could reach the swap.
-    public static var allAreLocked: Bool { !lockHasFailed.load(ordering: .relaxed) }
-    private static let lockHasFailed = Atomic(false)
 
     /// Reads a file, straight into protected memory.
     ///
@@ -117,46 +103,35 @@ public final class Secret: @unchecked Sendable {
     private static func read(
         from descriptor: FileDescriptor, limit: Int?, once: Bool
     ) throws(Errno) -> Secret? {
-        var (pages, isLocked) = unsafe allocate(4096)
+        var bytes = WipedBytes(count: 0) { _ in }
         var count = 0
+        var isAtEnd = false
+        while !isAtEnd, count != limit, count <= maximumCount {
+            let room = min(max(4096, bytes.count * 4), limit ?? .max)
+            bytes = try WipedBytes(count: room) { [bytes] (span) throws(Errno) in
+                bytes.withBytes { span.copy(from: $0.extracting(0..<count)) }
+                while !isAtEnd, count < room, count <= maximumCount {
+                    let got = try read(from: descriptor, into: &span, at: count)
+                    count += got
+                    isAtEnd = got == 0 || once
+                }
+            }
+        }
+        return count > maximumCount ? nil : Secret(bytes, count: count)
+    }
+
+    /// Reads what there is, once; nothing is the end.
+    private static func read(
+        from descriptor: FileDescriptor, into span: inout MutableRawSpan, at offset: Int
+    ) throws(Errno) -> Int {
         while true {
-            if count == pages.count {
-                let larger = unsafe allocate(pages.count * 4)
-                unsafe larger.pages.copyMemory(from: UnsafeRawBufferPointer(pages))
-                unsafe release(pages)
-                unsafe (pages, isLocked) = unsafe larger
+            let got = unsafe span.withUnsafeMutableBytes { bytes in
+                let rest = unsafe UnsafeMutableRawBufferPointer(rebasing: bytes[offset...])
+                return unsafe Glibc.read(descriptor.rawValue, rest.baseAddress, rest.count)
             }
-            let wanted = min(pages.count, limit ?? pages.count)
-            let rest = unsafe UnsafeMutableRawBufferPointer(rebasing: pages[count..<max(count, wanted)])
-            let got = unsafe Glibc.read(descriptor.rawValue, rest.baseAddress, rest.count)
-            if got < 0 {
-                let error = Errno(rawValue: errno)
-                if error == .interrupted { continue }
-                unsafe release(pages)
-                throw error
-            }
-            count += got
-            if got == 0 || once || count == limit {
-                return unsafe Secret(pages: pages, isLocked: isLocked, count: count)
-            }
-            if count > maximumCount {
-                unsafe release(pages)
-                return nil
-            }
+            if got >= 0 { return got }
+            let error = Errno(rawValue: errno)
+            guard error == .interrupted else { throw error }
         }
-    }
-
-    private static func allocate(_ count: Int) -> (pages: UnsafeMutableRawBufferPointer, isLocked: Bool) {
-        var length = count
-        var isLocked = false
-        guard let start = unsafe linux_take_secret_pages(&length, &isLocked) else {
-            fatalError("no memory for a secret")
-        }
-        if !isLocked { lockHasFailed.store(true, ordering: .relaxed) }
-        return (unsafe UnsafeMutableRawBufferPointer(start: start, count: length), isLocked)
-    }
-
-    private static func release(_ pages: UnsafeMutableRawBufferPointer) {
-        unsafe linux_release_secret_pages(pages.baseAddress, pages.count)
     }
 }

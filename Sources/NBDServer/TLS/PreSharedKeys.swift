@@ -25,7 +25,7 @@ public final class PreSharedKeys: Sendable {
     ///
     /// - Throws: ``TLSError``, with the line that is wrong.
     public init(path: String) throws(TLSError) {
-        let file = try WipedBytes.read(path, option: "--tls-psk")
+        let file = try TLSKeyFile(path, option: "--tls-psk")
         var places: [[UInt8]: Range<Int>] = [:]
         // Digits take twice the room of what they stand for.
         self.keys = try WipedBytes(count: file.bytes.count / 2) { (keys) throws(TLSError) in
@@ -68,7 +68,9 @@ public final class PreSharedKeys: Sendable {
                 FilePath(path), .writeOnly, options: [.create, .exclusiveCreate, .closeOnExec],
                 permissions: .ownerReadWrite)
             defer { try? descriptor.close() }
-            try text.write(to: descriptor)
+            try text.withBytes { bytes in
+                try unsafe bytes.withUnsafeBytes { bytes in _ = try unsafe descriptor.writeAll(bytes) }
+            }
         } catch {
             throw TLSError("cannot make \(path) for a key: \(error); name a file with --tls-psk instead")
         }
@@ -77,7 +79,10 @@ public final class PreSharedKeys: Sendable {
     /// `user:` and the 64 digits of a random key of 32 bytes.
     private static func randomLine(user: [UInt8]) throws(TLSError) -> WipedBytes {
         let key = try WipedBytes(count: 32) { (key) throws(TLSError) in
-            guard WipedBytes.randomize(&key) else {
+            let isRandom = unsafe key.withUnsafeMutableBytes { bytes in
+                unsafe getentropy(bytes.baseAddress, bytes.count) == 0
+            }
+            guard isRandom else {
                 throw TLSError("the system gave no random bytes for a key: \(Errno(rawValue: errno)); try again")
             }
         }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import Crypto
 import DiskStack
 import Logging
@@ -74,5 +75,5 @@ final class CommandSecrets: SecretProvider {
     }
 
     /// False once something secret could not be locked.
-    static var areSecretsLocked: Bool { SecureHeap.isLocked && Secret.allAreLocked }
+    static var areSecretsLocked: Bool { SecureHeap.isLocked && WipedBytes.allAreLocked }
 }
