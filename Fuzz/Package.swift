@@ -40,7 +40,7 @@ let package = Package(
             dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
             swiftSettings: strict),
         .executableTarget(
-            name: "FuzzQcow1",
+            name: "FuzzQcow",
             dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
             swiftSettings: strict),
         .executableTarget(
@@ -95,7 +95,8 @@ let package = Package(
             dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
             swiftSettings: strict),
         .executableTarget(
-            name: "FuzzLVM", dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats")],
+            name: "FuzzLVM",
+            dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
             swiftSettings: strict),
     ]
 )

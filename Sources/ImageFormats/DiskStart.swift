@@ -29,7 +29,7 @@ enum DiskStart {
     /// At most 1 MiB is read.
     static func volumes(_ disk: any BlockDevice, _ range: ByteRange) -> [String] {
         var reader = EvidenceReader(StoredDevice(below: disk), extentBudget: 1024, byteBudget: 1 << 20)
-        return Signature.recognise(Volume(offset: range.offset, length: range.length, number: nil), &reader)
+        return Signature.recognise(range, &reader)
     }
 }
 

@@ -2,6 +2,7 @@
 
 import BlockIO
 import ImageFormats
+import TestSupport
 
 /// Of one physical volume in the input; the rest of it is zeros.
 private let mostBytes = 24 << 10
@@ -68,11 +69,7 @@ private func isName(_ name: String) -> Bool {
         && name.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "/") }
 }
 
-private func isPrintable(_ text: String) -> Bool {
-    text.unicodeScalars.allSatisfy {
-        $0.properties.generalCategory != .control && $0.properties.generalCategory != .format
-    }
-}
+private func isPrintable(_ text: String) -> Bool { text.unicodeScalars.allSatisfy(\.isShown) }
 
 /// Some bytes, and zeros behind them.
 private final class LongDevice: ReadOnlyDevice {
@@ -123,7 +120,7 @@ private func seal(_ bytes: inout [UInt8]) {
         if let header = field(bytes, label + 20, 4), let area = field(bytes, label + header + 72, 8) {
             sealArea(&bytes, area)
         }
-        put(checksum(bytes[(label + 20)..<(label + 512)]), &bytes, label + 16)
+        put(TableCRC32.lvm(bytes[(label + 20)..<(label + 512)]), &bytes, label + 16)
     }
 }
 
@@ -134,20 +131,11 @@ private func sealArea(_ bytes: inout [UInt8], _ area: Int) {
     {
         let rest = max(0, offset + length - ring)
         let text = bytes[(area + offset)..<(area + offset + length - rest)]
-        put(checksum(Array(text) + bytes[(area + 512)..<(area + 512 + rest)]), &bytes, area + 56)
+        put(TableCRC32.lvm(Array(text) + bytes[(area + 512)..<(area + 512 + rest)]), &bytes, area + 56)
     }
-    put(checksum(bytes[(area + 4)..<(area + 512)]), &bytes, area)
+    put(TableCRC32.lvm(bytes[(area + 4)..<(area + 512)]), &bytes, area)
 }
 
 private func put(_ value: UInt32, _ bytes: inout [UInt8], _ offset: Int) {
     for index in 0..<4 { bytes[offset + index] = UInt8(truncatingIfNeeded: value >> UInt32(8 * index)) }
-}
-
-private let checksumTable: [UInt32] = (0..<256).map { byte in
-    (0..<8).reduce(UInt32(byte)) { value, _ in value & 1 == 1 ? value >> 1 ^ 0xEDB8_8320 : value >> 1 }
-}
-
-private func checksum(_ bytes: some Sequence<UInt8>) -> UInt32 {
-    bytes.reduce(0xF597_A6CF) { value, byte in value >> 8 ^ checksumTable[Int(UInt8(truncatingIfNeeded: value) ^ byte)]
-    }
 }

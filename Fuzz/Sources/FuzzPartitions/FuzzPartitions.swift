@@ -59,11 +59,7 @@ private func check(_ table: PartitionTable, _ device: MemoryDevice) {
     }
 }
 
-private func isPrintable(_ text: String) -> Bool {
-    text.unicodeScalars.allSatisfy {
-        $0.properties.generalCategory != .control && $0.properties.generalCategory != .format
-    }
-}
+private func isPrintable(_ text: String) -> Bool { text.unicodeScalars.allSatisfy(\.isShown) }
 
 /// Makes the checksum of a header right, and that of its entries when they lie on the disk.
 private func seal(_ bytes: inout [UInt8], header: Int, _ sectorSize: Int) {
@@ -75,18 +71,10 @@ private func seal(_ bytes: inout [UInt8], header: Int, _ sectorSize: Int) {
     let (start, tooFar) = field(72).multipliedReportingOverflow(by: sectorSize)
     let (byteCount, tooMany) = field(80).multipliedReportingOverflow(by: field(84))
     if !tooFar, !tooMany, start < bytes.count, byteCount <= min(4096, bytes.count - start) {
-        put(checksum(bytes[start..<(start + byteCount)]), 88)
+        put(TableCRC32.checksum(bytes[start..<(start + byteCount)]), 88)
     }
     put(0, 16)
     let end = header + field(12)
     guard end <= bytes.count, field(12) <= 4096 else { return }
-    put(checksum(bytes[header..<end]), 16)
-}
-
-private let checksumTable: [UInt32] = (0..<256).map { byte in
-    (0..<8).reduce(UInt32(byte)) { value, _ in value & 1 == 1 ? value >> 1 ^ 0xEDB8_8320 : value >> 1 }
-}
-
-private func checksum(_ bytes: ArraySlice<UInt8>) -> UInt32 {
-    ~bytes.reduce(~0) { value, byte in value >> 8 ^ checksumTable[Int(UInt8(truncatingIfNeeded: value) ^ byte)] }
+    put(TableCRC32.checksum(bytes[header..<end]), 16)
 }

@@ -39,7 +39,8 @@ public struct ContentCheck: Sendable, Equatable {
     ///
     /// - Parameter device: the decrypted view; read with ``ReadMode/mayBlock``, so this may take a moment.
     public static func examine(_ device: any BlockDevice) -> ContentCheck {
-        // Structures take less than 1400 extents and 1.5 MiB, however many partitions there are; samples get the rest.
+        // Structures of a real disk take less than 1400 extents and 1.5 MiB, however many partitions it has; samples get
+        // the rest.
         var reader = EvidenceReader(device, extentBudget: 4096, byteBudget: 4 << 20)
         let structures = DiskStructure.recognise(&reader)
         guard structures.isEmpty else {

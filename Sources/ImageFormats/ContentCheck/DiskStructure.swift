@@ -11,28 +11,19 @@ enum DiskStructure {
 
     /// What was recognised in bytes that have passed the cipher.
     static func recognise(_ reader: inout EvidenceReader) -> [String] {
-        var found: [String] = []
-        let disk = Volume(offset: 0, length: reader.size, number: nil)
-        var partitions: [Volume] = []
-        if let table = GUIDPartitionTable(&reader) {
-            partitions = table.partitions
-            if table.isEvidence { found.append(describe(table.isBackup ? "backup GPT" : "GPT", partitions)) }
-        } else if let table = MasterBootRecord(&reader) {
-            partitions = table.partitions
-            if table.isEvidence { found.append(describe("MBR", partitions)) }
-        }
+        let table = EvidenceTable.find(&reader)
+        var found = table.flatMap { $0.isEvidence ? [describe($0)] : nil } ?? []
+        found += Signature.recognise(ByteRange(offset: 0, length: reader.size) ?? .empty, &reader)
         // Hybrid discs and old BSDs have partitions that are the disk.
-        for volume in [disk] + partitions.prefix(mostPartitions).filter({ $0.offset > 0 }) {
-            for name in Signature.recognise(volume, &reader) {
-                found.append(volume.number.map { "\(name) in partition \($0)" } ?? name)
-            }
+        for partition in (table?.partitions ?? []).prefix(mostPartitions) where partition.range.offset > 0 {
+            found += Signature.recognise(partition.range, &reader).map { "\($0) in partition \(partition.number)" }
         }
         if found.isEmpty, BootCode.isPresent(&reader) { found.append("boot code") }
         return found
     }
 
-    private static func describe(_ table: String, _ partitions: [Volume]) -> String {
-        "\(table), \(partitions.count) partition\(partitions.count == 1 ? "" : "s")"
+    private static func describe(_ table: EvidenceTable) -> String {
+        "\(table.name), \(table.partitions.count) partition\(table.partitions.count == 1 ? "" : "s")"
     }
 }
 

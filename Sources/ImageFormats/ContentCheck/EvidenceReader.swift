@@ -9,11 +9,10 @@ struct EvidenceReader {
     /// In bytes; the unit that legacy AES encrypts.
     static let sectorSize: UInt64 = 512
 
-    private let device: AlignedDevice
+    /// The view, as far as the budget of bytes goes; takes any offset and length.
+    let device: BudgetedDevice
     /// How many more extents may be asked for.
     private(set) var extentBudget: Int
-    /// How many more bytes may be read.
-    private var byteBudget: Int
     /// The last answer: structures lie close together.
     private var latest: Extent?
 
@@ -21,9 +20,8 @@ struct EvidenceReader {
     var size: UInt64 { device.size }
 
     init(_ device: any BlockDevice, extentBudget: Int, byteBudget: Int) {
-        self.device = AlignedDevice(device)
+        self.device = BudgetedDevice(device, byteBudget: byteBudget)
         self.extentBudget = extentBudget
-        self.byteBudget = byteBudget
     }
 
     /// The extent from `offset` on; nil when that cannot be said.
@@ -41,16 +39,13 @@ struct EvidenceReader {
     }
 
     /// Bytes, stored or not; nil when they do not lie in the view or cannot be read.
-    mutating func bytes(at offset: UInt64, count: Int) -> [UInt8]? {
-        guard count <= byteBudget, let range = ByteRange(offset: offset, length: UInt64(count)), range.fits(size) else {
-            return nil
-        }
-        byteBudget -= count
+    func bytes(at offset: UInt64, count: Int) -> [UInt8]? {
+        guard let range = ByteRange(offset: offset, length: UInt64(count)), range.fits(size) else { return nil }
         return try? device.read(count: count, at: offset)
     }
 
     /// The same, for looking at fields.
-    mutating func fields(at offset: UInt64, count: Int) -> SuperblockBytes? {
+    func fields(at offset: UInt64, count: Int) -> SuperblockBytes? {
         bytes(at: offset, count: count).map { SuperblockBytes($0) }
     }
 

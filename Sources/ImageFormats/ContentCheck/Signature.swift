@@ -15,7 +15,7 @@ struct Signature: Sendable {
     private let name: @Sendable (SuperblockBytes, UInt64) -> String?
 
     /// What is recognised in a volume, in bytes that have passed the cipher.
-    static func recognise(_ volume: Volume, _ reader: inout EvidenceReader) -> [String] {
+    static func recognise(_ volume: ByteRange, _ reader: inout EvidenceReader) -> [String] {
         var names: [String] = []
         for signature in all {
             guard let place = signature.place(volume.length),

@@ -2,7 +2,7 @@
 
 import BlockIO
 
-/// The header of a GPT, the primary one or the backup, and its entries.
+/// The header of a GPT, the primary one or the backup.
 ///
 /// Source: UEFI specification, "GPT Header". Little-endian. The place of everything is a number of a sector.
 struct GUIDPartitionHeader {
@@ -17,8 +17,8 @@ struct GUIDPartitionHeader {
     let entryCount: Int
     /// In bytes.
     let entrySize: Int
-    /// `entryCount` of them, one after the other.
-    let entries: SuperblockBytes
+    /// Of the first sector of the entries.
+    private let entriesPlace: UInt64
 
     /// Why there is no header, or one that cannot be trusted.
     struct Fault: Error {
@@ -33,7 +33,7 @@ struct GUIDPartitionHeader {
     /// In bytes.
     private static let mostEntryBytes = 4 << 20
 
-    /// Reads the header in a sector, and its entries; both have a checksum.
+    /// Reads the header in a sector; it has a checksum.
     init(_ disk: DiskSectors, at place: UInt64) throws(Fault) {
         guard let sector = try Self.read(disk, at: place, count: Int(disk.size)) else {
             throw Fault(reason: "the disk has no sector \(place)", isAbsent: true)
@@ -60,7 +60,7 @@ struct GUIDPartitionHeader {
         entriesChecksum = sector.little(88, UInt32.self)
         entryCount = Int(count)
         entrySize = Int(size)
-        entries = try Self.entries(disk, at: sector.little(72, UInt64.self), entryCount * entrySize, entriesChecksum)
+        entriesPlace = sector.little(72, UInt64.self)
     }
 
     /// Size and checksum of the header. The checksum counts as zero in what it covers.
@@ -73,16 +73,19 @@ struct GUIDPartitionHeader {
         }
     }
 
-    private static func entries(
-        _ disk: DiskSectors, at place: UInt64, _ byteCount: Int, _ checksum: UInt32
-    ) throws(Fault) -> SuperblockBytes {
-        guard let entries = try read(disk, at: place, count: byteCount) else {
-            throw Fault(reason: "its entries are at sector \(place), and the disk has \(disk.count)")
-        }
-        guard CRC32.checksum(entries.field(0, byteCount)) == checksum else {
-            throw Fault(reason: "the checksum of its entries is wrong")
+    /// Reads the entries, `entryCount` of them, one after the other; whether they are sound is another question.
+    func entries(in disk: DiskSectors) throws(Fault) -> SuperblockBytes {
+        guard let entries = try Self.read(disk, at: entriesPlace, count: entryCount * entrySize) else {
+            throw Fault(reason: "its entries are at sector \(entriesPlace), and the disk has \(disk.count)")
         }
         return entries
+    }
+
+    /// Compares the checksum of the entries.
+    func check(_ entries: SuperblockBytes) throws(Fault) {
+        guard CRC32.checksum(entries.field(0, entryCount * entrySize)) == entriesChecksum else {
+            throw Fault(reason: "the checksum of its entries is wrong")
+        }
     }
 
     private static func read(_ disk: DiskSectors, at place: UInt64, count: Int) throws(Fault) -> SuperblockBytes? {

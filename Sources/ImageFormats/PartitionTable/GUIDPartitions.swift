@@ -8,6 +8,20 @@ import BlockIO
 enum GUIDPartitions {
     private typealias Fault = GUIDPartitionHeader.Fault
 
+    /// A header with its entries, and the disk in their unit.
+    private struct Copy {
+        let header: GUIDPartitionHeader
+        let entries: SuperblockBytes
+        let disk: DiskSectors
+
+        init(_ disk: DiskSectors, at place: UInt64) throws(Fault) {
+            header = try GUIDPartitionHeader(disk, at: place)
+            entries = try header.entries(in: disk)
+            try header.check(entries)
+            self.disk = disk
+        }
+    }
+
     /// Reads the primary table or, when it is damaged, the backup in the last sector.
     ///
     /// A header is one sector behind the start, or in the last sector, and says so with a checksum: that decides in which
@@ -18,13 +32,11 @@ enum GUIDPartitions {
     ///   - isHybrid: the MBR has partitions of its own.
     /// - Throws: `damaged` when no table is sound, `unsupported` when there are sound ones for several sector sizes.
     static func find(in views: [DiskSectors], isHybrid: Bool) throws(FormatError) -> PartitionList {
-        let primary = headers(in: views) { _ in 1 }
-        if let (header, disk) = try only(primary.sound) { return list(header, disk, isHybrid, primaryFault: nil) }
+        let primary = copies(in: views) { _ in 1 }
+        if let copy = try only(primary.sound) { return list(copy, isHybrid, primaryFault: nil) }
         let primaryFault = primary.fault ?? (Fault(reason: "there is none", isAbsent: true), 0)
-        let backup = headers(in: views.filter { $0.count > 2 }) { $0.count - 1 }
-        if let (header, disk) = try only(backup.sound) {
-            return list(header, disk, isHybrid, primaryFault: primaryFault.fault)
-        }
+        let backup = copies(in: views.filter { $0.count > 2 }) { $0.count - 1 }
+        if let copy = try only(backup.sound) { return list(copy, isHybrid, primaryFault: primaryFault.fault) }
         throw .damaged(
             "GUID partition table, which the first sector announces,", at: primaryFault.place,
             found: "no sound copy: \(primaryFault.fault.reason); backup: "
@@ -33,16 +45,16 @@ enum GUIDPartitions {
             advice: "repair it in a copy of the image, for example with gdisk")
     }
 
-    /// The sound headers at a place that depends on the unit, and the fault that is worth telling most: that of a table with
+    /// The sound copies at a place that depends on the unit, and the fault that is worth telling most: that of a table with
     /// a signature.
-    private static func headers(
+    private static func copies(
         in views: [DiskSectors], at place: (DiskSectors) -> UInt64
-    ) -> (sound: [(GUIDPartitionHeader, DiskSectors)], fault: (fault: Fault, place: UInt64)?) {
-        var sound: [(GUIDPartitionHeader, DiskSectors)] = []
+    ) -> (sound: [Copy], fault: (fault: Fault, place: UInt64)?) {
+        var sound: [Copy] = []
         var first: (fault: Fault, place: UInt64)?
         for disk in views {
             do throws(Fault) {
-                sound.append((try GUIDPartitionHeader(disk, at: place(disk)), disk))
+                sound.append(try Copy(disk, at: place(disk)))
             } catch {
                 if first == nil || first?.fault.isAbsent == true && !error.isAbsent {
                     first = (error, place(disk) * disk.size)
@@ -53,27 +65,30 @@ enum GUIDPartitions {
     }
 
     /// The only one; nil when there is none.
-    private static func only(
-        _ sound: [(GUIDPartitionHeader, DiskSectors)]
-    ) throws(FormatError) -> (GUIDPartitionHeader, DiskSectors)? {
+    private static func only(_ sound: [Copy]) throws(FormatError) -> Copy? {
         guard sound.count > 1 else { return sound.first }
-        let sizes = sound.map { String($0.1.size) }.joined(separator: " and ")
+        let sizes = sound.map { String($0.disk.size) }.joined(separator: " and ")
         throw .unsupported(
             "partitions: the disk has a sound GPT for each of the sector sizes \(sizes); say --sector-size with the one that counts"
         )
     }
 
-    private static func list(
-        _ header: GUIDPartitionHeader, _ disk: DiskSectors, _ isHybrid: Bool, primaryFault: Fault?
-    ) -> PartitionList {
-        var list = PartitionList(disk)
+    private static func list(_ copy: Copy, _ isHybrid: Bool, primaryFault: Fault?) -> PartitionList {
+        var list = PartitionList(copy.disk)
         if isHybrid { list.warn("the disk has a hybrid MBR; its partitions are ignored in favour of the GPT") }
         if let primaryFault {
             list.warn("the GPT is damaged: \(primaryFault.reason); the backup at the end of the disk is used")
         } else {
-            warnOfBackup(of: header, disk, &list)
+            warnOfBackup(of: copy.header, copy.disk, &list)
         }
-        addEntries(of: header, disk, &list)
+        addEntries(copy.entries, of: copy.header, copy.disk, &list)
+        return list
+    }
+
+    /// What the entries say, be they sound or not, without a look at the backup.
+    static func list(_ header: GUIDPartitionHeader, _ entries: SuperblockBytes, _ disk: DiskSectors) -> PartitionList {
+        var list = PartitionList(disk)
+        addEntries(entries, of: header, disk, &list)
         return list
     }
 
@@ -87,7 +102,7 @@ enum GUIDPartitions {
             return
         }
         do throws(Fault) {
-            let backup = try GUIDPartitionHeader(disk, at: header.alternate)
+            let backup = try Copy(disk, at: header.alternate).header
             if backup.entriesChecksum != header.entriesChecksum || backup.diskGUID != header.diskGUID {
                 list.warn("the GPT and its backup at sector \(header.alternate) are different; the first one is used")
             }
@@ -96,12 +111,14 @@ enum GUIDPartitions {
         }
     }
 
-    private static func addEntries(of header: GUIDPartitionHeader, _ disk: DiskSectors, _ list: inout PartitionList) {
+    private static func addEntries(
+        _ entries: SuperblockBytes, of header: GUIDPartitionHeader, _ disk: DiskSectors, _ list: inout PartitionList
+    ) {
         let last = max(disk.count - 1, header.alternate, header.place)
         for index in 0..<header.entryCount {
             let entry = index * header.entrySize
-            guard !header.entries.isZero(entry, 16) else { continue }
-            let range = (header.entries.little(entry + 32, UInt64.self), header.entries.little(entry + 40, UInt64.self))
+            guard !entries.isZero(entry, 16) else { continue }
+            let range = (entries.little(entry + 32, UInt64.self), entries.little(entry + 40, UInt64.self))
             let number = index + 1
             guard range.0 <= range.1 else {
                 list.warn("partition \(number) begins at sector \(range.0) and ends at \(range.1): it is left out")
@@ -116,10 +133,10 @@ enum GUIDPartitions {
                 let usable = "\(header.usable.lowerBound) to \(header.usable.upperBound)"
                 list.warn("partition \(number) is not within the sectors for partitions, \(usable)")
             }
-            let type = guidText(header.entries.field(entry, 16))
+            let type = guidText(entries.field(entry, 16))
             list.add(
                 number, range.0, range.1, type: type, typeName: PartitionTypeNames.gpt[type],
-                name: name(header.entries.field(entry + 56, 72)))
+                name: name(entries.field(entry + 56, 72)))
         }
     }
 
@@ -135,6 +152,6 @@ enum GUIDPartitions {
         let field = Array(bytes)
         let units = stride(from: 0, to: field.count - 1, by: 2).map { UInt16(field[$0 + 1]) << 8 | UInt16(field[$0]) }
         let text = String(decoding: units.prefix { $0 != 0 }, as: UTF16.self)
-        return Qcow2Extensions.printable(Array(text.utf8))
+        return ShownText.printable(text)
     }
 }
