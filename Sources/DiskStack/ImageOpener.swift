@@ -85,7 +85,7 @@ struct ImageOpener {
         _ link: ImageChain.Link, _ header: Qcow2Header, over below: [ImageLayer]
     ) throws -> ImageLayer {
         try allowingDamage(link) { () throws(FormatError) in
-            try Qcow2Census.checkL1(file: link.file, header: header)
+            try MappedCensus.checkL1(file: link.file, header: header)
         }
         for mark in header.marks { log.warning("\(link.shown)\(mark)") }
         let (cipher, encryption) = try cipher(link, header)
@@ -134,7 +134,7 @@ struct ImageOpener {
         _ link: ImageChain.Link, _ header: QcowHeader, over below: [ImageLayer]
     ) throws -> ImageLayer {
         try allowingDamage(link) { () throws(FormatError) in
-            try QcowCensus.checkL1(file: link.file, header: header)
+            try MappedCensus.checkL1(file: link.file, header: header)
         }
         let cipher: LegacyAESCipher? =
             if header.encryption == .legacyAES {

@@ -10,8 +10,8 @@ public func fuzzQcow2(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     let device = MemoryDevice(unsafe Array(UnsafeBufferPointer(start: start, count: count)))
     guard let header = try? Qcow2Header(device: device) else { return 0 }
     guard (try? Qcow2Support.check(header)) != nil else { return 0 }
-    _ = try? Qcow2Census.checkL1(file: device, header: header)
-    _ = try? Qcow2Census(file: device, header: header)
+    _ = try? MappedCensus.checkL1(file: device, header: header)
+    _ = try? MappedCensus(file: device, header: header)
     let image = Qcow2Image(
         file: device, header: header, cipher: header.encryption == .none ? nil : InvertingCipher(),
         backing: header.backingFile == nil ? nil : MemoryDevice(Array(repeating: 0x42, count: 5000)))

@@ -48,7 +48,7 @@ extension AuditedLayer {
             throw .notRecognised(
                 "the file is not qcow version 1; leave -f out, or say -f raw if it is a plain disk image")
         }
-        do { return AuditedLayer(name: name, header, try QcowCensus(file: file, header: header)) } catch {
+        do { return AuditedLayer(name: name, header, try MappedCensus(file: file, header: header)) } catch {
             var layer = AuditedLayer(name: name, format: ImageFormat.qcow.rawValue, isEncrypted: false)
             layer.faults.note(.unreadable, at: nil, error.description)
             return layer

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 extension AuditedLayer {
-    /// What ``QcowCensus`` found in an image of qcow version 1, which has no reference counts: whether clusters overlap
+    /// What ``MappedCensus`` found in an image of qcow version 1, which has no reference counts: whether clusters overlap
     /// cannot be told from its tables alone.
-    public init(name: String, _ header: QcowHeader, _ census: QcowCensus) {
+    public init(name: String, _ header: QcowHeader, _ census: MappedCensus) {
         self.init(name: name, format: ImageFormat.qcow.rawValue, isEncrypted: header.encryption != .none)
         storesData = census.allocatedCount > 0
         compressedClusterCount = census.compressedCount

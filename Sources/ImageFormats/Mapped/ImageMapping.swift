@@ -27,6 +27,11 @@ protocol ImageMapping: Sendable {
     /// Why a whole L2 table cannot be at this place; nil when it can. Completes "an L2 table …".
     func tableFault(_ table: HostOffset, fileSize: UInt64) -> String?
 
+    /// What an entry of an L2 table says of its cluster as a whole, for counting.
+    ///
+    /// - Parameter first: index of its first word.
+    func cluster(in words: [UInt64], from first: Int) -> MappedCluster
+
     /// The run that starts with the byte `guest`.
     ///
     /// - Parameters:

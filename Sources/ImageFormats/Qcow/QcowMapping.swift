@@ -39,6 +39,11 @@ struct QcowMapping: ImageMapping {
         return nil
     }
 
+    /// An entry is a word.
+    func cluster(in words: [UInt64], from first: Int) -> MappedCluster {
+        QcowEntry.cluster(l2Entry: words[first], clusterBits: clusterBits)
+    }
+
     /// Joins clusters that lie together in the file, or are not stored.
     func run(in words: [UInt64], from first: Int, at guest: GuestOffset, limit: UInt64) -> MappedRun {
         let inCluster = guest.bytes % clusterSize

@@ -52,6 +52,11 @@ public struct Qcow2Mapping: ImageMapping, Equatable, Sendable {
         return nil
     }
 
+    /// With subclusters, of all of them.
+    func cluster(in words: [UInt64], from first: Int) -> MappedCluster {
+        Qcow2Entry.cluster(l2Entry: words[first], bitmap: hasSubclusters ? words[first + 1] : 0, self)
+    }
+
     /// Joins units that lie together in the file, or are the same without a place in it.
     func run(in words: [UInt64], from first: Int, at guest: GuestOffset, limit: UInt64) -> MappedRun {
         let inCluster = guest.bytes % clusterSize

@@ -53,17 +53,17 @@ struct InfoCommand: ParsableCommand {
         do {
             let file = try FileDevice(path: FilePath(image.image), excludesWriters: false)
             let ring = SecretRing(CommandSecrets(secret.places(), termination: termination), log: log)
-            var found = try InfoReport(
+            var found = try ImageExamination(
                 file, path: image.image, format: image.format, luksHeader: unlock.header?.path(from: nil),
                 plaintext: options.unlock.plaintext, part: PartSelection(options, log), volume: volume.logicalVolume,
                 opener: ContainerOpener(ring: ring, options: options.unlock, log: log, mayAsk: checkPassphrase))
             // The secret that has opened a container around the part has been tried.
             if checkPassphrase, found.container.isEncrypted || !found.isPartDecrypted {
-                let result = try check(found.container, found.disk?.encrypted ?? [], ring, log)
-                found.passphraseCheck = result
+                let result = try check(found.container, found.report.disk?.encrypted ?? [], ring, log)
+                found.report.passphraseCheck = result
                 found.show(decryptedBy: result)
             }
-            report = found
+            report = found.report
         } catch let error as FormatError {
             throw Failure(error, image: image.image)
         } catch let error as BlockError {

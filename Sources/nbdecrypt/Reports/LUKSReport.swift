@@ -134,9 +134,11 @@ struct LUKSReport: Encodable {
         flags = volume.flags
         warnings = volume.warnings
         payloadOffset = guestSize == nil ? volume.segments.first?.offset : nil
-        (virtualSize, virtualSizeReason) = Self.size(container)
+        let size = LUKSDiskSize(container)
+        (virtualSize, virtualSizeReason) = (size.byteCount, size.reason)
         differences =
-            guestSize == nil && (!volume.isInReencryption || volume.isOnlyInitialised) ? Self.differences(volume) : []
+            guestSize == nil && (!volume.isInReencryption || volume.isOnlyInitialised)
+            ? CryptsetupDifferences.list(volume) : []
         verdict = LUKSVerdict(volume, LUKSVerdict.Place(container, path: path), dataSize: container.dataSize)
         do throws(FormatError) {
             _ = try LUKSSegments(volume, allowing: permissions)
@@ -144,66 +146,6 @@ struct LUKSReport: Encodable {
         } catch {
             refusal = error.description
         }
-    }
-
-    /// The exact size of the disk, and how it comes about.
-    private static func size(_ container: LUKSContainer) -> (UInt64?, String) {
-        let volume = container.volume
-        if let guestSize = container.guestSize {
-            return (guestSize, "the size in the qcow2 header; LUKS takes nothing from it")
-        }
-        if volume.isInReencryption, !volume.isOnlyInitialised {
-            return (nil, "unknown before the reencryption has ended")
-        }
-        for segment in volume.disk {
-            switch segment.kind {
-            case .linear, .crypt: break
-            case .integrity: return (nil, "unknown: the tags of the integrity protection take up a part of the data")
-            case .other(let type): return (nil, "unknown: segment \(segment.number) is of type \(type)")
-            }
-        }
-        guard volume.requirements.isEmpty || volume.isOnlyInitialised else {
-            return (nil, "unknown: the volume has requirements")
-        }
-        guard let dataSize = container.dataSize else {
-            return (nil, "unknown: the file holds the header, not the data")
-        }
-        var total: UInt64 = 0
-        var reasons: [String] = []
-        for segment in volume.disk {
-            guard segment.offset <= dataSize else { return (nil, "segment \(segment.number) starts beyond the data") }
-            let rest = segment.size ?? dataSize - segment.offset
-            let unit = UInt64(segment.sectorSize)
-            let (sum, overflow) = total.addingReportingOverflow(rest / unit * unit)
-            guard !overflow, rest <= dataSize - segment.offset else {
-                return (nil, "segment \(segment.number) ends beyond the data")
-            }
-            total = sum
-            let name = volume.disk.count > 1 ? "segment \(segment.number): " : ""
-            let rounding = rest % unit == 0 ? "" : ", rounded down to sectors of \(unit)"
-            reasons.append(
-                segment.size == nil
-                    ? "\(name)\(dataSize) bytes of data less \(segment.offset) before the payload\(rounding)"
-                    : "\(name)\(rest) bytes, as the header says\(rounding)")
-        }
-        return (total, reasons.joined(separator: "; "))
-    }
-
-    /// cryptsetup looks at the first segment only, takes all of the device for it and ignores iv_tweak.
-    private static func differences(_ volume: LUKSVolume) -> [String] {
-        guard volume.version == 2 else { return [] }
-        var found: [String] = []
-        let segments = volume.disk
-        if segments.count > 1 {
-            found.append("cryptsetup open uses segment \(segments[0].number) alone, nbdecrypt all of them")
-        }
-        if case .crypt(_, _, let tweak)? = segments.first?.kind, tweak != 0 {
-            found.append("cryptsetup open ignores the iv_tweak \(tweak) of the first segment, nbdecrypt adds it")
-        }
-        if let size = segments.first?.size, segments.count == 1 {
-            found.append("cryptsetup open takes the whole device for the segment, nbdecrypt its \(size) bytes")
-        }
-        return found
     }
 }
 

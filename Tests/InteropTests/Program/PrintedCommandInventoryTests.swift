@@ -24,13 +24,19 @@ import Testing
         "CipherSpecParser.swift: cryptsetup opens it, with the kernel's": .word("says who opens such a container"),
         "LUKS2BinaryHeader.swift: cryptsetup writes ": .word("says what is usual"),
         "LUKS2Field.swift: base64": .word("the encoding of a field"),
-        "LUKS2Header.swift: cryptsetup repair DEVICE": .run(by: "PrintedCommandTests", "repair"),
+        "LUKS2Header.swift: cryptsetup repair DEVICE": .run(
+            by: "PrintedCommandTests",
+            "a damaged copy of a header is written anew by the command that the warning prints"),
         "LUKS2Header.swift: cryptsetup luksHeaderRestore --header-backup-file BACKUP DEVICE":
-            .run(by: "PrintedCommandTests", "restore"),
+            .run(
+                by: "PrintedCommandTests",
+                "a header of which no copy can be used comes back by the command that is printed"),
         "LUKSHeader.swift: cryptsetup reencrypt (before version 2.5":
             .word("goes on where it began, with its files there; needs a kernel with dm-crypt"),
         "LUKSHeader.swift: cryptsetup-reencrypt": .word("no longer in Debian 12"),
-        "LUKSSupport.swift: cryptsetup reencrypt --resume-only DEVICE": .run(by: "PrintedCommandTests", "resume"),
+        "LUKSSupport.swift: cryptsetup reencrypt --resume-only DEVICE": .run(
+            by: "PrintedCommandTests",
+            "a reencryption that was interrupted goes on by the command that the refusal prints"),
         "LUKSSupport.swift: cryptsetup sees the disk": .word("says where to type the command"),
         "LUKSSupport.swift: cryptsetup-reencrypt of a cryptsetup before 2.5, which began it":
             .word("no longer in Debian 12"),
@@ -39,22 +45,33 @@ import Testing
         "LUKSSupport.swift: cryptsetup and copy the disk": .word(inGuest),
         "LUKSUnlock+Keyslots.swift: nbdecrypt info": .word("says which command shows the keyslots"),
         "LUKSUnlock.swift: cryptsetup luksDump --dump-volume-key --volume-key-file NEW DEVICE":
-            .run(by: "PrintedCommandTests", "volumeKey"),
+            .run(
+                by: "PrintedCommandTests", "the volume key that fits is written by the command that the refusal prints"),
         "ImageProbe.swift: rbd flatten --encryption-format luks --encryption-passphrase-file FILE ":
             .word("needs a cluster of Ceph 18, and the rbd of Debian 12 is of Ceph 16"),
         "ImageProbe.swift: qemu-nbd serves it": .word("says which program reads the format"),
         "QcowHeader.swift: qemu-nbd --read-only --persistent --socket=$PWD/nbd.sock":
-            .run(by: "PrintedCommandTests", "largeTable"),
-        "AuditLeak.swift: qemu-img amend -o data_file_raw=off": .run(by: "PrintedRepairTests", "rawDataFile"),
-        "AuditedLayer.swift: qemu-img check -r leaks": .run(by: "PrintedRepairTests", "lostClusters"),
-        "Qcow2BitmapEntry.swift: qemu-img bitmap --remove": .run(by: "PrintedCommandTests", "bitmap"),
-        "Qcow2Marks.swift: qemu-img check -r all": .run(by: "PrintedRepairTests", "marks"),
-        "Qcow2Support.swift: qemu-img amend -o data_file=NAME": .run(by: "PrintedRepairTests", "unnamedDataFile"),
+            .run(
+                by: "PrintedCommandTests",
+                "a qcow image with too large a table is served by the command that the refusal prints"),
+        "AuditLeak.swift: qemu-img amend -o data_file_raw=off": .run(
+            by: "PrintedRepairTests",
+            "the mark of a data file that holds ciphertext is cleared by the command that audit prints"),
+        "AuditedLayer.swift: qemu-img check -r leaks": .run(
+            by: "PrintedRepairTests", "lost clusters are freed by the command that audit prints"),
+        "Qcow2BitmapEntry.swift: qemu-img bitmap --remove": .run(
+            by: "PrintedCommandTests", "a bitmap that was in use is removed by the command that is printed"),
+        "Qcow2Marks.swift: qemu-img check -r all": .run(
+            by: "PrintedRepairTests",
+            "a dirty bit and a corrupt bit are explained, and taken away by the command that audit and serve print"),
+        "Qcow2Support.swift: qemu-img amend -o data_file=NAME": .run(
+            by: "PrintedRepairTests", "a data file without a name gets one by the command that the refusal prints"),
         "ListeningSocket.swift: modprobe vsock": .word("a question; a module of the kernel"),
         "Server.swift: ulimit -n": .word("names a limit; the shell's command wants a number"),
         "Serving.swift: ulimit -n": .word("names a limit; the shell's command wants a number"),
         "CommandSecrets.swift: ulimit -l": .word("names a limit; the shell's command wants a number"),
-        "PreSharedKeys.swift: psktool -u USER -p ": .run(by: "TLSOptionTests", "madeKeys"),
+        "PreSharedKeys.swift: psktool -u USER -p ": .run(
+            by: "TLSOptionTests", "a file without keys gets one by the command that the refusal prints"),
         "PreSharedKeys.swift: chmod 600 it": .word("says how to protect a file"),
         "PreSharedKeysParser.swift: psktool -u USER -p ": .word(
             "says what writes such lines; it is run where there is none"),
@@ -66,39 +83,80 @@ import Testing
         "ImageChain.swift: qemu-img rebase": .word("names the program; which layer goes is for a person to say"),
         "ImageOpener.swift: qemu-img may hang at the end": .word("says which client not to use"),
         "ImageOpener.swift: nbdcopy": .word("says which client to use"),
-        "ImageURL.swift: nbdcopy ": .run(by: "RefusalTests", "copyOfURL"),
-        "DiskReport.swift: nbdecrypt serve ": .run(by: "VolumeInfoTests", "list"),
-        "InfoReport.swift: nbdecrypt serve ": .run(by: "InfoTests", "nextStepsWork"),
-        "InfoReport.swift: qemu-img convert -p -f raw -O qcow2 ": .run(by: "InfoTests", "nextStepsWork"),
-        "Instructions.swift: nbdcopy -p ": .run(by: "InstructionTests", "copies"),
+        "ImageURL.swift: nbdcopy ": .run(
+            by: "RefusalTests", "the command that is printed for the URL of an NBD server copies the image"),
+        "DiskReport.swift: nbdecrypt serve ": .run(
+            by: "VolumeInfoTests",
+            "the volumes of a group are listed with size, contents, and why not or how they are served"),
+        "InfoReport.swift: nbdecrypt serve ": .run(
+            by: "InfoTests", "the command that it prints moves the disk to LUKS, whatever the image is called"),
+        "InfoReport.swift: qemu-img convert -p -f raw -O qcow2 ": .run(
+            by: "InfoTests", "the command that it prints moves the disk to LUKS, whatever the image is called"),
+        "Instructions.swift: nbdcopy -p ": .run(
+            by: "InstructionTests", "qemu-img and nbdcopy copy the disk as printed"),
         "Instructions.swift: nbd-client, the disk lacks its last ": .word("says what a command leaves out"),
-        "Instructions.swift: sudo": .run(by: "InstructionTests", "nbdClient"),
-        "Instructions.swift: nbd-client": .run(by: "InstructionTests", "nbdClient"),
-        "LUKSReport.swift: cryptsetup open uses segment ": .word("says what cryptsetup does otherwise"),
-        "LUKSReport.swift: cryptsetup open ignores the iv_tweak ": .word("says what cryptsetup does otherwise"),
-        "LUKSReport.swift: cryptsetup open takes the whole device for the segment, nbdecrypt its ":
+        "Instructions.swift: sudo": .run(
+            by: "InstructionTests", "nbd-client negotiates as printed, up to the device, which is not there"),
+        "Instructions.swift: nbd-client": .run(
+            by: "InstructionTests", "nbd-client negotiates as printed, up to the device, which is not there"),
+        "CryptsetupDifferences.swift: cryptsetup open uses segment ": .word("says what cryptsetup does otherwise"),
+        "CryptsetupDifferences.swift: cryptsetup open ignores the iv_tweak ": .word(
+            "says what cryptsetup does otherwise"),
+        "CryptsetupDifferences.swift: cryptsetup open takes the whole device for the segment, nbdecrypt its ":
             .word("says what cryptsetup does otherwise"),
-        "LUKSVerdict.swift: cryptsetup repair ": .run(by: "LUKSInfoTests", "commands"),
-        "LUKSVerdict.swift: cryptsetup reencrypt --resume-only ": .run(by: "LUKSReencryptionTests", "initialised"),
-        "LUKSVerdict.swift: cryptsetup luksChangeKey --iter-time 5000 ": .run(by: "LUKSInfoTests", "withoutRoom"),
+        "LUKSVerdict.swift: cryptsetup repair ": .run(
+            by: "LUKSInfoTests",
+            "every command that is printed runs on the container it is printed for, and the disk stays the same"),
+        "LUKSVerdict.swift: cryptsetup reencrypt --resume-only ": .run(
+            by: "LUKSReencryptionTests",
+            "the disk is served byte for byte under the old key, and the command that is printed goes on"),
+        "LUKSVerdict.swift: cryptsetup luksChangeKey --iter-time 5000 ": .run(
+            by: "LUKSInfoTests",
+            "a container of QEMU, which cryptsetup cannot convert, gets the command that makes its keyslot stronger"),
         "LUKSVerdict.swift: cryptsetup convert makes of it": .word("says what a command makes"),
-        "LUKSVerdict.swift: cryptsetup convert --type luks2 ": .run(by: "LUKSInfoTests", "verdict"),
-        "LUKSVerdict.swift: cryptsetup luksConvertKey --pbkdf argon2id ": .run(by: "LUKSInfoTests", "commands"),
-        "LUKSVerdict.swift: cryptsetup reencrypt ": .run(by: "LUKSInfoTests", "commands"),
-        "LUKSVerdict.swift: nbdecrypt serve ": .run(by: "PrintedCommandTests", "renewal"),
-        "LUKSVerdict.swift: qemu-img convert -p -f raw -O qcow2 ": .run(by: "PrintedCommandTests", "renewal"),
+        "LUKSVerdict.swift: cryptsetup convert --type luks2 ": .run(
+            by: "LUKSInfoTests", "the verdict names what is weak, and its commands mend it"),
+        "LUKSVerdict.swift: cryptsetup luksConvertKey --pbkdf argon2id ": .run(
+            by: "LUKSInfoTests",
+            "every command that is printed runs on the container it is printed for, and the disk stays the same"),
+        "LUKSVerdict.swift: cryptsetup reencrypt ": .run(
+            by: "LUKSInfoTests",
+            "every command that is printed runs on the container it is printed for, and the disk stays the same"),
+        "LUKSVerdict.swift: nbdecrypt serve ": .run(
+            by: "PrintedCommandTests",
+            "the commands for a container that cryptsetup does not see make a new image of the same disk"),
+        "LUKSVerdict.swift: qemu-img convert -p -f raw -O qcow2 ": .run(
+            by: "PrintedCommandTests",
+            "the commands for a container that cryptsetup does not see make a new image of the same disk"),
         "ListenOptions.swift: ssh tunnel, ": .word("says what protects a connection"),
-        "QEMUCommands.swift: qemu-img convert -p ": .run(by: "InstructionTests", "copies"),
-        "QEMUCommands.swift: qemu-system-x86_64 -m 2G ": .run(by: "InstructionTests", "qemu"),
-        "RenameCommand.swift: qemu-img convert ": .run(by: "NamedFilesTests", "copy"),
-        "RenameCommand.swift: qemu-img rebase -u ": .run(by: "NamedFilesTests", "rename"),
-        "RenameCommand.swift: qemu-img amend -o data_file=": .run(by: "NamedFilesTests", "missingDataFile"),
-        "RenameCommand.swift: qemu-img convert -O qcow2 ": .run(by: "NamedFilesTests", "version1"),
-        "SecretShape.swift: tr -d '[": .run(by: "SecretHintTests", "encoded"),
-        "SecretShape.swift: tr a-f A-F | basenc --base16 -d": .run(by: "SecretHintTests", "encoded"),
+        "QEMUCommands.swift: qemu-img convert -p ": .run(
+            by: "InstructionTests", "qemu-img and nbdcopy copy the disk as printed"),
+        "QEMUCommands.swift: qemu-system-x86_64 -m 2G ": .run(
+            by: "InstructionTests", "QEMU opens the drive as printed"),
+        "RenameCommand.swift: qemu-img convert ": .run(
+            by: "NamedFilesTests", "what only QEMU can read is copied and named by the commands that the refusal prints"
+        ),
+        "RenameCommand.swift: qemu-img rebase -u ": .run(
+            by: "NamedFilesTests",
+            "a file that is described with its secret gets a plain name by the command that the refusal prints"),
+        "RenameCommand.swift: qemu-img amend -o data_file=": .run(
+            by: "NamedFilesTests", "a data file that is not there is named anew by the command that the message prints"),
+        "RenameCommand.swift: qemu-img convert -O qcow2 ": .run(
+            by: "NamedFilesTests",
+            "an image of qcow version 1, which cannot be renamed in, is copied by the command that the refusal prints"),
+        "SecretShape.swift: tr -d '[": .run(
+            by: "SecretHintTests",
+            "a key that was written down as text is recognised, and the printed command makes the key"),
+        "SecretShape.swift: tr a-f A-F | basenc --base16 -d": .run(
+            by: "SecretHintTests",
+            "a key that was written down as text is recognised, and the printed command makes the key"),
         "SecretShape.swift: base64": .word("the name of an encoding"),
-        "SecretShape.swift: base64 -di": .run(by: "SecretHintTests", "encoded"),
-        "SecretShape.swift: cat ": .run(by: "SecretHintTests", "encoded"),
+        "SecretShape.swift: base64 -di": .run(
+            by: "SecretHintTests",
+            "a key that was written down as text is recognised, and the printed command makes the key"),
+        "SecretShape.swift: cat ": .run(
+            by: "SecretHintTests",
+            "a key that was written down as text is recognised, and the printed command makes the key"),
     ]
 
     @Test
@@ -114,7 +172,7 @@ import Testing
         let sources = try Self.swiftFiles("Tests/InteropTests")
         for case .run(let file, let function) in Self.uses.values {
             let path = try #require(sources.first { $0.hasSuffix("/\(file).swift") }, "\(file)")
-            #expect(try File.text(path).contains("func \(function)("), "\(file).\(function)")
+            #expect(try File.text(path).contains("func `\(function)`("), "\(file).\(function)")
         }
     }
 

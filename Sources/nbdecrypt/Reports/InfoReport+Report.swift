@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import DiskStack
+
+extension InfoReport: Report {
+    /// The report for people.
+    var text: String {
+        var lines: [(String, String)] = [("image", image)]
+        lines.append(("format", version.map { "\(format) version \($0)" } ?? format))
+        if let part { lines.append(("part", part)) }
+        lines.append(("virtual size", virtualSize.map { "\($0) bytes\(Self.rounded($0))" } ?? "unknown"))
+        if let headerSize {
+            lines.append(
+                (
+                    "size in header",
+                    "\(headerSize) bytes; the rest of less than a sector of 512 is not served, as in QEMU"
+                ))
+        }
+        lines.append(("file size", "\(fileSize) bytes\(Self.rounded(fileSize))"))
+        if let clusterSize { lines.append(("cluster size", "\(clusterSize) bytes")) }
+        if let features {
+            let all = features.incompatible + features.compatible + features.autoclear
+            lines.append(("features", all.isEmpty ? "none" : all.joined(separator: ", ")))
+        }
+        if let compression { lines.append(("compression", compression)) }
+        if let backingFile {
+            lines.append(
+                ("backing file", "\(backingFile) (not opened), \(backingFormat.map { "format \($0)" } ?? "no format")"))
+        }
+        if let dataFile { lines.append(("data file", "\(dataFile) (not opened)")) }
+        if let snapshots, snapshots > 0 { lines.append(("snapshots", "\(snapshots)")) }
+        if let clusters {
+            let least = clusters.isComplete ? "" : "at least "
+            lines.append(
+                (
+                    "clusters",
+                    "\(least)\(clusters.allocated) of \(clusters.total) allocated, \(clusters.compressed) compressed, "
+                        + "\(clusters.zero) zero"
+                ))
+            if encryption.method != "none", clusters.compressed > 0 {
+                lines.append(("leak", "compressed clusters are never encrypted: their contents can be read by anybody"))
+            }
+            if clusters.faults > 0 { lines.append(("damage", "\(clusters.faults) entries of the tables are wrong")) }
+        }
+        lines.append(("encryption", encryption.description))
+        lines += luks?.lines ?? []
+        lines += disk?.lines ?? []
+        if let decrypted {
+            let isKnown = !decrypted.lines.isEmpty
+            lines.append(
+                (
+                    "decrypted",
+                    isKnown ? "with the secret; on the disk is:" : "with the secret; nothing is known of the disk"
+                ))
+            lines += decrypted.lines
+        }
+        lines += encryption.weaknesses.map { ("weak", $0) }
+        if let refusal { lines.append(("serve", "refused: \(refusal)")) }
+        lines += (passphraseCheck?.lines ?? []).map { ("secret", $0) }
+        let table = Self.table(lines)
+        if let luks, !luks.verdict.commands.isEmpty {
+            let isNewImage = luks.verdict.commands.contains { $0.contains("new-passphrase") }
+            let introduction =
+                isNewImage
+                ? "To improve it, put a new passphrase into the file new-passphrase, without a newline, and type:"
+                : "To improve it, with a backup at hand, type:"
+            return (table + [introduction] + luks.verdict.commands.map { "  \($0)" })
+                .joined(separator: "\n")
+        }
+        guard let step = encryption.nextSteps.first else { return table.joined(separator: "\n") }
+        return table.joined(separator: "\n")
+            + "\nTo move the disk to LUKS, put a new passphrase into the file new-passphrase, without a newline, and type:"
+            + "\n  \(step)"
+    }
+
+    private static func rounded(_ bytes: UInt64) -> String {
+        let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]
+        guard bytes >= 1024 else { return "" }
+        var value = Double(bytes) / 1024
+        var unit = 0
+        while value >= 1024, unit < units.count - 1 {
+            value /= 1024
+            unit += 1
+        }
+        let tenths = Int((value * 10).rounded())
+        return " (\(tenths / 10).\(tenths % 10) \(units[unit]))"
+    }
+}
