@@ -323,7 +323,6 @@ def idle():
     for _ in range(20):
         client = negotiated()
         expect_alive(client)
-    time.sleep(2)
     for client in quiet:
         expect_alive(client)
     expect(len(crowd) == 1000)

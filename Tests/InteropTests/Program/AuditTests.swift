@@ -289,7 +289,8 @@ struct AuditTests {
             let output = try await Tool.shell(
                 """
                 cd \(directory.path)
-                qemu-io -f qcow2 -c 'sleep 4000' \(path) > /dev/null & sleep 1
+                qemu-io -f qcow2 -c 'sleep 4000' \(path) > /dev/null &
+                while qemu-img info \(path) > /dev/null 2>&1; do sleep 0.02; done
                 set +e
                 \(try Program.path) audit \(path) > refused 2>&1; echo $?
                 \(try Program.path) audit --force-share \(path) > /dev/null 2>&1; echo $?

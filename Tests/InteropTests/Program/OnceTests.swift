@@ -7,7 +7,7 @@ import Testing
 @Suite(.fourAtATime)
 struct OnceTests {
     @Test func `probes do not end the server; a copy does`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let outcome = try await ServerUnderTest.run(
                 ["serve", image, "--once", "--port", "0"], ending: .byItself, in: disk.directory
             ) { server in
@@ -24,7 +24,7 @@ struct OnceTests {
                     "echo 'GET / HTTP/1.0' | timeout 5 socat - TCP:127.0.0.1:\(port) >/dev/null || true")
                 // A client that chooses the export and reads nothing.
                 _ = try LibNBDClient(server.uri)
-                try await Task.sleep(for: .milliseconds(300))
+                try await letGo(of: server, but: 0)
                 try server.expectContents(disk.contents)
             }
             #expect(outcome.code == 0, "\(outcome.errors)")
@@ -33,7 +33,7 @@ struct OnceTests {
 
     @Test(arguments: ["nbdcopy", "qemu-img convert", "nbdcopy --connections=4"])
     func `each of these copies ends it`(_ program: String) async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let copy = disk.directory.file("copy.raw")
             let outcome = try await ServerUnderTest.run(
                 ["serve", image, "--once"] + disk.socket, ending: .byItself, in: disk.directory
@@ -49,14 +49,14 @@ struct OnceTests {
     }
 
     @Test func `it ends with the last client that transferred data, not with the first`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let outcome = try await ServerUnderTest.run(
                 ["serve", image, "--once"] + disk.socket, ending: .byItself, in: disk.directory
             ) { server in
                 let first = try LibNBDClient(server.uri)
                 let half = try first.read(500_000, at: 0)
                 try await Tool.succeed("nbdcopy", [server.uri, disk.directory.file("copy.raw")])
-                try await Task.sleep(for: .milliseconds(300))
+                try await letGo(of: server, but: 1)
                 let rest = try first.read(disk.contents.count - 500_000, at: 500_000)
                 #expect(half + rest == disk.contents)
             }
@@ -79,15 +79,15 @@ struct OnceTests {
     }
 
     @Test func `a signal ends it before anybody came`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             try await ServerUnderTest.run(["serve", image, "--once"] + disk.socket, in: disk.directory) { _ in }
         }
     }
 
-    private func withDisk(_ body: (SmallDisk, _ image: String) async throws -> Void) async throws {
-        let directory = try TemporaryDirectory()
-        defer { directory.remove() }
-        let disk = SmallDisk(directory)
-        try await body(disk, try await disk.plain())
+    /// Waits until the server has let go of all clients but `count`.
+    private func letGo(of server: ServerUnderTest, but count: Int) async throws {
+        try await Deadline.wait(for: "the server lets clients go") {
+            try server.connectionCount == count ? () : nil
+        }
     }
 }

@@ -8,7 +8,7 @@ import Testing
 struct StateReportTests {
     @Test func `SIGUSR1 makes it say what it and its clients are doing, without names, and it serves on`() async throws
     {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let arguments = ["serve", image, "-x", "hidden-name", "--max-connections", "7"] + disk.socket
             try await ServerUnderTest.run(arguments, in: disk.directory) { server in
                 let client = try LibNBDClient(server.uri)
@@ -35,7 +35,7 @@ struct StateReportTests {
     }
 
     @Test func `SIGUSR1 while it waits for a passphrase is answered when it serves`() async throws {
-        try await withDisk { disk, _ in
+        try await SmallDisk.with { disk, _ in
             let image = try await disk.encrypted("right")
             let script = """
                 cd "$1"; mkfifo fifo; exec 9<>fifo
@@ -53,17 +53,10 @@ struct StateReportTests {
     }
 
     @Test func `the command of --run can be sent SIGUSR1`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let outcome = try await Program.run(
-                ["serve", image] + disk.socket + ["--run", "trap 'exit 3' USR1; kill -USR1 $$; sleep 0.1; exit 4"])
+                ["serve", image] + disk.socket + ["--run", "trap 'exit 3' USR1; kill -USR1 $$; exit 4"])
             #expect(outcome.code == 3)
         }
-    }
-
-    private func withDisk(_ body: (SmallDisk, _ image: String) async throws -> Void) async throws {
-        let directory = try TemporaryDirectory()
-        defer { directory.remove() }
-        let disk = SmallDisk(directory)
-        try await body(disk, try await disk.plain())
     }
 }

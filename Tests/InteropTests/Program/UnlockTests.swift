@@ -336,7 +336,7 @@ struct UnlockTests {
                 mkfifo \(maker.directory.file("pipe"))
                 \(try Program.path) serve \(path) --passphrase-file \(maker.directory.file("pipe")) \
                 --socket \(maker.directory.file("s")) & server=$!
-                sleep 0.5
+                exec 3> \(maker.directory.file("pipe")) # opens when the server begins to read the passphrase
                 test ! -e \(maker.directory.file("s"))
                 kill $server
                 """
