@@ -11,6 +11,16 @@ struct Comparison {
 
     private var plan: ReadPlan { ReadPlan(size: oracle.count, recipe: recipe) }
 
+    /// All of these, and the tools, over an image that has a marker.
+    func allClients(in directory: TemporaryDirectory) async throws {
+        try libnbd()
+        try parallelConnections()
+        try blockStatus()
+        try oldClients()
+        try await ClientTools(server: server, oracle: oracle, directory: directory).readAll(
+            marker: ImageMaker.marker, at: ImageMaker.markerCluster * recipe.clusterSize, count: recipe.clusterSize)
+    }
+
     /// The whole disk in requests of several sizes, 200 odd ones and the borders of all structures.
     func libnbd() throws {
         let client = try LibNBDClient(server.uri)

@@ -77,14 +77,7 @@ struct ImageMatrixTests {
         let oracle = try await image.oracle(in: directory)
         try await ServerUnderTest.run(image.serveArguments + ["--socket", directory.file("s")], in: directory) {
             server in
-            let comparison = Comparison(server: server, oracle: oracle, recipe: recipe)
-            try comparison.libnbd()
-            try comparison.parallelConnections()
-            try comparison.blockStatus()
-            try comparison.oldClients()
-            try await ClientTools(server: server, oracle: oracle, directory: directory).readAll(
-                marker: ImageMaker.marker, at: ImageMaker.markerCluster * recipe.clusterSize,
-                count: recipe.clusterSize)
+            try await Comparison(server: server, oracle: oracle, recipe: recipe).allClients(in: directory)
         }
         return oracle
     }

@@ -7,7 +7,7 @@ import Testing
 @Suite(.fourAtATime)
 struct ActivationTests {
     @Test func `it serves on the socket that it is given, and leaves its path to the service manager`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let path = disk.directory.file("given")
             try await activate("unix", ["serve", image], disk) { server in
                 #expect(server.uri == "nbd+unix:///?socket=\(path)")
@@ -17,7 +17,7 @@ struct ActivationTests {
     }
 
     @Test func `it serves on a TCP socket that it is given`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             try await activate("tcp", ["serve", image], disk) { server in
                 #expect(server.uri.hasPrefix("nbd://127.0.0.1:"))
                 try server.expectContents(disk.contents)
@@ -26,7 +26,7 @@ struct ActivationTests {
     }
 
     @Test func `it serves on all sockets that it is given`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             try await activate("two", ["serve", image], disk) { server in
                 try server.expectContents(disk.contents)
                 let second = try LibNBDClient("nbd+unix:///?socket=\(disk.directory.file("given")).2")
@@ -37,7 +37,7 @@ struct ActivationTests {
     }
 
     @Test func `a socket that other machines can reach needs --insecure-plaintext here too`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             try await expectRefusal("everywhere", ["serve", image], disk, 64, "--insecure-plaintext")
             try await activate("everywhere", ["serve", image, "--insecure-plaintext"], disk) { server in
                 let port = try #require(server.port)
@@ -48,7 +48,7 @@ struct ActivationTests {
     }
 
     @Test func `it takes a vsock socket, which needs --insecure-plaintext too`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             try await expectRefusal("vsock", ["serve", image], disk, 64, "every virtual machine")
             try await activate("vsock", ["serve", image, "--insecure-plaintext"], disk) { server in
                 #expect(server.uri.contains(/^nbd\+vsock:\/\/[0-9]+:[0-9]+\/$/))
@@ -57,7 +57,7 @@ struct ActivationTests {
     }
 
     @Test func `it takes a Unix socket whose name is no path, and prints the name`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             try await activate("abstract", ["serve", image], disk) { server in
                 let name = disk.directory.file("given")
                 #expect(server.uri == "nbd+unix:///?socket=%00\(name)")
@@ -73,7 +73,7 @@ struct ActivationTests {
     }
 
     @Test func `--socket, --bind, --port and --vsock are of no use with a given socket`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             for options in [disk.socket, ["--port", "0"], ["--bind", "127.0.0.1"], ["--vsock", "0"]] {
                 try await expectRefusal("unix", ["serve", image] + options, disk, 64, "LISTEN_FDS")
                 try FileManager.default.removeItem(atPath: disk.directory.file("given"))
@@ -82,13 +82,13 @@ struct ActivationTests {
     }
 
     @Test func `a descriptor that is no listening socket is refused with 66`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             try await expectRefusal("file", ["serve", image], disk, 66, "descriptor 3", "LISTEN_FDS")
         }
     }
 
     @Test func `sockets that are meant for another process are left alone`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             try await activate("stranger", ["serve", image] + disk.socket, disk) { server in
                 #expect(server.socketPath == disk.directory.file("s"))
                 try server.expectContents(disk.contents)
@@ -97,7 +97,7 @@ struct ActivationTests {
     }
 
     @Test func `a command of --run does not inherit the given socket or its variables`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let outcome = try await Tool.run(
                 "python3",
                 [Program.helper("activate.py"), "unix", disk.directory.file("given"), try Program.path, "serve", image]
@@ -108,7 +108,7 @@ struct ActivationTests {
     }
 
     @Test func `systemd-socket-activate starts it when the first client comes`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let path = disk.directory.file("given")
             let line = """
                 systemd-socket-activate -l \(path) \(try Program.path) serve \(image) --once \
@@ -137,12 +137,5 @@ struct ActivationTests {
     ) async throws {
         let helper = [Program.helper("activate.py"), kind, disk.directory.file("given"), try Program.path]
         Program.expectRefusal(try await Tool.run("python3", helper + arguments), status: status, saying: parts)
-    }
-
-    private func withDisk(_ body: (SmallDisk, _ image: String) async throws -> Void) async throws {
-        let directory = try TemporaryDirectory()
-        defer { directory.remove() }
-        let disk = SmallDisk(directory)
-        try await body(disk, try await disk.plain())
     }
 }

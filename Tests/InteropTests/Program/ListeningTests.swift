@@ -7,7 +7,7 @@ import Testing
 @Suite(.fourAtATime)
 struct ListeningTests {
     @Test func `a socket that a dead server left behind is replaced`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let path = disk.directory.file("s")
             try await Tool.succeed("python3", ["-c", "import socket; socket.socket(socket.AF_UNIX).bind('\(path)')"])
             #expect(File.exists(path))
@@ -18,7 +18,7 @@ struct ListeningTests {
     }
 
     @Test func `a socket left by a killed nbdecrypt is replaced`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             await #expect(throws: CancellationError.self) {
                 // The body fails, so the server is killed.
                 try await ServerUnderTest.run(["serve", image] + disk.socket, in: disk.directory) { _ in
@@ -33,7 +33,7 @@ struct ListeningTests {
     }
 
     @Test func `a live socket is not replaced, and its server goes on`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             try await ServerUnderTest.run(["serve", image] + disk.socket, in: disk.directory) { server in
                 try await Program.expectRefusal(
                     ["serve", image] + disk.socket, status: 66, saying: disk.directory.file("s"),
@@ -44,7 +44,7 @@ struct ListeningTests {
     }
 
     @Test func `a file that is no socket is not replaced`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             try disk.directory.write("s", text: "precious")
             try await Program.expectRefusal(
                 ["serve", image] + disk.socket, status: 66, saying: "is not a socket", "--socket")
@@ -54,7 +54,7 @@ struct ListeningTests {
     }
 
     @Test func `an IPv6 address may be in brackets, as in a URI`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let outcome = try await Program.run(
                 ["serve", image, "--bind", "[::1]", "--port", "0", "--run", "echo $uri; nbdinfo --size $uri"])
             #expect(outcome.code == 0 && outcome.output.hasPrefix("nbd://[::1]:"), "\(outcome.errors)")
@@ -63,7 +63,7 @@ struct ListeningTests {
     }
 
     @Test func `a socket path that is too long or in no directory is refused with 66`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let long = disk.directory.file(String(repeating: "x", count: 108))
             try await Program.expectRefusal(
                 ["serve", image, "--socket", long], status: 66, saying: "longer than 107 bytes")
@@ -77,7 +77,7 @@ struct ListeningTests {
     }
 
     @Test func `the Unix socket is for its owner alone, whatever the umask`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let line = "umask 0; exec \(try Program.path) serve \(image) --socket \(disk.directory.file("s"))"
             try await ServerUnderTest.run(["-c", line], program: "/bin/sh", in: disk.directory) { _ in
                 let mode = try File.mode(disk.directory.file("s"))
@@ -88,7 +88,7 @@ struct ListeningTests {
 
     @Test(arguments: ["0.0.0.0", "::"])
     func `an address that other machines can reach needs --insecure-plaintext`(_ address: String) async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             try await Program.expectRefusal(
                 ["serve", image, "--bind", address, "--port", "0"], status: 64, saying: "--insecure-plaintext", "clear")
             try await ServerUnderTest.run(
@@ -108,7 +108,7 @@ struct ListeningTests {
     }
 
     @Test func `a port in use is refused with 66, and its server goes on`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             try await ServerUnderTest.run(["serve", image, "--port", "0"], in: disk.directory) { server in
                 let port = try #require(server.port)
                 try await Program.expectRefusal(
@@ -119,7 +119,7 @@ struct ListeningTests {
     }
 
     @Test func `an address of no interface here, or a name of no machine, is refused with 66`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             try await Program.expectRefusal(
                 ["serve", image, "--bind", "192.0.2.1", "--insecure-plaintext"], status: 66, saying: "192.0.2.1")
             try await Program.expectRefusal(
@@ -128,7 +128,7 @@ struct ListeningTests {
     }
 
     @Test func `the default address is 127.0.0.1, which no other address reaches`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             try await ServerUnderTest.run(["serve", image, "--port", "0"], in: disk.directory) { server in
                 #expect(server.uri.hasPrefix("nbd://127.0.0.1:"))
                 let port = try #require(server.port)
@@ -141,7 +141,7 @@ struct ListeningTests {
 
     @Test(arguments: ["XDG_RUNTIME_DIR", "TMPDIR"])
     func `the private directory is made in XDG_RUNTIME_DIR, else in TMPDIR`(_ variable: String) async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             var environment: [String: String?] = ["XDG_RUNTIME_DIR": nil as String?, "TMPDIR": "/nonexistent"]
             environment[variable] = disk.directory.path
             try await ServerUnderTest.run(["serve", image], environment: environment, in: disk.directory) { server in
@@ -154,12 +154,5 @@ struct ListeningTests {
                 ["serve", image], status: 66, saying: "/nonexistent", "--socket",
                 environment: ["XDG_RUNTIME_DIR": nil as String?, "TMPDIR": "/nonexistent"])
         }
-    }
-
-    private func withDisk(_ body: (SmallDisk, _ image: String) async throws -> Void) async throws {
-        let directory = try TemporaryDirectory()
-        defer { directory.remove() }
-        let disk = SmallDisk(directory)
-        try await body(disk, try await disk.plain())
     }
 }

@@ -10,7 +10,7 @@ struct OutputTests {
     func `a client that starts its own server finds nothing but the disk on standard output`(isVerbose: Bool)
         async throws
     {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let server = ["--", "[", try Program.path, "serve", image] + (isVerbose ? ["-v"] : []) + ["]"]
             let copy = disk.directory.file("copy")
             try await Tool.succeed(
@@ -29,7 +29,7 @@ struct OutputTests {
     func `a report that cannot be written ends with 74 and a sentence`(
         _ command: [String], _ output: (kind: String, reason: String)
     ) async throws {
-        try await withDisk { _, image in
+        try await SmallDisk.with { _, image in
             let script = """
                 import os, subprocess, sys
                 if sys.argv[1] == "full":
@@ -52,7 +52,7 @@ struct OutputTests {
     }
 
     @Test func `a server whose standard output is full, or closed, says so and serves`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             for redirection in ["> /dev/full", ">&-"] {
                 let (copy, log) = (disk.directory.file("copy"), disk.directory.file("log"))
                 try await Tool.shell(
@@ -83,7 +83,7 @@ struct OutputTests {
         """
 
     @Test func `a log that nobody reads holds up neither clients nor the first SIGTERM`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let script = """
                 \(Self.unreadLog)
                 ours, target = os.pipe()
@@ -109,7 +109,7 @@ struct OutputTests {
     }
 
     @Test func `what strangers cause does not fill the log, and is counted`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let log = disk.directory.file("log")
             let script = """
                 \(Self.unreadLog)
@@ -130,12 +130,5 @@ struct OutputTests {
             #expect((100...allowed).contains(lines), "\(lines) lines")
             #expect(text.contains(/nbdecrypt: \d+ lines about clients were left out/))
         }
-    }
-
-    private func withDisk(_ body: (SmallDisk, _ image: String) async throws -> Void) async throws {
-        let directory = try TemporaryDirectory()
-        defer { directory.remove() }
-        let disk = SmallDisk(directory)
-        try await body(disk, try await disk.plain())
     }
 }

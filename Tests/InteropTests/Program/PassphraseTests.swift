@@ -10,7 +10,7 @@ struct PassphraseTests {
 
     @Test(arguments: ["", "\n", "\r\n"])
     func `one newline at the end of a passphrase file is not part of it`(_ end: String) async throws {
-        try await withDisk(Self.passphrase) { disk, image in
+        try await SmallDisk.with(passphrase: Self.passphrase) { disk, image in
             let file = try disk.directory.write("p", text: Self.passphrase + end)
             try await serve(disk, image, ["--passphrase-file", file])
             try await serve(disk, image, ["--passphrase-file", "-"], input: file)
@@ -19,7 +19,7 @@ struct PassphraseTests {
 
     @Test(arguments: ["\n\n", "\r\n\n", "\n\r\n"])
     func `a second newline is part of it`(_ end: String) async throws {
-        try await withDisk(Self.passphrase) { disk, image in
+        try await SmallDisk.with(passphrase: Self.passphrase) { disk, image in
             let file = try disk.directory.write("p", text: Self.passphrase + end)
             try await Program.expectRefusal(
                 ["serve", image, "--passphrase-file", file] + disk.socket, status: 77, saying: "does not fit",
@@ -28,14 +28,14 @@ struct PassphraseTests {
     }
 
     @Test func `a carriage return alone is part of it`() async throws {
-        try await withDisk(Self.passphrase + "\r") { disk, image in
+        try await SmallDisk.with(passphrase: Self.passphrase + "\r") { disk, image in
             let file = try disk.directory.write("p", text: Self.passphrase + "\r")
             try await serve(disk, image, ["--passphrase-file", file])
         }
     }
 
     @Test func `the passphrase can come from a pipe at any descriptor`() async throws {
-        try await withDisk(Self.passphrase) { disk, image in
+        try await SmallDisk.with(passphrase: Self.passphrase) { disk, image in
             let line = """
                 exec \(try Program.path) serve \(image) --passphrase-fd 7 --socket \(disk.directory.file("s")) \
                 7< <(echo '\(Self.passphrase)')
@@ -47,7 +47,7 @@ struct PassphraseTests {
     }
 
     @Test func `a key file is taken with all its bytes, newlines too`() async throws {
-        try await withDisk("secret\n") { disk, image in
+        try await SmallDisk.with(passphrase: "secret\n") { disk, image in
             let file = try disk.directory.write("k", text: "secret\n")
             try await serve(disk, image, ["--key-file", file])
             try await Program.expectRefusal(
@@ -57,7 +57,7 @@ struct PassphraseTests {
     }
 
     @Test func `only the first 16 bytes count`() async throws {
-        try await withDisk("0123456789abcdef and more") { disk, image in
+        try await SmallDisk.with(passphrase: "0123456789abcdef and more") { disk, image in
             for text in ["0123456789abcdef", "0123456789abcdefXYZ\n", "0123456789abcdef\n"] {
                 try await serve(disk, image, ["--passphrase-file", try disk.directory.write("p", text: text)])
             }
@@ -70,7 +70,7 @@ struct PassphraseTests {
     }
 
     @Test func `a NUL byte ends the passphrase, with a warning`() async throws {
-        try await withDisk("abc") { disk, image in
+        try await SmallDisk.with(passphrase: "abc") { disk, image in
             let file = try disk.directory.write("k", text: "abc\0def")
             for option in ["--key-file", "--passphrase-file"] {
                 let outcome = try await serve(disk, image, [option, file])
@@ -80,7 +80,7 @@ struct PassphraseTests {
     }
 
     @Test func `a raw key of 16 bytes is the key; any other length is refused`() async throws {
-        try await withDisk("abc") { disk, image in
+        try await SmallDisk.with(passphrase: "abc") { disk, image in
             let padded = try disk.directory.write("k", text: "abc" + String(repeating: "\0", count: 13))
             try await serve(disk, image, ["--raw-key-file", padded])
             for length in [1, 15, 17, 32] {
@@ -95,7 +95,7 @@ struct PassphraseTests {
     @Test func `a missing, empty or giant passphrase file, or a descriptor that is not open, is told apart`()
         async throws
     {
-        try await withDisk("abc") { disk, image in
+        try await SmallDisk.with(passphrase: "abc") { disk, image in
             let serve = ["serve", image] + disk.socket
             let empty = try disk.directory.write("empty", text: "")
             let giant = try disk.directory.write("giant", Data(count: 9 << 20))
@@ -145,14 +145,5 @@ struct PassphraseTests {
         try await ServerUnderTest.run(
             ["serve", image] + arguments + disk.socket, input: input, in: disk.directory, sourceLocation: sourceLocation
         ) { server in try server.expectContents(disk.contents, sourceLocation: sourceLocation) }
-    }
-
-    private func withDisk(
-        _ passphrase: String, _ body: (SmallDisk, _ image: String) async throws -> Void
-    ) async throws {
-        let directory = try TemporaryDirectory()
-        defer { directory.remove() }
-        let disk = SmallDisk(directory)
-        try await body(disk, try await disk.encrypted(passphrase))
     }
 }

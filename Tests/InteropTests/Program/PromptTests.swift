@@ -17,7 +17,7 @@ struct PromptTests {
     }
 
     @Test func `the passphrase is asked for with echo off, and ctrl-C stops the server afterwards`() async throws {
-        try await withImage("päss wörd") { disk, image in
+        try await SmallDisk.with(passphrase: "päss wörd") { disk, image in
             let screen = try await type("päss wörd\\r", ["serve", image] + disk.socket)
             #expect(screen.asked == 1 && screen.served)
             #expect(screen.screen.contains("Passphrase for \(image): "))
@@ -30,7 +30,7 @@ struct PromptTests {
     }
 
     @Test func `three wrong answers end with 77`() async throws {
-        try await withImage("right") { disk, image in
+        try await SmallDisk.with(passphrase: "right") { disk, image in
             let screen = try await type("wrong\\r", ["serve", image] + disk.socket)
             #expect(screen.status == 77 && screen.asked == 3)
             #expect(screen.screen.contains("the passphrase from the terminal does not fit"))
@@ -40,7 +40,7 @@ struct PromptTests {
     }
 
     @Test func `the third answer may be right`() async throws {
-        try await withImage("right") { disk, image in
+        try await SmallDisk.with(passphrase: "right") { disk, image in
             let screen = try await type("wrong\\r|Right\\r|right\\r", ["serve", image] + disk.socket)
             #expect(screen.status == 0 && screen.asked == 3 && screen.served && screen.echoAfterwards)
         }
@@ -65,7 +65,7 @@ struct PromptTests {
     func `Ctrl-C, ctrl-D and an empty line are no passphrase; the echo is on again and no socket is left`(
         _ answer: String
     ) async throws {
-        try await withImage("right") { disk, image in
+        try await SmallDisk.with(passphrase: "right") { disk, image in
             let screen = try await type(answer, ["serve", image] + disk.socket)
             #expect(screen.status == 77)
             #expect(screen.echoWhileAsking == false && screen.echoAfterwards && !screen.served)
@@ -76,7 +76,7 @@ struct PromptTests {
 
     @Test func `SIGTERM while it waits for an answer ends it; the echo is on again and no socket is left`() async throws
     {
-        try await withImage("right") { disk, image in
+        try await SmallDisk.with(passphrase: "right") { disk, image in
             let screen = try await type("SIGTERM", ["serve", image] + disk.socket)
             #expect(screen.status == 143)
             #expect(screen.echoWhileAsking == false && screen.echoAfterwards)
@@ -97,7 +97,7 @@ struct PromptTests {
     }
 
     @Test func `without a terminal it ends with 77 and names the options`() async throws {
-        try await withImage("right") { disk, image in
+        try await SmallDisk.with(passphrase: "right") { disk, image in
             let arguments = ["--wait", try Program.path, "serve", image] + disk.socket
             // A session of its own has no terminal; standard input would be a pipe with the right passphrase.
             let outcome = try await Tool.run("setsid", arguments, input: Array("right\n".utf8))
@@ -112,14 +112,5 @@ struct PromptTests {
         let output = try await Tool.succeed(
             "python3", [Program.helper("terminal.py"), answer, try Program.path] + arguments)
         return try JSONDecoder().decode(Screen.self, from: Data(output.utf8))
-    }
-
-    private func withImage(
-        _ passphrase: String, _ body: (SmallDisk, _ image: String) async throws -> Void
-    ) async throws {
-        let directory = try TemporaryDirectory()
-        defer { directory.remove() }
-        let disk = SmallDisk(directory)
-        try await body(disk, try await disk.encrypted(passphrase))
     }
 }

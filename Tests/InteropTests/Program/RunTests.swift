@@ -7,7 +7,7 @@ import Testing
 @Suite(.fourAtATime)
 struct RunTests {
     @Test func `the command knows the URI and the socket, or the port`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let unix = try await run(image, disk.socket, "echo \"$uri|$unixsocket|${port-none}\"")
             #expect(unix.output == "nbd+unix:///?socket=\(disk.directory.file("s"))|\(disk.directory.file("s"))|none\n")
             let tcp = try await run(image, ["--port", "0"], "echo \"$uri $port ${unixsocket-none}\"")
@@ -19,7 +19,7 @@ struct RunTests {
     }
 
     @Test func `the command copies the disk, and its end is the server's end`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let copy = disk.directory.file("copy.raw")
             let outcome = try await run(image, [], "nbdcopy \"$uri\" \(copy); dirname \"$unixsocket\"")
             #expect(outcome.code == 0)
@@ -38,7 +38,7 @@ struct RunTests {
     func `the command's exit status is the program's; a signal gives 128 and its number`(
         _ command: String, _ status: Int32
     ) async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let outcome = try await run(image, disk.socket, command)
             #expect(outcome.code == status, "\(outcome.errors)")
             #expect(!File.exists(disk.directory.file("s")))
@@ -46,7 +46,7 @@ struct RunTests {
     }
 
     @Test func `standard output is the command's alone, and standard input is the command's too`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let outcome = try await Program.run(
                 ["serve", image, "--run", "cat; echo done; echo problem >&2"] + disk.socket, input: Array("text\n".utf8)
             )
@@ -56,7 +56,7 @@ struct RunTests {
     }
 
     @Test func `the command starts with signals, descriptors and variables as any other`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             // A shell changes its own signals while it waits, so its child is looked at.
             let outcome = try await run(
                 image, disk.socket,
@@ -81,7 +81,7 @@ struct RunTests {
 
     @Test(arguments: ["TERM", "INT"])
     func `SIGTERM ends the command, and its status is the program's`(_ signal: String) async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let line = """
                 \(try Program.path) serve \(image) --socket \(disk.directory.file("s")) \
                 --run 'touch \(disk.directory.file("ready")); exec sleep 50' & \
@@ -108,12 +108,5 @@ struct RunTests {
 
     private func run(_ image: String, _ place: [String], _ command: String) async throws -> Tool.Outcome {
         try await Program.run(["serve", image] + place + ["--run", command])
-    }
-
-    private func withDisk(_ body: (SmallDisk, _ image: String) async throws -> Void) async throws {
-        let directory = try TemporaryDirectory()
-        defer { directory.remove() }
-        let disk = SmallDisk(directory)
-        try await body(disk, try await disk.plain())
     }
 }

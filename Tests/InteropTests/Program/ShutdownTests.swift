@@ -10,7 +10,7 @@ struct ShutdownTests {
     @Test(arguments: [15, 2, 1] as [Int32])
     func `SIGTERM, SIGINT and SIGHUP end it with status 0 and remove socket and pid file`(_ number: Int32) async throws
     {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let pidFile = disk.directory.file("pid")
             try await ServerUnderTest.run(
                 ["serve", image, "--pid-file", pidFile] + disk.socket, ending: .signal(Signal(rawValue: number)),
@@ -25,7 +25,7 @@ struct ShutdownTests {
     }
 
     @Test func `a second signal does no harm and does not hold it up`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let outcome = try await ServerUnderTest.run(
                 ["serve", image] + disk.socket, ending: .byItself, in: disk.directory
             ) { server in
@@ -39,7 +39,7 @@ struct ShutdownTests {
     }
 
     @Test func `the pid file of an earlier run is replaced`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let pidFile = try disk.directory.write("pid", text: "123456789\n")
             try await ServerUnderTest.run(
                 ["serve", image, "--pid-file", pidFile] + disk.socket, in: disk.directory
@@ -55,7 +55,7 @@ struct ShutdownTests {
     func `the pid file of a server that has died is gone before keys are derived, and comes back when it listens`()
         async throws
     {
-        try await withDisk { disk, _ in
+        try await SmallDisk.with { disk, _ in
             let image = try await disk.encrypted()
             let (pidFile, fifo) = (disk.directory.file("pid"), disk.directory.file("fifo"))
             let key = try disk.directory.write("key", text: "correct horse battery staple")
@@ -82,7 +82,7 @@ struct ShutdownTests {
     }
 
     @Test func `the pid file of a server that runs is left to it`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let pidFile = disk.directory.file("pid")
             try await ServerUnderTest.run(
                 ["serve", image, "--pid-file", pidFile] + disk.socket, in: disk.directory
@@ -103,7 +103,7 @@ struct ShutdownTests {
 
     @Test(arguments: [true, false])
     func `a pid file is not written through a symbolic link`(isDangling: Bool) async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let (target, link) = (disk.directory.file("target"), disk.directory.file("pid"))
             if !isDangling { try disk.directory.write("target", text: "12\n") }
             try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: target)
@@ -114,7 +114,7 @@ struct ShutdownTests {
     }
 
     @Test func `a pid file is never written over anything else, the image least of all`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let other = try disk.directory.write("notes", text: "123 green bottles\n")
             for file in [image, other, disk.directory.file("."), "/dev/null"] {
                 let before = try? File.contents(file)
@@ -130,7 +130,7 @@ struct ShutdownTests {
     func `SIGTERM and SIGINT while a passphrase is awaited from a pipe end it and leave nothing`(_ signal: Int)
         async throws
     {
-        try await withDisk { disk, _ in
+        try await SmallDisk.with { disk, _ in
             let image = try await disk.encrypted()
             let script = """
                 cd "$1" && mkfifo fifo && exec 9<>fifo
@@ -146,7 +146,7 @@ struct ShutdownTests {
     }
 
     @Test func `a pid file that cannot be written is refused with 66, and no socket stays`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             try await Program.expectRefusal(
                 ["serve", image, "--pid-file", disk.directory.file("none/pid")] + disk.socket, status: 66,
                 saying: "pid file", "No such file")
@@ -170,7 +170,7 @@ struct ShutdownTests {
 
     @Test(arguments: [false, true])
     func `idle clients do not hold up the end`(isNegotiated: Bool) async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let script = """
                 import os, socket, struct, sys, time
                 client = socket.socket(socket.AF_UNIX)
@@ -199,7 +199,7 @@ struct ShutdownTests {
     }
 
     @Test func `a client that has said good-bye, or has just gone, does not hold up the end`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             var start = ContinuousClock.now
             try await ServerUnderTest.run(["serve", image] + disk.socket, in: disk.directory) { server in
                 for _ in 0..<8 { try server.expectContents(disk.contents) }
@@ -235,12 +235,5 @@ struct ShutdownTests {
         }
         let found = try File.contents(copy)
         #expect(Difference.describe(found, contents) == nil)
-    }
-
-    private func withDisk(_ body: (SmallDisk, _ image: String) async throws -> Void) async throws {
-        let directory = try TemporaryDirectory()
-        defer { directory.remove() }
-        let disk = SmallDisk(directory)
-        try await body(disk, try await disk.plain())
     }
 }

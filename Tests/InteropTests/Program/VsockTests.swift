@@ -7,7 +7,7 @@ import Testing
 @Suite(.fourAtATime)
 struct VsockTests {
     @Test func `the printed address is the number by which the other side knows this machine`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let own = try await guestNumber()
             try await ServerUnderTest.run(
                 ["serve", image, "--vsock", "0", "--insecure-plaintext"], in: disk.directory
@@ -27,7 +27,7 @@ struct VsockTests {
     }
 
     @Test func `the port is taken`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let options = ["--insecure-plaintext", "--vsock"]
             try await ServerUnderTest.run(["serve", image] + options + ["0"], in: disk.directory) { server in
                 let port = try #require(server.port)
@@ -39,7 +39,7 @@ struct VsockTests {
     }
 
     @Test func `a command beside the server has an address that works on this machine`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             let outcome = try await Program.run(
                 [
                     "serve", image, "--vsock", "0", "--insecure-plaintext", "--run",
@@ -51,7 +51,7 @@ struct VsockTests {
     }
 
     @Test func `without TLS it needs --insecure-plaintext, because all virtual machines can connect`() async throws {
-        try await withDisk { disk, image in
+        try await SmallDisk.with { disk, image in
             try await Program.expectRefusal(
                 ["serve", image, "--vsock", "0"], status: 64, saying: "every virtual machine", "in the clear",
                 "--tls-psk", "--insecure-plaintext")
@@ -80,12 +80,5 @@ struct VsockTests {
         let text = try await Tool.succeed("python3", ["-c", program])
         let number = try #require(UInt32(text.trimmingCharacters(in: .whitespacesAndNewlines)))
         return number > 2 && number != .max ? number : nil
-    }
-
-    private func withDisk(_ body: (SmallDisk, _ image: String) async throws -> Void) async throws {
-        let directory = try TemporaryDirectory()
-        defer { directory.remove() }
-        let disk = SmallDisk(directory)
-        try await body(disk, try await disk.plain())
     }
 }

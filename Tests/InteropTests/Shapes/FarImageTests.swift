@@ -39,7 +39,7 @@ import Testing
         let device = try opener.open(.remote(source, name: "sim:image")).device
         let header = try #require(try Qcow2Header(device: device))
         // As the program does: every entry of L1 is looked at.
-        try Qcow2Census.checkL1(file: device, header: header)
+        try MappedCensus.checkL1(file: device, header: header)
         let image = Qcow2Image(file: device, header: header, cipher: nil)
         #expect(image.size == UInt64(Self.size))
         let latency = source.behaviour.latency

@@ -9,6 +9,19 @@ struct SmallDisk {
 
     init(_ directory: TemporaryDirectory) { self.directory = directory }
 
+    /// Gives `body` a disk and an image of it, in a directory that goes afterwards.
+    ///
+    /// - Parameter passphrase: QEMU has encrypted the image with its bytes; nil: it is plain.
+    static func with(
+        passphrase: String? = nil, _ body: (SmallDisk, _ image: String) async throws -> Void
+    ) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let disk = SmallDisk(directory)
+        let image = if let passphrase { try await disk.encrypted(passphrase) } else { try await disk.plain() }
+        try await body(disk, image)
+    }
+
     /// An image that QEMU has encrypted with the bytes of `passphrase`.
     func encrypted(_ passphrase: String = "correct horse battery staple") async throws -> String {
         var maker = ImageMaker(directory: directory)

@@ -6,7 +6,7 @@ import TestSupport
 
 /// qcow images of version 1, read by every client; QEMU's own view of the image is what all of them must see.
 @Suite(.fourAtATime)
-struct Qcow1MatrixTests {
+struct QcowMatrixTests {
     /// How large clusters and L2 tables are, as powers of two.
     struct Geometry: Sendable, CustomStringConvertible {
         let clusterBits: Int
@@ -36,7 +36,7 @@ struct Qcow1MatrixTests {
     func `every client reads what QEMU reads`(_ geometry: Geometry, isEncrypted: Bool) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
-        let maker = Qcow1Maker(directory: directory)
+        let maker = QcowMaker(directory: directory)
         let image = try await maker.empty("image.qcow", Self.size, isEncrypted: isEncrypted)
         if geometry.clusterBits != Geometry.usual.clusterBits { try maker.set(geometry, of: image) }
         try await maker.write(image, geometry, mark: 0xA1)
@@ -45,14 +45,7 @@ struct Qcow1MatrixTests {
         let recipe = ImageRecipe(clusterBits: geometry.clusterBits, size: Self.size)
         try await ServerUnderTest.run(image.serveArguments + ["--socket", directory.file("s")], in: directory) {
             server in
-            let comparison = Comparison(server: server, oracle: oracle, recipe: recipe)
-            try comparison.libnbd()
-            try comparison.parallelConnections()
-            try comparison.blockStatus()
-            try comparison.oldClients()
-            try await ClientTools(server: server, oracle: oracle, directory: directory).readAll(
-                marker: ImageMaker.marker, at: ImageMaker.markerCluster * geometry.clusterSize,
-                count: geometry.clusterSize)
+            try await Comparison(server: server, oracle: oracle, recipe: recipe).allClients(in: directory)
         }
         let report = try await InfoReport.of(image.path)
         #expect(report.format == "qcow")
@@ -69,7 +62,7 @@ struct Qcow1MatrixTests {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let disk = DiskContents(mark: 0xC3).striped(count: 5 << 20, clusterSize: 4096)
-        let maker = Qcow1Maker(directory: directory)
+        let maker = QcowMaker(directory: directory)
         let image = try await maker.empty("image.qcow", disk.count, isEncrypted: isEncrypted)
         let source = try directory.write("source.raw", disk)
         // QEMU ends with status 1 when all is written: its end mark for compressed images is none that qcow takes.
@@ -96,7 +89,7 @@ struct Qcow1MatrixTests {
     func `an image over another disk is read as QEMU reads both`(_ base: Base, isEncrypted: Bool) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
-        let maker = Qcow1Maker(directory: directory)
+        let maker = QcowMaker(directory: directory)
         let below = try await make(base, maker)
         let image = try await maker.empty("top.qcow", Self.size, isEncrypted: isEncrypted, over: below)
         try await maker.write(image, .overlay, mark: 0xB2)
@@ -120,7 +113,7 @@ struct Qcow1MatrixTests {
     func `the guest disk is the size in the header, rounded down to sectors`(_ size: Int) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
-        let maker = Qcow1Maker(directory: directory)
+        let maker = QcowMaker(directory: directory)
         let rounded = (size + 511) / 512 * 512
         let image = try await maker.empty("image.qcow", rounded, isEncrypted: true)
         let slice = try directory.write("disk", DiskContents(mark: 3).bytes(at: 0, count: rounded, .plain))
@@ -139,7 +132,7 @@ struct Qcow1MatrixTests {
     @Test func `an image that has lost its tail is refused; --allow-damaged serves what is left`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
-        let maker = Qcow1Maker(directory: directory)
+        let maker = QcowMaker(directory: directory)
         let image = try await maker.empty("image.qcow", 8 << 20, isEncrypted: false)
         try await maker.io(image, ["write -P 1 0 512k", "write -P 2 6M 512k"])
         // The second write begins with its L2 table.
@@ -162,7 +155,7 @@ struct Qcow1MatrixTests {
             saying: "qcow header: l1_table_offset at byte 40")
     }
 
-    private func make(_ base: Base, _ maker: Qcow1Maker) async throws -> Qcow1Maker.Layer {
+    private func make(_ base: Base, _ maker: QcowMaker) async throws -> QcowMaker.Layer {
         switch base {
         case .shortRaw: return try maker.raw("base.raw", 1 << 20)
         case .longRaw: return try maker.raw("base.raw", 4 << 20)
@@ -170,7 +163,7 @@ struct Qcow1MatrixTests {
         case .oddRaw: return try maker.raw("base.raw", 2_000_001)
         case .qcow2:
             let raw = try maker.raw("source.raw", 2 << 20)
-            let layer = Qcow1Maker.Layer(path: maker.directory.file("base.qcow2"), driver: "qcow2")
+            let layer = QcowMaker.Layer(path: maker.directory.file("base.qcow2"), driver: "qcow2")
             try await Tool.succeed("qemu-img", ["convert", "-c", "-f", "raw", "-O", "qcow2", raw.path, layer.path])
             return layer
         case .qcow, .encryptedQcow:
@@ -182,7 +175,7 @@ struct Qcow1MatrixTests {
 }
 
 /// Makes qcow images of version 1 with QEMU's own tools.
-private struct Qcow1Maker {
+private struct QcowMaker {
     let directory: TemporaryDirectory
 
     /// An image, and all that it stands on.
@@ -252,7 +245,7 @@ private struct Qcow1Maker {
     }
 
     /// Gives an empty image other clusters and tables: QEMU writes with any that a header asks for.
-    func set(_ geometry: Qcow1MatrixTests.Geometry, of layer: Layer) throws {
+    func set(_ geometry: QcowMatrixTests.Geometry, of layer: Layer) throws {
         let editor = Qcow2Editor(path: layer.path)
         try editor.set([UInt8(geometry.clusterBits), UInt8(geometry.l2Bits)], at: 32)
         // The L1 table, behind the header, may have grown.
@@ -261,7 +254,7 @@ private struct Qcow1Maker {
 
     /// Clusters, parts of clusters and the end of the disk, and compressed clusters in a quarter of their own: QEMU
     /// damages a compressed cluster of an encrypted image that it writes to.
-    func write(_ layer: Layer, _ geometry: Qcow1MatrixTests.Geometry, mark: UInt8) async throws {
+    func write(_ layer: Layer, _ geometry: QcowMatrixTests.Geometry, mark: UInt8) async throws {
         let cluster = geometry.clusterSize
         let size = Int(try Qcow2Editor(path: layer.path).long(at: 24))
         let quarter = size / 4 / cluster * cluster
