@@ -5,15 +5,15 @@ import ImageFormats
 import Testing
 import TestSupport
 
-@Suite struct Qcow1ImageTests {
-    private static let data = UInt64(Qcow1Fixture.dataOffset)
-    private static func cluster(_ byte: UInt8) -> [UInt8] { Qcow1Fixture.cluster(byte) }
+@Suite struct QcowImageTests {
+    private static let data = UInt64(QcowFixture.dataOffset)
+    private static func cluster(_ byte: UInt8) -> [UInt8] { QcowFixture.cluster(byte) }
 
     @Test func `each kind of cluster reads as it should, at any offset`() throws {
-        let packed = Qcow1Fixture.compressed(Qcow1Fixture.dataOffset + 1024 + 3, Qcow1Fixture.packed.count)
-        let image = try Qcow1Fixture(
+        let packed = QcowFixture.compressed(QcowFixture.dataOffset + 1024 + 3, QcowFixture.packed.count)
+        let image = try QcowFixture(
             entries: [Self.data + 512, 0, Self.data, packed, packed],
-            data: Self.cluster(0xAA) + Self.cluster(0xBB) + [1, 2, 3] + Qcow1Fixture.packed
+            data: Self.cluster(0xAA) + Self.cluster(0xBB) + [1, 2, 3] + QcowFixture.packed
         ).image()
         let expected =
             Self.cluster(0xBB) + Self.cluster(0) + Self.cluster(0xAA) + Self.cluster(0xCC) + Self.cluster(0xCC)
@@ -26,10 +26,10 @@ import TestSupport
 
     @Test func `sectors are decrypted by guest number, and compressed clusters and what is not stored are not`() throws
     {
-        let packed = Qcow1Fixture.compressed(Qcow1Fixture.dataOffset + 1536, Qcow1Fixture.packed.count)
-        let fixture = Qcow1Fixture(
+        let packed = QcowFixture.compressed(QcowFixture.dataOffset + 1536, QcowFixture.packed.count)
+        let fixture = QcowFixture(
             method: 1, entries: [Self.data + 1024, 0, Self.data, Self.data + 512, packed],
-            data: Self.cluster(0x10) + Self.cluster(0x20) + Self.cluster(0x30) + Qcow1Fixture.packed)
+            data: Self.cluster(0x10) + Self.cluster(0x20) + Self.cluster(0x30) + QcowFixture.packed)
         let backing = MemoryDevice([UInt8](repeating: 0x77, count: 64 * 512))
         let image = try fixture.image(cipher: NumberCipher(), backing: backing)
         #expect(image.alignment == 512)
@@ -42,8 +42,8 @@ import TestSupport
 
     @Test func `clusters that lie together are one read`() throws {
         let entries = (0..<64).map { Self.data + UInt64($0 < 40 ? $0 : $0 + 1) * 512 }
-        let device = Qcow1Fixture(entries: entries, data: [UInt8](repeating: 5, count: 65 * 512)).device
-        let image = try Qcow1Fixture().image(file: device)
+        let device = QcowFixture(entries: entries, data: [UInt8](repeating: 5, count: 65 * 512)).device
+        let image = try QcowFixture().image(file: device)
         _ = try image.read(count: 1, at: 0)
         let before = device.readCount
         _ = try image.read(count: 64 * 512, at: 0)
@@ -51,13 +51,13 @@ import TestSupport
     }
 
     @Test func `clusters of 64 KiB and tables of 8192 entries work alike`() throws {
-        var fixture = Qcow1Fixture(size: 1 << 30)
+        var fixture = QcowFixture(size: 1 << 30)
         fixture.bytes[32] = 16
         fixture.bytes[33] = 13
         // At an odd place, as nothing forbids it.
         let table = 1031
         fixture.bytes += [UInt8](repeating: 0, count: table + 65536 + 65536 + 4000 - fixture.bytes.count)
-        fixture.set(UInt64(table), at: Qcow1Fixture.l1Offset)
+        fixture.set(UInt64(table), at: QcowFixture.l1Offset)
         fixture.set(UInt64(67584), at: table + 5000 * 8)
         fixture.set(UInt64(67584 + 65536), at: table + 5001 * 8)
         for index in 67584..<fixture.bytes.count { fixture.bytes[index] = UInt8(truncatingIfNeeded: index / 512) }
@@ -76,8 +76,8 @@ import TestSupport
     }
 
     @Test func `extents tell data, compressed and nothing apart and join neighbours`() throws {
-        let packed = Qcow1Fixture.compressed(Qcow1Fixture.dataOffset, 8)
-        let image = try Qcow1Fixture(
+        let packed = QcowFixture.compressed(QcowFixture.dataOffset, 8)
+        let image = try QcowFixture(
             entries: [Self.data + 512, Self.data, 0, 0, packed, packed], data: Self.cluster(1) + Self.cluster(2)
         ).image()
         #expect(try image.extent(at: 0, limit: .max) == Extent(offset: 0, length: 1024, kind: .data))
@@ -89,8 +89,8 @@ import TestSupport
     }
 
     @Test func `a hole goes on over missing L2 tables`() throws {
-        var fixture = Qcow1Fixture(size: 32768 * 60, entries: [Self.data], data: Self.cluster(1))
-        fixture.set(UInt64(Qcow1Fixture.l2Offset), at: Qcow1Fixture.l1Offset + 59 * 8)
+        var fixture = QcowFixture(size: 32768 * 60, entries: [Self.data], data: Self.cluster(1))
+        fixture.set(UInt64(QcowFixture.l2Offset), at: QcowFixture.l1Offset + 59 * 8)
         let image = try fixture.image()
         let hole = try image.extent(at: 32768 + 5, limit: .max)
         #expect(hole == Extent(offset: 32773, length: 58 * 32768 - 5, kind: .unallocated))
@@ -99,7 +99,7 @@ import TestSupport
     }
 
     @Test func `the end of the last cluster of the file may be missing and reads as zeros`() throws {
-        var fixture = Qcow1Fixture(entries: [Self.data, Self.data + 512], data: Self.cluster(6) + Self.cluster(7))
+        var fixture = QcowFixture(entries: [Self.data, Self.data + 512], data: Self.cluster(6) + Self.cluster(7))
         fixture.bytes.removeLast(100)
         let expected = Self.cluster(6) + [UInt8](repeating: 7, count: 412) + [UInt8](repeating: 0, count: 100)
         #expect(try fixture.image().read(count: 1024, at: 0) == expected)
@@ -108,20 +108,20 @@ import TestSupport
 
     @Test(
         arguments: [
-            (Qcow1ImageTests.data + 512, "512: the cluster at byte 2048 lies outside the file's 2048 bytes"),
-            (Qcow1ImageTests.data + 1024, "lies outside the file's"),
+            (QcowImageTests.data + 512, "512: the cluster at byte 2048 lies outside the file's 2048 bytes"),
+            (QcowImageTests.data + 1024, "lies outside the file's"),
             (0x7FFF_FFFF_FFFF_FE00, "the cluster at byte 9223372036854775296 lies outside the file's"),
-            (Qcow1ImageTests.data + 1, "the L2 entry points to byte 1537, which is not a multiple of 512"),
+            (QcowImageTests.data + 1, "the L2 entry points to byte 1537, which is not a multiple of 512"),
             (.max, "the compressed cluster at byte 18014398509481983+511 lies outside the file's"),
-            (Qcow1Fixture.compressed(2047, 2), "the compressed cluster at byte 2047+2 lies outside the file's"),
+            (QcowFixture.compressed(2047, 2), "the compressed cluster at byte 2047+2 lies outside the file's"),
             (
-                Qcow1Fixture.compressed(1536, 0),
+                QcowFixture.compressed(1536, 0),
                 "the L2 entry says that the compressed cluster at byte 1536 has 0 bytes"
             ),
-            (Qcow1Fixture.compressed(1536, 100), "at byte 1536+100: the deflate data is damaged"),
+            (QcowFixture.compressed(1536, 100), "at byte 1536+100: the deflate data is damaged"),
         ] as [(UInt64, String)])
     func `a cluster that cannot be read is an error, and others can be read`(entry: UInt64, part: String) throws {
-        let image = try Qcow1Fixture(entries: [Self.data, entry], data: Self.cluster(0xFF)).image()
+        let image = try QcowFixture(entries: [Self.data, entry], data: Self.cluster(0xFF)).image()
         #expect(try image.read(count: 512, at: 0) == Self.cluster(0xFF))
         #expect {
             try image.read(count: 512, at: 512)
@@ -132,9 +132,9 @@ import TestSupport
     }
 
     @Test func `a compressed cluster must be full, and may be followed by other bytes`() throws {
-        let packed = Qcow1Fixture.packedTooShort + Qcow1Fixture.packed
-        let image = try Qcow1Fixture(
-            entries: [Qcow1Fixture.compressed(1536, 8), Qcow1Fixture.compressed(1544, 9)], data: packed + [0xFF]
+        let packed = QcowFixture.packedTooShort + QcowFixture.packed
+        let image = try QcowFixture(
+            entries: [QcowFixture.compressed(1536, 8), QcowFixture.compressed(1544, 9)], data: packed + [0xFF]
         ).image()
         #expect {
             try image.read(count: 512, at: 0)
@@ -146,11 +146,11 @@ import TestSupport
 
     @Test func `an L2 table that cannot be there is refused on opening and on reading`() throws {
         for table: UInt64 in [1025, 1 << 40, .max] {
-            var fixture = Qcow1Fixture()
-            fixture.set(table, at: Qcow1Fixture.l1Offset)
+            var fixture = QcowFixture()
+            fixture.set(table, at: QcowFixture.l1Offset)
             let header = try #require(try fixture.header())
             #expect {
-                try QcowCensus.checkL1(file: fixture.device, header: header)
+                try MappedCensus.checkL1(file: fixture.device, header: header)
             } throws: { error in
                 "\(error)".hasPrefix(
                     "qcow L1 table: entry 0 at byte 512: found an L2 table at byte \(table), outside the file's")
@@ -166,16 +166,16 @@ import TestSupport
     }
 
     @Test func `an L1 table that is its own L2 table harms nobody`() throws {
-        var fixture = Qcow1Fixture()
-        fixture.set(UInt64(Qcow1Fixture.l1Offset), at: Qcow1Fixture.l1Offset)
+        var fixture = QcowFixture()
+        fixture.set(UInt64(QcowFixture.l1Offset), at: QcowFixture.l1Offset)
         let image = try fixture.image()
-        #expect(try image.read(count: 8, at: 0) == Array(fixture.bytes[Qcow1Fixture.l1Offset...].prefix(8)))
+        #expect(try image.read(count: 8, at: 0) == Array(fixture.bytes[QcowFixture.l1Offset...].prefix(8)))
         #expect(try image.read(count: 63 * 512, at: 512) == [UInt8](repeating: 0, count: 63 * 512))
     }
 
     @Test func `a read that would wait says so, and what was unpacked once is there`() throws {
-        let fixture = Qcow1Fixture(
-            entries: [Self.data, Qcow1Fixture.compressed(2048, 8)], data: Self.cluster(3) + Qcow1Fixture.packed)
+        let fixture = QcowFixture(
+            entries: [Self.data, QcowFixture.compressed(2048, 8)], data: Self.cluster(3) + QcowFixture.packed)
         let device = fixture.device
         let image = try fixture.image(file: device)
         device.faults.nothingIsCached = true
@@ -189,7 +189,7 @@ import TestSupport
     }
 
     @Test func `tables are read once`() throws {
-        let fixture = Qcow1Fixture(entries: [Self.data], data: Self.cluster(3))
+        let fixture = QcowFixture(entries: [Self.data], data: Self.cluster(3))
         let device = fixture.device
         let image = try fixture.image(file: device)
         _ = try image.read(count: 512, at: 0)
@@ -199,7 +199,7 @@ import TestSupport
     }
 
     @Test func `what lies outside the disk or between sectors is refused`() throws {
-        let image = try Qcow1Fixture(size: 1000, method: 1).image(cipher: NumberCipher())
+        let image = try QcowFixture(size: 1000, method: 1).image(cipher: NumberCipher())
         #expect(image.size == 512)
         for (offset, count) in [(0, 1024), (512, 512), (1, 511), (0, 100)] as [(UInt64, Int)] {
             #expect {
@@ -207,24 +207,5 @@ import TestSupport
             } throws: { ($0 as? BlockError)?.code == .outOfRange }
         }
         #expect(try image.read(count: 0, at: 512).isEmpty)
-    }
-}
-
-/// Adds the low byte of the sector number: shows which number a sector was decrypted with.
-private struct NumberCipher: SectorCipher {
-    let sectorSize = 512
-
-    func decrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
-        for index in 0..<sectors.byteCount {
-            let number = UInt8(truncatingIfNeeded: firstSector + UInt64(index / 512))
-            sectors.storeBytes(of: sectors.bytes.byte(at: index) &+ number, toByteOffset: index, as: UInt8.self)
-        }
-    }
-
-    func encrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
-        for index in 0..<sectors.byteCount {
-            let number = UInt8(truncatingIfNeeded: firstSector + UInt64(index / 512))
-            sectors.storeBytes(of: sectors.bytes.byte(at: index) &- number, toByteOffset: index, as: UInt8.self)
-        }
     }
 }

@@ -10,7 +10,7 @@ import Testing
     /// A header by cryptsetup or QEMU: Tests/Fixtures/luks/README.md.
     static func real(_ name: String) throws -> LUKSHeaderDevice {
         let directory = URL(filePath: "\(#filePath)").deletingLastPathComponent()
-        let data = try Data(contentsOf: directory.appending(path: "../Fixtures/luks/\(name).bin"))
+        let data = try Data(contentsOf: directory.appending(path: "../../Fixtures/luks/\(name).bin"))
         return LUKSHeaderDevice(Array(data), size: 18 << 20)
     }
 

@@ -14,7 +14,7 @@ import TestSupport
     private func image(
         _ entries: [(entry: UInt64, bitmap: UInt64)], data: [UInt8] = [], backing: [UInt8]? = nil,
         encryption: UInt32 = 0
-    ) throws -> (image: Qcow2Image, census: Qcow2Census) {
+    ) throws -> (image: Qcow2Image, census: MappedCensus) {
         var fixture = Qcow2Fixture(size: UInt64(8 * Self.cluster))
         fixture.bytes += [UInt8](repeating: 0, count: 4 * Self.cluster - fixture.bytes.count)
         fixture.set(UInt64(0), at: Qcow2Fixture.l1Offset)
@@ -35,7 +35,7 @@ import TestSupport
         return (
             Qcow2Image(
                 file: device, header: header, cipher: encryption == 0 ? nil : InvertingCipher(),
-                backing: backing.map { MemoryDevice($0) }), try Qcow2Census(file: device, header: header)
+                backing: backing.map { MemoryDevice($0) }), try MappedCensus(file: device, header: header)
         )
     }
 

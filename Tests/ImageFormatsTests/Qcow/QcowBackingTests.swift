@@ -5,12 +5,12 @@ import ImageFormats
 import Testing
 import TestSupport
 
-@Suite struct Qcow1BackingTests {
-    private static let data = UInt64(Qcow1Fixture.dataOffset)
-    private static func cluster(_ byte: UInt8) -> [UInt8] { Qcow1Fixture.cluster(byte) }
+@Suite struct QcowBackingTests {
+    private static let data = UInt64(QcowFixture.dataOffset)
+    private static func cluster(_ byte: UInt8) -> [UInt8] { QcowFixture.cluster(byte) }
 
     /// An image of three clusters, the second of which is stored.
-    private static let overlay = Qcow1Fixture(size: 3 * 512, entries: [0, data], data: cluster(0xAA))
+    private static let overlay = QcowFixture(size: 3 * 512, entries: [0, data], data: cluster(0xAA))
 
     @Test(arguments: [0, 1, 300, 512, 1000, 1024, 1300, 1536, 5000])
     func `what is not stored is that of the backing disk, and zeros where it does not reach`(count: Int) throws {
@@ -25,9 +25,9 @@ import TestSupport
     }
 
     @Test func `extents are those of the backing disk, as far as it reaches`() throws {
-        let lower = try Qcow1Fixture(size: 1300 + 512, entries: [Self.data, 0, 0], data: Self.cluster(1)).image()
+        let lower = try QcowFixture(size: 1300 + 512, entries: [Self.data, 0, 0], data: Self.cluster(1)).image()
         #expect(lower.size == 1536)
-        let image = try Qcow1Fixture(size: 8 * 512, entries: [0, 0, 0, 0, Self.data, 0], data: Self.cluster(2)).image(
+        let image = try QcowFixture(size: 8 * 512, entries: [0, 0, 0, 0, Self.data, 0], data: Self.cluster(2)).image(
             backing: lower)
         #expect(try image.extent(at: 0, limit: .max) == Extent(offset: 0, length: 512, kind: .data, depth: 2))
         #expect(try image.extent(at: 10, limit: 20) == Extent(offset: 10, length: 20, kind: .data, depth: 2))
@@ -49,11 +49,11 @@ import TestSupport
     }
 
     @Test func `a hole over missing L2 tables is one read of the backing disk`() throws {
-        let fixture = Qcow1Fixture(size: UInt64(40 * Qcow1Fixture.coverage))
-        let below = MemoryDevice([UInt8](repeating: 9, count: 40 * Qcow1Fixture.coverage))
+        let fixture = QcowFixture(size: UInt64(40 * QcowFixture.coverage))
+        let below = MemoryDevice([UInt8](repeating: 9, count: 40 * QcowFixture.coverage))
         let image = try fixture.image(backing: below)
-        let count = 39 * Qcow1Fixture.coverage
-        #expect(try image.read(count: count, at: UInt64(Qcow1Fixture.coverage)).allSatisfy { $0 == 9 })
+        let count = 39 * QcowFixture.coverage
+        #expect(try image.read(count: count, at: UInt64(QcowFixture.coverage)).allSatisfy { $0 == 9 })
         #expect(below.readCount == 1)
     }
 

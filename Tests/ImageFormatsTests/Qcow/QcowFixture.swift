@@ -7,7 +7,7 @@ import TestSupport
 /// A small qcow image of version 1 made by hand, so that each byte can be made wrong.
 ///
 /// Clusters of 512 bytes: header, L1 table, one L2 table of 64 entries, then data.
-struct Qcow1Fixture {
+struct QcowFixture {
     static let clusterSize = 512
     static let l1Offset = clusterSize
     static let l2Offset = 2 * clusterSize

@@ -16,9 +16,9 @@ import Testing
         var disk: any BlockDevice = base
         for _ in 0..<40 {
             if version == 1 {
-                let fixture = Qcow1Fixture(
-                    entries: (0..<64).map { $0 % 2 == 0 ? 0 : Qcow1Fixture.compressed(2048, 8) },
-                    data: Qcow1Fixture.cluster(0) + Qcow1Fixture.packed)
+                let fixture = QcowFixture(
+                    entries: (0..<64).map { $0 % 2 == 0 ? 0 : QcowFixture.compressed(2048, 8) },
+                    data: QcowFixture.cluster(0) + QcowFixture.packed)
                 let device = fixture.device
                 let header = try #require(try QcowHeader(device: device))
                 disk = QcowImage(file: device, header: header, cipher: nil, backing: disk)

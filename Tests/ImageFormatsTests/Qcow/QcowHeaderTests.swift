@@ -5,13 +5,13 @@ import ImageFormats
 import Testing
 import TestSupport
 
-@Suite struct Qcow1HeaderTests {
+@Suite struct QcowHeaderTests {
     /// A field that is out of range, and the start of the sentence that must say so.
     struct Fault: CustomTestStringConvertible, Sendable {
         let name: String
         let sentence: String
         var code: FormatError.Code = .damaged
-        let make: @Sendable (inout Qcow1Fixture) -> Void
+        let make: @Sendable (inout QcowFixture) -> Void
         var testDescription: String { name }
     }
 
@@ -56,7 +56,7 @@ import TestSupport
             code: .unsupported
         ) {
             $0.bytes += [UInt8](repeating: 0, count: 33 << 20)
-            $0.set(UInt64(4_194_304 * Qcow1Fixture.coverage + 2), at: 24)
+            $0.set(UInt64(4_194_304 * QcowFixture.coverage + 2), at: 24)
         },
         Fault(name: "backing name too long", sentence: "qcow header: backing_file_size at byte 16: found 1024 bytes") {
             $0.set(UInt64(200), at: 8)
@@ -77,7 +77,7 @@ import TestSupport
 
     @Test(arguments: faults)
     func `a field out of range is refused with field, place, value and limit`(fault: Fault) {
-        var fixture = Qcow1Fixture()
+        var fixture = QcowFixture()
         fault.make(&fixture)
         #expect {
             try fixture.header()
@@ -88,7 +88,7 @@ import TestSupport
     }
 
     @Test func `the fixture without a fault is accepted, with all of its fields`() throws {
-        var fixture = Qcow1Fixture(size: 3 * 32768 + 700, method: 1)
+        var fixture = QcowFixture(size: 3 * 32768 + 700, method: 1)
         fixture.setBackingName(Array("base\u{1B}.img".utf8) + [0xFF])
         let header = try #require(try fixture.header())
         #expect(header.size == 99004)
@@ -102,29 +102,29 @@ import TestSupport
     }
 
     @Test func `a backing name of 1023 bytes is read, and one without bytes is none`() throws {
-        var fixture = Qcow1Fixture()
+        var fixture = QcowFixture()
         fixture.setBackingName([UInt8](repeating: 0x61, count: 1023))
         fixture.set(UInt64(1100), at: 40)
         #expect(try fixture.header()?.backingFile?.bytes.count == 1023)
-        fixture = Qcow1Fixture()
+        fixture = QcowFixture()
         fixture.setBackingName([])
         let header = try #require(try fixture.header())
         #expect(header.backingFile == nil)
     }
 
     @Test func `other versions and other files are not qcow version 1`() throws {
-        var fixture = Qcow1Fixture()
+        var fixture = QcowFixture()
         for version: UInt32 in [0, 2, 3, 0x0100_0000] {
             fixture.set(version, at: 4)
             #expect(try fixture.header() == nil)
         }
-        fixture = Qcow1Fixture()
+        fixture = QcowFixture()
         fixture.bytes[3] = 0xFA
         #expect(try fixture.header() == nil)
     }
 
     @Test func `a file that ends in the header is damaged, and every shorter one is refused`() throws {
-        let bytes = Qcow1Fixture().bytes
+        let bytes = QcowFixture().bytes
         for count in 0..<8 { #expect(try QcowHeader(device: MemoryDevice(Array(bytes[..<count]))) == nil) }
         for count in 8..<48 {
             #expect {
@@ -133,21 +133,21 @@ import TestSupport
                 "\(error)".hasPrefix("qcow header at byte 0: found \(count) bytes, allowed at least 48 bytes")
             }
         }
-        for count in 48..<(Qcow1Fixture.l1Offset + 8) {
+        for count in 48..<(QcowFixture.l1Offset + 8) {
             #expect {
                 try QcowHeader(device: MemoryDevice(Array(bytes[..<count])))
             } throws: { "\($0)".contains("l1_table_offset") }
         }
-        _ = try #require(try QcowHeader(device: MemoryDevice(Array(bytes[..<(Qcow1Fixture.l1Offset + 8)]))))
+        _ = try #require(try QcowHeader(device: MemoryDevice(Array(bytes[..<(QcowFixture.l1Offset + 8)]))))
     }
 
     @Test func `the size is rounded down to whole sectors, and may come to nothing`() throws {
-        #expect(try Qcow1Fixture(size: 1535).header()?.virtualSize == 1024)
-        #expect(try Qcow1Fixture(size: 511).header()?.virtualSize == 0)
+        #expect(try QcowFixture(size: 1535).header()?.virtualSize == 1024)
+        #expect(try QcowFixture(size: 511).header()?.virtualSize == 0)
     }
 
     @Test func `a header that cannot be read says why`() {
-        let device = Qcow1Fixture().device
+        let device = QcowFixture().device
         device.faults.unreadableByte = 40
         #expect {
             try QcowHeader(device: device)

@@ -12,7 +12,7 @@ struct ContentCheckFixture {
     let sectors: [UInt64: [UInt8]]
 
     init(_ name: String, in directory: String = "content") throws {
-        let path = FilePath("\(#filePath)").removingLastComponent().appending("../Fixtures/\(directory)/\(name).hex")
+        let path = FilePath("\(#filePath)").removingLastComponent().appending("../../Fixtures/\(directory)/\(name).hex")
         let file = try FileDevice(path: path, excludesWriters: false)
         let text = String(decoding: try file.read(count: Int(file.size), at: 0), as: UTF8.self)
         var (size, sector): (UInt64, UInt64) = (0, 0)

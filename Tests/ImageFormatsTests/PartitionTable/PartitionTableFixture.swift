@@ -112,7 +112,7 @@ struct PartitionTableFixture {
         let header = sector * sectorSize
         let start = field(header + 72) * sectorSize
         let byteCount = field(header + 80) * field(header + 84)
-        put(checksum(bytes[start..<(start + byteCount)]), at: header + 88)
+        put(TableCRC32.checksum(bytes[start..<(start + byteCount)]), at: header + 88)
         sealHeader(sector)
     }
 
@@ -120,19 +120,10 @@ struct PartitionTableFixture {
     mutating func sealHeader(_ sector: Int) {
         let header = sector * sectorSize
         put(0 as UInt32, at: header + 16)
-        put(checksum(bytes[header..<min(bytes.count, header + field(header + 12))]), at: header + 16)
+        put(TableCRC32.checksum(bytes[header..<min(bytes.count, header + field(header + 12))]), at: header + 16)
     }
 
     private func field(_ offset: Int) -> Int { (0..<4).reduce(0) { $0 | Int(bytes[offset + $1]) << (8 * $1) } }
-
-    private func checksum(_ bytes: ArraySlice<UInt8>) -> UInt32 {
-        var value = ~0 as UInt32
-        for byte in bytes {
-            value ^= UInt32(byte)
-            for _ in 0..<8 { value = value & 1 == 1 ? value >> 1 ^ 0xEDB8_8320 : value >> 1 }
-        }
-        return ~value
-    }
 
     /// What is found on the disk.
     func table(alignment: Int = 1, sectorSize: Int? = nil) throws(FormatError) -> PartitionTable? {

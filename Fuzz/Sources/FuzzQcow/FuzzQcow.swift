@@ -9,12 +9,12 @@ private let backing = MemoryDevice((0..<1536).map { UInt8(truncatingIfNeeded: $0
 
 /// An image file: header, tables and data.
 @_cdecl("LLVMFuzzerTestOneInput")
-public func fuzzQcow1(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
+public func fuzzQcow(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     let device = MemoryDevice(unsafe Array(UnsafeBufferPointer(start: start, count: count)))
     guard let header = try? QcowHeader(device: device) else { return 0 }
-    let isSound = (try? QcowCensus.checkL1(file: device, header: header)) != nil
+    let isSound = (try? MappedCensus.checkL1(file: device, header: header)) != nil
     // Overlapping tables cost a small part of what the program allows, so that inputs do not take long.
-    if let census = try? QcowCensus(file: device, header: header, maximumTableBytes: 1 << 18) {
+    if let census = try? MappedCensus(file: device, header: header, maximumTableBytes: 1 << 18) {
         precondition(census.compressedCount <= census.allocatedCount)
         precondition((census.faultCount == 0) == (census.firstFault == nil))
         precondition(isSound || census.faultCount > 0)

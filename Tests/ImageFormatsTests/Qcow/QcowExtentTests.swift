@@ -5,11 +5,11 @@ import ImageFormats
 import Testing
 import TestSupport
 
-@Suite struct Qcow1ExtentTests {
-    private static let data = UInt64(Qcow1Fixture.dataOffset)
+@Suite struct QcowExtentTests {
+    private static let data = UInt64(QcowFixture.dataOffset)
     private static func clusters(_ count: Int) -> [UInt8] { [UInt8](repeating: 7, count: count * 512) }
 
-    private static let stored = Qcow1Fixture(
+    private static let stored = QcowFixture(
         size: 3 * 512, entries: (0..<3).map { data + $0 * 512 }, data: clusters(3))
     private static let hole = Extent(offset: data + 512 + 10, length: 600, kind: .unallocated, depth: 1)
 
@@ -45,8 +45,8 @@ import TestSupport
     }
 
     @Test func `each layer counts one more, and zeros beyond its end are its own`() throws {
-        let below = try Qcow1Fixture(size: 2 * 512, entries: [Self.data, 0], data: Self.clusters(1)).image()
-        let image = try Qcow1Fixture(size: 4 * 512, entries: [0, 0, 0, Self.data], data: Self.clusters(1)).image(
+        let below = try QcowFixture(size: 2 * 512, entries: [Self.data, 0], data: Self.clusters(1)).image()
+        let image = try QcowFixture(size: 4 * 512, entries: [0, 0, 0, Self.data], data: Self.clusters(1)).image(
             backing: below)
         #expect(
             try image.extents() == [
@@ -58,9 +58,9 @@ import TestSupport
     }
 
     @Test func `one answer goes over several tables`() throws {
-        var fixture = Qcow1Fixture(size: UInt64(3 * Qcow1Fixture.coverage))
-        fixture.set(UInt64(Qcow1Fixture.l2Offset), at: Qcow1Fixture.l1Offset + 16)
-        let size = UInt64(3 * Qcow1Fixture.coverage)
+        var fixture = QcowFixture(size: UInt64(3 * QcowFixture.coverage))
+        fixture.set(UInt64(QcowFixture.l2Offset), at: QcowFixture.l1Offset + 16)
+        let size = UInt64(3 * QcowFixture.coverage)
         #expect(try fixture.image().extents() == [Extent(offset: 0, length: size, kind: .unallocated)])
     }
 }

@@ -5,22 +5,22 @@ import ImageFormats
 import Testing
 import TestSupport
 
-@Suite struct Qcow1CensusTests {
-    private static let data = UInt64(Qcow1Fixture.dataOffset)
+@Suite struct QcowCensusTests {
+    private static let data = UInt64(QcowFixture.dataOffset)
 
-    private func census(_ fixture: Qcow1Fixture) throws -> QcowCensus {
-        try QcowCensus(file: fixture.device, header: #require(try fixture.header()))
+    private func census(_ fixture: QcowFixture) throws -> MappedCensus {
+        try MappedCensus(file: fixture.device, header: #require(try fixture.header()))
     }
 
     @Test func `the census counts what the tables say`() throws {
-        let packed = Qcow1Fixture.compressed(Qcow1Fixture.dataOffset, 8)
+        let packed = QcowFixture.compressed(QcowFixture.dataOffset, 8)
         let census = try census(
-            Qcow1Fixture(
+            QcowFixture(
                 size: 64 * 512 - 1,
                 entries: [
-                    Self.data, 0, packed, 1 << 50, Self.data + 1, Qcow1Fixture.compressed(2000, 500),
-                    Qcow1Fixture.compressed(1536, 0),
-                ], data: Qcow1Fixture.cluster(1)))
+                    Self.data, 0, packed, 1 << 50, Self.data + 1, QcowFixture.compressed(2000, 500),
+                    QcowFixture.compressed(1536, 0),
+                ], data: QcowFixture.cluster(1)))
         #expect(census.clusterCount == 63)
         #expect(census.allocatedCount == 4)
         #expect(census.compressedCount == 2)
@@ -30,15 +30,15 @@ import TestSupport
     }
 
     @Test func `a sound image has no fault`() throws {
-        let fixture = Qcow1Fixture(entries: [Self.data], data: Qcow1Fixture.cluster(1))
+        let fixture = QcowFixture(entries: [Self.data], data: QcowFixture.cluster(1))
         let census = try census(fixture)
         #expect(census.faultCount == 0 && census.firstFault == nil && census.allocatedCount == 1)
-        try QcowCensus.checkL1(file: fixture.device, header: #require(try fixture.header()))
+        try MappedCensus.checkL1(file: fixture.device, header: #require(try fixture.header()))
     }
 
     @Test func `a table outside the file is a fault, and the others are counted`() throws {
-        var fixture = Qcow1Fixture(size: 2 * 32768, entries: [Self.data], data: Qcow1Fixture.cluster(1))
-        fixture.set(UInt64(1 << 41), at: Qcow1Fixture.l1Offset + 8)
+        var fixture = QcowFixture(size: 2 * 32768, entries: [Self.data], data: QcowFixture.cluster(1))
+        fixture.set(UInt64(1 << 41), at: QcowFixture.l1Offset + 8)
         let census = try census(fixture)
         #expect(census.allocatedCount == 1)
         #expect(
@@ -48,11 +48,11 @@ import TestSupport
     }
 
     @Test func `a table that is used over and over is counted once`() throws {
-        var fixture = Qcow1Fixture(size: 64 * 32768, entries: [Self.data], data: Qcow1Fixture.cluster(1))
-        for index in 0..<64 { fixture.set(UInt64(Qcow1Fixture.l2Offset), at: Qcow1Fixture.l1Offset + 8 * index) }
+        var fixture = QcowFixture(size: 64 * 32768, entries: [Self.data], data: QcowFixture.cluster(1))
+        for index in 0..<64 { fixture.set(UInt64(QcowFixture.l2Offset), at: QcowFixture.l1Offset + 8 * index) }
         let header = try #require(try fixture.header())
         let device = fixture.device
-        let census = try QcowCensus(file: device, header: header)
+        let census = try MappedCensus(file: device, header: header)
         #expect(census.allocatedCount == 1)
         #expect(census.faultCount == 63)
         #expect(census.firstFault == "the L2 table at byte 1024 is used more than once")
@@ -61,13 +61,13 @@ import TestSupport
 
     @Test func `no more tables are read than the limit says`() throws {
         // Two tables that overlap: an image can ask for more work than it has bytes.
-        var fixture = Qcow1Fixture(
-            size: 3 * 32768, entries: [Self.data, Self.data, Self.data], data: Qcow1Fixture.cluster(1))
+        var fixture = QcowFixture(
+            size: 3 * 32768, entries: [Self.data, Self.data, Self.data], data: QcowFixture.cluster(1))
         for index in 0..<3 {
-            fixture.set(UInt64(Qcow1Fixture.l2Offset + 8 * index), at: Qcow1Fixture.l1Offset + 8 * index)
+            fixture.set(UInt64(QcowFixture.l2Offset + 8 * index), at: QcowFixture.l1Offset + 8 * index)
         }
         let header = try #require(try fixture.header())
-        let census = try QcowCensus(file: fixture.device, header: header, maximumTableBytes: 1024)
+        let census = try MappedCensus(file: fixture.device, header: header, maximumTableBytes: 1024)
         #expect(!census.isComplete)
         #expect(census.allocatedCount == 5)
         // The second table reaches 8 bytes into the data.

@@ -9,25 +9,6 @@ import TestSupport
     private static func cluster(_ byte: UInt8) -> [UInt8] { [UInt8](repeating: byte, count: 512) }
     private static let data = UInt64(Qcow2Fixture.dataOffset)
 
-    /// Adds the low byte of the sector number: shows which number a sector was decrypted with.
-    private struct NumberCipher: SectorCipher {
-        let sectorSize = 512
-
-        func decrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
-            for index in 0..<sectors.byteCount {
-                let number = UInt8(truncatingIfNeeded: firstSector + UInt64(index / 512))
-                sectors.storeBytes(of: sectors.bytes.byte(at: index) &+ number, toByteOffset: index, as: UInt8.self)
-            }
-        }
-
-        func encrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
-            for index in 0..<sectors.byteCount {
-                let number = UInt8(truncatingIfNeeded: firstSector + UInt64(index / 512))
-                sectors.storeBytes(of: sectors.bytes.byte(at: index) &- number, toByteOffset: index, as: UInt8.self)
-            }
-        }
-    }
-
     @Test func `each kind of cluster reads as it should`() throws {
         let fixture = Qcow2Fixture(
             entries: [Self.data + 512, 0, Self.data, 1, Self.data | 1], data: Self.cluster(0xAA) + Self.cluster(0xBB))
@@ -117,10 +98,10 @@ import TestSupport
         // The low bits of an L1 entry are reserved; only whole sectors reach the check.
         let isRounded = table % 512 != 0
         if isRounded {
-            try Qcow2Census.checkL1(file: fixture.device, header: header)
+            try MappedCensus.checkL1(file: fixture.device, header: header)
         } else {
             #expect {
-                try Qcow2Census.checkL1(file: fixture.device, header: header)
+                try MappedCensus.checkL1(file: fixture.device, header: header)
             } throws: { "\($0)".contains(part) && "\($0)".contains("--allow-damaged") }
             #expect { try fixture.image().read(count: 1, at: 0) } throws: { "\($0)".contains(part) }
         }
@@ -160,7 +141,7 @@ import TestSupport
         let fixture = Qcow2Fixture(
             entries: [Self.data, 1, Self.data | 1, 1 << 62 | Self.data, 1 << 50], data: Self.cluster(1))
         let header = try #require(try fixture.header())
-        let census = try Qcow2Census(file: fixture.device, header: header)
+        let census = try MappedCensus(file: fixture.device, header: header)
         #expect(census.clusterCount == 64)
         #expect(census.allocatedCount == 4)
         #expect(census.compressedCount == 1)
@@ -175,7 +156,7 @@ import TestSupport
         for index in 0..<64 { fixture.set(UInt64(Qcow2Fixture.l2Offset), at: Qcow2Fixture.l1Offset + 8 * index) }
         let header = try #require(try fixture.header())
         let device = fixture.device
-        let census = try Qcow2Census(file: device, header: header)
+        let census = try MappedCensus(file: device, header: header)
         #expect(census.allocatedCount == 1)
         #expect(census.faultCount == 63)
         #expect(device.readCount < 8)

@@ -63,7 +63,7 @@ import TestSupport
     @Test func `a bitmap that was in use is listed and refused with what to do`() throws {
         try lists(
             Entry("monday", flags: 1), as: .damaged, saying: "in_use", "not closed properly",
-            "qemu-img bitmap --remove -f qcow2 IMAGE 'monday'", "in a copy")
+            "qemu-img bitmap --remove -f qcow2 IMAGE monday", "in a copy")
         #expect(try Fixture([Entry(flags: 3)]).bitmap().isInconsistent)
         var odd = Entry("odd", flags: 1)
         // Its size may be that of a disk of long ago.

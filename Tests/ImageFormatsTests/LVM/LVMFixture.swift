@@ -2,6 +2,7 @@
 
 import BlockIO
 import ImageFormats
+import TestSupport
 import Testing
 
 /// A physical volume whose data tells where it is: a sector holds its number, and that of the volume in the upper half.
@@ -185,7 +186,7 @@ struct LVMFixture {
         header += Self.little(Self.firstArea + UInt64(index) * Self.areaSize) + Self.little(Self.areaSize)
         if let text {
             header += Self.little(textOffset) + Self.little(UInt64(text.count))
-            header += Self.little(Self.checksum(text)) + Self.little(isIgnored ? 1 : 0 as UInt32)
+            header += Self.little(TableCRC32.lvm(text)) + Self.little(isIgnored ? 1 : 0 as UInt32)
         }
         return header + [UInt8](repeating: 0, count: 512 - header.count)
     }
@@ -201,15 +202,7 @@ struct LVMFixture {
     }
 
     static func seal(_ sector: inout [UInt8], at field: Int, from start: Int) {
-        sector.replaceSubrange(field..<(field + 4), with: little(checksum(Array(sector[start...]))))
-    }
-
-    /// Bit by bit, from the start that LVM has.
-    static func checksum(_ bytes: [UInt8]) -> UInt32 {
-        bytes.reduce(0xF597_A6CF) { checksum, byte in
-            (0..<8).reduce(checksum ^ UInt32(byte)) { value, _ in value & 1 == 1 ? value >> 1 ^ 0xEDB8_8320 : value >> 1
-            }
-        }
+        sector.replaceSubrange(field..<(field + 4), with: little(TableCRC32.lvm(Array(sector[start...]))))
     }
 
     static func little<T: FixedWidthInteger & UnsignedInteger>(_ value: T) -> [UInt8] {

@@ -53,8 +53,8 @@ enum TLSCredentials {
             .appendingPathComponent("nbdt-\(UInt32.random(in: 0...UInt32.max))").path
         atexit(removeCredentials)
         madeDirectory.withLock { $0 = directory }
-        let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .appendingPathComponent("Fixtures/make-tls-credentials").path
+        let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+            .appendingPathComponent("../../Fixtures/make-tls-credentials").path
         let result = try ShortProgram.run(script, [directory])
         try #require(result.status == 0, "\(result.output)")
         return directory
