@@ -14,9 +14,17 @@ public final class Lane: Workers {
 
     private struct State {
         var waiting = WorkQueue()
+        /// Threads that sleep, those that have been signalled and not come yet included.
         var idleCount = 0
         var threadCount = 0
+        /// A thread has been signalled or started, and has not come yet. It sees to it that the next one is woken.
+        var isWaking = false
         var isStopping = false
+    }
+
+    /// What is to be done, without the lock, for work that waits.
+    private enum Wake {
+        case nobody, sleeper, newThread
     }
 
     /// What the threads hold on to; the lane itself can go while they wait.
@@ -24,22 +32,22 @@ public final class Lane: Workers {
         let state = Locked(State())
         let signal = DispatchSemaphore(value: 0)
         let name: String
+        let width: Int
 
-        init(name: String) { self.name = name }
+        init(name: String, width: Int) { (self.name, self.width) = (name, width) }
     }
 
     /// For reports and the names of threads.
     public var name: String { shared.name }
     /// How many pieces of work are done at the same time at most; at least 1.
-    public let width: Int
+    public var width: Int { shared.width }
     private let shared: Shared
 
     /// - Parameters:
     ///   - name: what the lane leads to.
     ///   - width: as many requests as the source likes to have under way: ``BlockDevice/depth``.
     public init(name: String, width: Int) {
-        shared = Shared(name: name)
-        self.width = max(1, width)
+        shared = Shared(name: name, width: max(1, width))
     }
 
     deinit {
@@ -51,21 +59,45 @@ public final class Lane: Workers {
     }
 
     func run(for owner: WorkOwner, dropped: @escaping @Sendable () -> Void, _ work: @escaping @Sendable () -> Void) {
-        let needsThread = shared.state.withLock { state in
+        let wake = shared.state.withLock { state in
             state.waiting.add(WorkQueue.Job(run: work, dropped: dropped), of: owner)
-            guard state.idleCount < state.waiting.count, state.threadCount < width else { return false }
-            state.threadCount += 1
+            return Self.wake(&state, width)
+        }
+        guard !Self.carryOut(wake, shared) else { return }
+        // Threads that there are do it. Without any, this one must: the system has none to give.
+        while let job = shared.state.withLock({ $0.threadCount == 0 ? $0.waiting.next() : nil }) { job.run() }
+    }
+
+    /// Who is to be woken for the work that waits: one thread at a time, which wakes the next one when it comes and there is more.
+    /// To wake one for each piece of work costs more than small writes themselves do: most find that others did it.
+    private static func wake(_ state: inout State, _ width: Int) -> Wake {
+        guard !state.isWaking, state.waiting.count > 0 else { return .nobody }
+        if state.idleCount > 0 {
+            state.isWaking = true
+            return .sleeper
+        }
+        guard state.threadCount < width else { return .nobody }
+        state.threadCount += 1
+        state.isWaking = true
+        return .newThread
+    }
+
+    /// Wakes a thread or starts one.
+    /// - Returns: false when the system has no thread to give.
+    private static func carryOut(_ wake: Wake, _ shared: Shared) -> Bool {
+        switch wake {
+        case .nobody: return true
+        case .sleeper:
+            shared.signal.signal()
             return true
-        }
-        if needsThread, !WorkerThread.start(named: name, { [shared] in Self.work(shared) }) {
-            // Threads that there are do it. Without any, this one must: the system has none to give.
-            let isAlone = shared.state.withLock { state in
+        case .newThread:
+            if WorkerThread.start(named: shared.name, { work(shared) }) { return true }
+            shared.state.withLock { state in
                 state.threadCount -= 1
-                return state.threadCount == 0
+                state.isWaking = false
             }
-            if isAlone { return shared.state.withLock { $0.waiting.next() }?.run() ?? () }
+            return false
         }
-        shared.signal.signal()
     }
 
     func drop(_ owner: WorkOwner) {
@@ -79,16 +111,25 @@ public final class Lane: Workers {
     }
 
     private static func work(_ shared: Shared) {
+        var wasCalled = true
+        var hasSlept = false
         while true {
-            shared.state.withLock { $0.idleCount += 1 }
-            shared.signal.wait()
-            let (job, isStopping): (WorkQueue.Job?, Bool) = shared.state.withLock { state in
-                state.idleCount -= 1
-                return (state.waiting.next(), state.isStopping)
+            let (job, next, isStopping): (WorkQueue.Job?, Wake, Bool) = shared.state.withLock { state in
+                if wasCalled { state.isWaking = false }
+                if hasSlept { state.idleCount -= 1 }
+                let job = state.waiting.next()
+                if job == nil, !state.isStopping { state.idleCount += 1 }
+                return (job, wake(&state, shared.width), state.isStopping)
             }
-            // There is none for a signal whose work was dropped.
-            guard job != nil || !isStopping else { return }
-            job?.run()
+            guard let job else {
+                guard !isStopping else { return }
+                shared.signal.wait()
+                (wasCalled, hasSlept) = (true, true)
+                continue
+            }
+            (wasCalled, hasSlept) = (false, false)
+            _ = carryOut(next, shared)
+            job.run()
         }
     }
 }
