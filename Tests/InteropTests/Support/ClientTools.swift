@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import Foundation
 import Testing
 
@@ -80,9 +81,7 @@ struct ClientTools {
             guard fields.first?.hasSuffix(":") == true, fields.count >= 17 else { return nil }
             return fields[1...16].joined()
         }.joined()
-        let expected = oracle[(place - 256)..<(place + 256)].map { byte in
-            (byte < 16 ? "0" : "") + String(byte, radix: 16)
-        }.joined()
+        let expected = oracle[(place - 256)..<(place + 256)].hexadecimal()
         #expect(dump == expected, "qemu-io")
         // A pattern that is not there must be noticed, or the check above is worth nothing.
         let wrong = try await Tool.run(

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Foundation
+import TestSupport
 import Testing
 
 /// Disks with physical volumes whose labels and metadata are what LVM has written: Tests/Fixtures/lvm.
@@ -49,20 +50,11 @@ struct LVMImage {
         try file.close()
     }
 
-    /// Writes the sectors of a fixture: lines "sector N", and below each its rows of 16 bytes in hexadecimal.
-    private static func put(_ fixture: String, in path: String, at offset: Int) throws {
-        var sector = 0
-        for line in try File.text("\(Program.root)/Tests/Fixtures/lvm/\(fixture).hex").split(separator: "\n") {
-            let words = line.split(separator: " ")
-            switch words[0] {
-            case "size": break
-            case "sector": sector = try #require(Int(words[1]))
-            default:
-                let row = try #require(Int(words[0]))
-                let value = try #require(UInt128(words[1], radix: 16)).bigEndian
-                let bytes = (0..<16).map { UInt8(truncatingIfNeeded: value >> UInt128(8 * $0)) }
-                try write(Data(bytes), to: path, at: offset + 512 * sector + row)
-            }
+    /// Writes the sectors of a fixture.
+    private static func put(_ name: String, in path: String, at offset: Int) throws {
+        let text = try File.text("\(Program.root)/Tests/Fixtures/lvm/\(name).hex")
+        for (sector, bytes) in try #require(SectorFixture(text)).sectors {
+            try write(Data(bytes), to: path, at: offset + 512 * Int(sector))
         }
     }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import Foundation
 
 /// A small disk with contents that are not noise, and images of it.
@@ -32,8 +33,7 @@ struct SmallDisk {
     /// An image encrypted with any key of 16 bytes, which QEMU may not be able to open.
     func encrypted(key: [UInt8]) async throws -> String {
         let path = try await plain()
-        let hex = key.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
-        try await Tool.succeed("python3", [Program.helper("encrypt_aes.py"), path, hex])
+        try await Tool.succeed("python3", [Program.helper("encrypt_aes.py"), path, key.hexadecimal()])
         return path
     }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import Foundation
 import NBDServer
 import Synchronization
@@ -25,11 +26,7 @@ enum TLSCredentials {
     /// A file with the keys of alice and bob.
     static func keys() throws -> PreSharedKeys {
         try PreSharedKeys(
-            path: file("keys.psk", "alice:\(hexadecimal(keyOfAlice))\nbob:\(String(repeating: "5a", count: 16))\n"))
-    }
-
-    static func hexadecimal(_ bytes: [UInt8]) -> String {
-        bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+            path: file("keys.psk", "alice:\(keyOfAlice.hexadecimal())\nbob:\(String(repeating: "5a", count: 16))\n"))
     }
 
     /// Writes a file that only this user can read.

@@ -253,7 +253,7 @@ import Testing
         #expect(keys[0].count == 32)
         #expect(keys[0] != keys[1])
         let text = try String(contentsOfFile: paths[0], encoding: .utf8)
-        #expect(text == "nbd:\(TLSCredentials.hexadecimal(keys[0]))\n")
+        #expect(text == "nbd:\(keys[0].hexadecimal())\n")
         expectError("cannot make PATH for a key: File exists; name a file with --tls-psk instead", paths[0]) {
             try PreSharedKeys.makeFile(paths[0], user: "nbd")
         }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import CTLS
 import Testing
 
@@ -82,7 +83,7 @@ import Testing
     @Test(arguments: TLSHandshakeTests.versions, [16, 512])
     func `keys of the least and the greatest length work`(version: Int32, count: Int) throws {
         let key = (0..<count).map { UInt8(truncatingIfNeeded: $0 + 1) }
-        let path = try TLSCredentials.file("length.psk", "carol:\(TLSCredentials.hexadecimal(key))")
+        let path = try TLSCredentials.file("length.psk", "carol:\(key.hexadecimal())")
         let context = try TLSContext(certificates: nil, preSharedKeys: PreSharedKeys(path: path))
         try TLSPair(context, client("carol", key, version)).connect()
     }

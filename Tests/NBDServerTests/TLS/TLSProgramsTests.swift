@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import Testing
 
 @testable import NBDServer
@@ -54,7 +55,7 @@ import Testing
             TLSContext(
                 certificates: withCertificates ? TLSCredentials.server(verifiesPeer: true) : nil,
                 preSharedKeys: TLSCredentials.keys()))
-        let key = TLSCredentials.hexadecimal(TLSCredentials.keyOfAlice)
+        let key = TLSCredentials.keyOfAlice.hexadecimal()
         let output = try gnutls(server, version, ["--pskusername", "alice", "--pskkey", key])
         let outcome = try server.end()
         #expect(outcome.handshake == .done, "\(output)")
@@ -68,7 +69,7 @@ import Testing
 
     @Test(arguments: versions)
     func `GnuTLS is told the same of a wrong key and of an unknown name`(version: String) throws {
-        let key = TLSCredentials.hexadecimal(TLSCredentials.keyOfAlice)
+        let key = TLSCredentials.keyOfAlice.hexadecimal()
         var alerts: [String] = []
         for (name, key) in [("alice", String(key.reversed())), ("eve", key)] {
             let server = try TLSEchoServer(TLSContext(certificates: nil, preSharedKeys: TLSCredentials.keys()))
