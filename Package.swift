@@ -99,7 +99,10 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "InteropTests",
-            dependencies: ["nbdecrypt", "BlockIO", "ImageFormats", "CLibNBD", "TestSupport", subprocess, system],
+            dependencies: [
+                "nbdecrypt", "BlockIO", "Crypto", "DiskStack", "ImageFormats", "CLibNBD", "TestSupport", subprocess,
+                system,
+            ],
             exclude: ["Helpers"],
             swiftSettings: strict),
     ]

@@ -20,6 +20,8 @@ public final class FileDevice: GrowableDevice {
     public let alignment = 1
     /// Tells whether two names are of one file.
     public let identity: Identity
+    /// The user whose file it is.
+    let owner: UInt32
     /// Was it opened for writing?
     public let isWritable: Bool
     /// Why nobody is kept from writing to it, though that was wanted: a sentence for a warning.
@@ -67,7 +69,7 @@ public final class FileDevice: GrowableDevice {
         var descriptor = found
         do throws(FormatError) {
             let size: UInt64
-            (size, identity) = try Self.examine(descriptor)
+            (size, identity, owner) = try Self.examine(descriptor)
             knownSize = Atomic(size)
             if isWritable { try Self.openExclusively(&descriptor) }
             missingLocks =
@@ -152,7 +154,7 @@ public final class FileDevice: GrowableDevice {
 
     private static func examine(
         _ descriptor: FileDescriptor
-    ) throws(FormatError) -> (size: UInt64, identity: Identity) {
+    ) throws(FormatError) -> (size: UInt64, identity: Identity, owner: UInt32) {
         var status = stat()
         guard unsafe fstat(descriptor.rawValue, &status) == 0 else {
             throw .unreadable("it cannot be examined: \(Errno(rawValue: errno))")
@@ -160,13 +162,13 @@ public final class FileDevice: GrowableDevice {
         let identity = Identity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
         switch status.st_mode & S_IFMT {
         case S_IFREG:
-            return (UInt64(status.st_size), identity)
+            return (UInt64(status.st_size), identity, status.st_uid)
         case S_IFBLK:
             var size: UInt64 = 0
             guard unsafe linux_block_device_size(descriptor.rawValue, &size) == 0 else {
                 throw .unreadable("it does not tell its size: \(Errno(rawValue: errno))")
             }
-            return (size, identity)
+            return (size, identity, status.st_uid)
         case S_IFDIR:
             throw .unreadable("it is a directory; name an image file in it")
         default:

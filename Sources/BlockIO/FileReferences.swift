@@ -54,28 +54,57 @@ public struct FileReferences: Sendable {
         let scope: ImagePlace.Scope
     }
 
-    /// Opens what an image names.
+    /// Opens what an image names, to be read.
+    ///
+    /// What an image far away names lies beside it, whatever else is allowed: no more is opened on its server, and nothing on
+    /// this machine.
     ///
     /// - Parameters:
     ///   - called: for messages, e.g. "the backing file (base.qcow2)".
-    ///   - image: the image that names it, and where it is; relative names start in its directory.
+    ///   - image: the image that names it; relative names start in its directory.
+    ///   - opener: of what is far away.
     ///   - excludesWriters: as for ``FileDevice``.
     ///   - renaming: what to do, besides putting the file there, when it is not; nil for nothing.
-    /// - Returns: the file, and its place for what it names in turn.
     /// - Throws: ``FormatError``: one sentence with the name and what to do.
     public func open(
-        _ name: ReferenceName, _ called: String, of image: (file: FileDevice, place: ImagePlace), excludesWriters: Bool,
+        _ name: ReferenceName, _ called: String, of image: OpenSource, by opener: SourceOpener, excludesWriters: Bool,
         renaming: String? = nil
-    ) throws(FormatError) -> (file: FileDevice, place: ImagePlace) {
-        let candidate = try candidate(name.path, called, image.place)
-        let found = try find(candidate, from: image.place, renaming)
-        defer { try? found.close() }
-        if candidate.scope == .beneath { try check(found, candidate, image) }
-        let file = try open(found, candidate, excludesWriters: excludesWriters)
-        guard let place = image.place.appending(candidate.name, path: candidate.path, candidate.scope) else {
-            throw .unsupported("\(called) leads out of the directory of the image, or is being moved; try again")
+    ) throws(FormatError) -> OpenSource {
+        switch image.place {
+        case .beside(let url):
+            let source = try source(name.path, called, beside: url)
+            do { return try opener.open(source, SourceAccess(excludesWriters: excludesWriters)) } catch {
+                throw error.naming(called)
+            }
+        case .directory(let place, let owner):
+            let candidate = try candidate(name.path, called, place)
+            let found = try find(candidate, from: place, renaming)
+            defer { try? found.close() }
+            if candidate.scope == .beneath { try check(found, candidate, place, owner) }
+            let file = try open(found, candidate, excludesWriters: excludesWriters)
+            guard let place = place.appending(candidate.name, path: candidate.path, candidate.scope) else {
+                throw .unsupported("\(called) leads out of the directory of the image, or is being moved; try again")
+            }
+            return OpenSource(file, place)
         }
-        return (file, place)
+    }
+
+    /// What the policy makes of a name in an image far away.
+    private func source(_ name: FilePath, _ called: String, beside url: SourceURL) throws(FormatError) -> ImageSource {
+        guard policy != .deny else {
+            throw .unsupported(
+                "\(called) is not opened, as --references deny says; to open what lies beside the image, leave that out"
+            )
+        }
+        let components = Array(name.components)
+        guard name.isRelative, components.count == 1, components[0].kind == .regular, !components[0].isHidden,
+            let found = url.beside(components[0].string)
+        else {
+            throw .unsupported(
+                "\(called) does not lie beside the image, which is far away: nothing else that such an image names is opened; "
+                    + "copy both to files first, and name the copy")
+        }
+        return .remote(found)
     }
 
     /// What the policy makes of a name.
@@ -151,9 +180,9 @@ public struct FileReferences: Sendable {
 
     /// Whether what was found beneath a directory is the image's to name.
     private func check(
-        _ found: FileDescriptor, _ file: Candidate, _ image: (file: FileDevice, place: ImagePlace)
+        _ found: FileDescriptor, _ file: Candidate, _ place: ImagePlace, _ owner: UInt32
     ) throws(FormatError) {
-        guard let way = image.place.way(to: found) else {
+        guard let way = place.way(to: found) else {
             throw .unsupported("\(file.called) is being moved; try again")
         }
         if let hidden = (file.name.components + way).first(where: \.isHidden) {
@@ -162,15 +191,13 @@ public struct FileReferences: Sendable {
                     + Self.trust(file.path))
         }
         var named = stat()
-        var naming = stat()
-        guard unsafe fstat(found.rawValue, &named) == 0, unsafe fstat(image.file.descriptor.rawValue, &naming) == 0
-        else {
+        guard unsafe fstat(found.rawValue, &named) == 0 else {
             throw .unreadable("\(file.called) cannot be examined: \(Errno(rawValue: errno))")
         }
-        guard named.st_uid == naming.st_uid else {
+        guard named.st_uid == owner else {
             throw .unsupported(
                 "\(file.called) belongs to another user (\(named.st_uid)) than the image that names it "
-                    + "(\(naming.st_uid)); \(Self.trust(file.path))")
+                    + "(\(owner)); \(Self.trust(file.path))")
         }
     }
 

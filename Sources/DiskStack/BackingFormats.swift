@@ -71,7 +71,7 @@ public struct BackingFormats: Sendable {
                 guard chain.breakage == nil else { continue }
                 throw OpeningError(
                     .usage,
-                    "--backing-format \(layer)=\(format.rawValue): the last layer of \(chain.links[0].path) has the number "
+                    "--backing-format \(layer)=\(format.rawValue): the last layer of \(chain.links[0].name) has the number "
                         + "\(chain.links.count - 1); the image itself is layer 0")
             }
             let found = chain.links[layer].kind.format
@@ -79,7 +79,7 @@ public struct BackingFormats: Sendable {
                 throw OpeningError(
                     .usage,
                     "--backing-format \(layer)=\(format.rawValue): the image above it says that "
-                        + "\(chain.links[layer].path) is \(found.rawValue); the option is for layers of which no image says it"
+                        + "\(chain.links[layer].name) is \(found.rawValue); the option is for layers of which no image says it"
                 )
             }
         }

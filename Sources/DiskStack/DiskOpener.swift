@@ -9,7 +9,7 @@ public import ImageFormats
 /// This is where a program begins that wants to read encrypted images:
 ///
 /// ```swift
-/// let disks = try DiskOpener(OpeningOptions(path: "old.qcow2"), secrets: secrets).disks()
+/// let disks = try DiskOpener(OpeningOptions(.init("old.qcow2")), secrets: secrets).disks()
 /// ```
 public struct DiskOpener {
     private let options: OpeningOptions
@@ -52,15 +52,16 @@ public struct DiskOpener {
             let layer =
                 isFileAlone
                 ? ImageLayer(
-                    path: options.path, format: .raw, encryption: nil, disk: image.file, below: [], snapshots: [])
+                    name: options.name, format: .raw, encryption: nil, disk: image.source.device, below: [],
+                    snapshots: [])
                 : try opener.open(image)
             let disks = try DiskFinder(
-                options: options, opener: opener, file: image.file, layer: layer, log: log
+                options: options, opener: opener, source: image.source, layer: layer, log: log
             ).disks()
             ring.warnIfUnused()
             return disks
         } catch {
-            throw OpeningError(opening: error, image: options.path)
+            throw OpeningError(opening: error, image: options.name)
         }
     }
 }

@@ -17,7 +17,7 @@ package enum FormatDecision {
     /// - Throws: ``FormatError`` when no format fits, or when a secret is given for what shall be read as a plain disk but
     ///   looks like a container.
     static func ofImage(
-        _ file: FileDevice, said: ImageFormat?, secrets: String?, log: OpeningLog
+        _ file: any BlockDevice, said: ImageFormat?, secrets: String?, log: OpeningLog
     ) throws(FormatError) -> ImageFormat {
         guard let said else {
             let found = try ImageProbe.detect(file)
@@ -44,7 +44,7 @@ package enum FormatDecision {
     /// The format of a file whose LUKS header is elsewhere: an image with the data of the container on its disk, or else
     /// nothing but that data.
     /// - Throws: ``FormatError`` when it looks like an image that this program does not read.
-    package static func ofDetachedData(_ file: FileDevice, said: ImageFormat?) throws(FormatError) -> ImageFormat {
+    package static func ofDetachedData(_ file: any BlockDevice, said: ImageFormat?) throws(FormatError) -> ImageFormat {
         if let said { return said }
         switch try ImageProbe.signature(of: file) {
         case .format(let format)?: return format
@@ -75,7 +75,7 @@ package enum FormatDecision {
     /// - Throws: ``FormatError`` when the format is none that is read, or when nobody says it and the contents have a
     ///   known signature.
     static func ofBackingFile(
-        _ file: FileDevice, layer: Int, said: String?, _ name: String, _ formats: BackingFormats, log: OpeningLog
+        _ file: any BlockDevice, layer: Int, said: String?, _ name: String, _ formats: BackingFormats, log: OpeningLog
     ) throws(FormatError) -> ImageFormat {
         if let said {
             guard let format = ImageFormat(nameInImage: said) else {

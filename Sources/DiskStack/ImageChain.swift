@@ -8,20 +8,19 @@ import SystemPackage
 ///
 /// Headers alone are read: no secret is needed.
 struct ImageChain {
-    /// A file and what it is.
+    /// A source and what it is.
     struct Link {
-        let file: FileDevice
-        let place: ImagePlace
+        let source: OpenSource
         /// 0 is the top.
         let number: Int
         let kind: Kind
         /// Of a qcow2 image that keeps its clusters elsewhere.
-        let dataFile: FileDevice?
+        let dataFile: OpenSource?
 
-        var path: FilePath { place.path }
+        var name: String { source.name }
 
         /// For messages: nothing of the image itself, which is named anyway.
-        var shown: String { number == 0 ? "" : "layer \(number) (\(path)): " }
+        var shown: String { number == 0 ? "" : "layer \(number) (\(name)): " }
     }
 
     /// What a file is, with its header.
@@ -54,18 +53,17 @@ struct ImageChain {
         let references: FileReferences
         /// Of backing files whose format no image says.
         let formats: BackingFormats
-        let sharesWithWriters: Bool
+        let sources: SourceOpener
+        let access: SourceAccess
     }
 
     /// Follows the names in headers, as far as `options` permit.
     ///
-    /// - Parameter format: of `file`.
-    /// - Throws: ``FormatError`` about the file itself; what is wrong further down is ``breakage``.
-    init(_ file: FileDevice, path: FilePath, format: ImageFormat, _ options: Options, log: OpeningLog)
-        throws(FormatError)
-    {
+    /// - Parameter format: of `source`.
+    /// - Throws: ``FormatError`` about the source itself; what is wrong further down is ``breakage``.
+    init(_ source: OpenSource, format: ImageFormat, _ options: Options, log: OpeningLog) throws(FormatError) {
         var follower = Follower(options: options, log: log)
-        var links = [try follower.link(file, ImagePlace(path), format)]
+        var links = [try follower.link(source, format)]
         var breakage: FormatError?
         do throws(FormatError) {
             while let link = links.last, let next = try follower.below(link) { links.append(next) }
@@ -78,23 +76,27 @@ struct ImageChain {
     private struct Follower {
         let options: Options
         let log: OpeningLog
-        var files: [FileDevice.Identity] = []
+        var sources: [SourceIdentity] = []
 
-        mutating func link(_ file: FileDevice, _ place: ImagePlace, _ format: ImageFormat) throws(FormatError) -> Link {
-            let number = files.count
-            files.append(file.identity)
-            if let reason = file.missingLocks { log.warning("\(place.path): \(reason)") }
+        mutating func link(_ source: OpenSource, _ format: ImageFormat) throws(FormatError) -> Link {
+            let number = sources.count
+            sources.append(source.identity)
+            if let reason = source.missingLocks { log.warning("\(source.name): \(reason)") }
             do {
-                let kind = try Self.kind(file, format)
-                var dataFile: FileDevice?
-                if case .qcow2(let header) = kind { dataFile = try self.dataFile(file, kind, header, place, number) }
-                return Link(file: file, place: place, number: number, kind: kind, dataFile: dataFile)
+                let kind = try Self.kind(source.device, format)
+                var dataFile: OpenSource?
+                if case .qcow2(let header) = kind { dataFile = try self.dataFile(source, kind, header, number) }
+                return Link(source: source, number: number, kind: kind, dataFile: dataFile)
             } catch {
-                throw number == 0 ? error : error.naming("layer \(number) (\(place.path))")
+                throw number == 0 ? error : error.naming("layer \(number) (\(source.name))")
             }
         }
 
-        private static func kind(_ file: FileDevice, _ format: ImageFormat) throws(FormatError) -> Kind {
+        private func isInChain(_ source: OpenSource) -> Bool {
+            sources.contains { $0.isSamePlace(as: source.identity) }
+        }
+
+        private static func kind(_ file: any BlockDevice, _ format: ImageFormat) throws(FormatError) -> Kind {
             switch format {
             case .raw: return .raw
             case .luks: return .luks
@@ -114,45 +116,43 @@ struct ImageChain {
         }
 
         private func dataFile(
-            _ file: FileDevice, _ kind: Kind, _ header: Qcow2Header, _ place: ImagePlace, _ number: Int
-        ) throws(FormatError) -> FileDevice? {
+            _ source: OpenSource, _ kind: Kind, _ header: Qcow2Header, _ number: Int
+        ) throws(FormatError) -> OpenSource? {
             guard header.features.contains(.externalDataFile), let reference = header.extensions.dataFile else {
                 return nil
             }
             let called = "the external data file (\(reference.shown))"
-            let command = RenameCommand(image: place.path, kind, isData: true)
+            let command = RenameCommand(source, kind, isData: true)
             let name: ReferenceName
             do { name = try ReferenceName(ofDataFile: reference) } catch {
                 throw .unsupported(
                     "\(called) \(error.reason); \(command.advice(error.remedy, name: reference, said: nil))")
             }
-            let (data, found) = try options.references.open(
-                name, called, of: (file, place), excludesWriters: !options.sharesWithWriters,
+            let data = try options.references.open(
+                name, called, of: source, by: options.sources, excludesWriters: options.access.excludesWriters,
                 renaming: command.otherName(said: nil))
-            guard !files.contains(data.identity) else {
+            guard !isInChain(data) else {
                 throw .unsupported("\(called) is an image of the chain itself")
             }
-            if let reason = data.missingLocks { log.warning("\(found.path): \(reason)") }
-            log.notice("layer \(number): external data file \(found.path)")
+            if let reason = data.missingLocks { log.warning("\(data.name): \(reason)") }
+            log.notice("layer \(number): external data file \(data.name)")
             return data
         }
 
         /// The link below; nil at the bottom.
         mutating func below(_ link: Link) throws(FormatError) -> Link? {
             do {
-                guard let (file, place, format) = try backing(link) else { return nil }
-                log.notice("layer \(link.number + 1): backing file \(place.path), format \(format.rawValue)")
-                return try self.link(file, place, format)
+                guard let (source, format) = try backing(link) else { return nil }
+                log.notice("layer \(link.number + 1): backing file \(source.name), format \(format.rawValue)")
+                return try self.link(source, format)
             } catch {
                 // What is said of the layer below names that one.
-                throw files.count > link.number + 1 || link.number == 0
-                    ? error : error.naming("layer \(link.number) (\(link.path))")
+                throw sources.count > link.number + 1 || link.number == 0
+                    ? error : error.naming("layer \(link.number) (\(link.name))")
             }
         }
 
-        private func backing(
-            _ link: Link
-        ) throws(FormatError) -> (file: FileDevice, place: ImagePlace, format: ImageFormat)? {
+        private func backing(_ link: Link) throws(FormatError) -> (source: OpenSource, format: ImageFormat)? {
             let (reference, formatName): (FileReference?, String?) =
                 switch link.kind {
                 case .raw, .luks: (nil, nil)
@@ -165,7 +165,7 @@ struct ImageChain {
                     "the chain of backing files is longer than \(maximumDepth); shorten it with qemu-img rebase")
             }
             let called = "the backing file (\(reference.shown))"
-            let command = RenameCommand(image: link.path, link.kind, isData: false)
+            let command = RenameCommand(link.source, link.kind, isData: false)
             let name: ReferenceName
             do { name = try ReferenceName(reference) } catch {
                 throw .unsupported(
@@ -180,10 +180,10 @@ struct ImageChain {
                         + command.advice(
                             .rename(path: name.path.string, format: nil), name: reference, said: formatName))
             }
-            let (file, place) = try options.references.open(
-                name, called, of: (link.file, link.place), excludesWriters: !options.sharesWithWriters,
+            let source = try options.references.open(
+                name, called, of: link.source, by: options.sources, excludesWriters: options.access.excludesWriters,
                 renaming: command.otherName(said: formatName ?? name.format))
-            guard !files.contains(file.identity) else {
+            guard !isInChain(source) else {
                 throw .damaged(
                     "backing file", at: 8, found: "\(reference.shown), which is above itself in the chain",
                     allowed: "another file",
@@ -191,9 +191,9 @@ struct ImageChain {
                         ?? "restore the image from a backup")
             }
             let format = try FormatDecision.ofBackingFile(
-                file, layer: link.number + 1, said: formatName ?? name.format, called, options.formats,
+                source.device, layer: link.number + 1, said: formatName ?? name.format, called, options.formats,
                 log: log)
-            return (file, place, format)
+            return (source, format)
         }
     }
 }

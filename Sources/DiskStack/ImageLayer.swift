@@ -5,8 +5,8 @@ import ImageFormats
 
 /// One image of a chain, open.
 struct ImageLayer {
-    /// The file, as messages name it.
-    let path: String
+    /// As messages name it.
+    let name: String
     let format: ImageFormat
     /// "AES-128", "LUKS1, aes-xts-plain64"; nil when it is not encrypted.
     let encryption: String?

@@ -3,7 +3,6 @@
 import BlockIO
 import Crypto
 import ImageFormats
-import SystemPackage
 
 /// Opens an image and the images below it, each with the secret that fits.
 struct ImageOpener {
@@ -23,7 +22,7 @@ struct ImageOpener {
     func open(_ image: OpenImage) throws -> ImageLayer {
         if let breakage = image.chain.breakage { throw breakage }
         if let header = image.luksHeader { return try openDetached(image.chain, header) }
-        if image.format == .raw { warnOfRaw(image.file) }
+        if image.format == .raw { warnOfRaw(image.source.device) }
         return try open(image.chain)
     }
 
@@ -32,7 +31,7 @@ struct ImageOpener {
         var layers: [ImageLayer] = []
         for link in chain.links.reversed() {
             do { layers.insert(try open(link, over: layers), at: 0) } catch let error as FormatError {
-                throw link.number == 0 ? error : error.naming("layer \(link.number) (\(link.path))")
+                throw link.number == 0 ? error : error.naming("layer \(link.number) (\(link.name))")
             }
         }
         return layers[0]
@@ -47,19 +46,19 @@ struct ImageOpener {
             case .qcow, .qcow2: try open(chain)
             }
         let part = try PartSelection(options, log).detachedData(
-            on: container?.disk ?? top.file, container?.description ?? "the disk", said: options.format)
+            on: container?.disk ?? top.source.device, container?.description ?? "the disk", said: options.format)
         let data = part.device
         do {
             // Refused under the name of the file that is wrong.
-            _ = try LUKSOpener.header(header.file, dataSize: data.size, isDetached: true)
+            _ = try LUKSOpener.header(header.source.device, dataSize: data.size, isDetached: true)
         } catch {
-            throw OpeningError(error, image: header.path)
+            throw OpeningError(error, image: header.name)
         }
         let isPart = options.selection.isPartOfDisk
-        let (disk, encryption) = try luks(isPart ? part.fullName : options.path, layer: 0).open(
-            header: header.file, data: data)
+        let (disk, encryption) = try luks(isPart ? part.fullName : options.name, layer: 0).open(
+            header: header.source.device, data: data)
         return ImageLayer(
-            path: options.path, format: .luks, encryption: isPart ? "\(encryption), in \(part.name)" : encryption,
+            name: options.name, format: .luks, encryption: isPart ? "\(encryption), in \(part.name)" : encryption,
             disk: disk, below: container?.below ?? [], snapshots: [])
     }
 
@@ -67,13 +66,15 @@ struct ImageOpener {
     var containers: ContainerOpener { ContainerOpener(ring: ring, options: options.unlock, log: log) }
 
     private func open(_ link: ImageChain.Link, over below: [ImageLayer]) throws -> ImageLayer {
-        let path = link.path.string
         switch link.kind {
         case .raw:
-            return ImageLayer(path: path, format: .raw, encryption: nil, disk: link.file, below: [], snapshots: [])
+            return ImageLayer(
+                name: link.name, format: .raw, encryption: nil, disk: link.source.device, below: [], snapshots: [])
         case .luks:
-            let (disk, encryption) = try luks(path, layer: link.number).open(header: link.file, data: link.file)
-            return ImageLayer(path: path, format: .luks, encryption: encryption, disk: disk, below: [], snapshots: [])
+            let (disk, encryption) = try luks(link.name, layer: link.number).open(
+                header: link.source.device, data: link.source.device)
+            return ImageLayer(
+                name: link.name, format: .luks, encryption: encryption, disk: disk, below: [], snapshots: [])
         case .qcow(let header): return try open(link, header, over: below)
         case .qcow2(let header): return try open(link, header, over: below)
         }
@@ -85,26 +86,28 @@ struct ImageOpener {
         _ link: ImageChain.Link, _ header: Qcow2Header, over below: [ImageLayer]
     ) throws -> ImageLayer {
         try allowingDamage(link) { () throws(FormatError) in
-            try MappedCensus.checkL1(file: link.file, header: header)
+            try MappedCensus.checkL1(file: link.source.device, header: header)
         }
         for mark in header.marks { log.warning("\(link.shown)\(mark)") }
         let (cipher, encryption) = try cipher(link, header)
         func image(_ mapping: Qcow2Mapping) -> any BlockDevice {
             AlignedDevice.lifting(
                 Qcow2Image(
-                    file: link.file, header: header, mapping: mapping, cipher: cipher, dataFile: link.dataFile,
+                    file: link.source.device, header: header, mapping: mapping, cipher: cipher,
+                    dataFile: link.dataFile?.device,
                     backing: below.first?.disk, cache: cache))
         }
         // Only of the image that the caller named: the others are there for its sake.
-        let snapshots = link.number == 0 && options.wantsSnapshots ? try Qcow2Snapshot.all(of: link.file, header) : []
+        let snapshots =
+            link.number == 0 && options.wantsSnapshots ? try Qcow2Snapshot.all(of: link.source.device, header) : []
         return ImageLayer(
-            path: link.path.string, format: .qcow2, encryption: encryption, disk: image(header.mapping), below: below,
+            name: link.name, format: .qcow2, encryption: encryption, disk: image(header.mapping), below: below,
             snapshots: snapshots.map { ImageLayer.Snapshot(id: $0.id, name: $0.name, disk: image($0.mapping)) },
-            bitmaps: link.number == 0 ? bitmaps(of: link.file, header) : [])
+            bitmaps: link.number == 0 ? bitmaps(of: link.source.device, header) : [])
     }
 
     /// The disk can be served without them.
-    private func bitmaps(of file: FileDevice, _ header: Qcow2Header) -> [Qcow2Bitmap] {
+    private func bitmaps(of file: any BlockDevice, _ header: Qcow2Header) -> [Qcow2Bitmap] {
         if let warning = Qcow2Bitmap.warning(header) { log.warning("\(warning)") }
         do { return try Qcow2Bitmap.all(of: file, header, cache: cache) } catch {
             log.warning("its dirty bitmaps are not offered: \(error)")
@@ -120,12 +123,12 @@ struct ImageOpener {
         case .legacyAES:
             // Without the layers below: only what this one has encrypted can tell.
             let cipher = try legacyAES(link) { cipher in
-                Qcow2Image(file: link.file, header: header, cipher: cipher, dataFile: link.dataFile)
+                Qcow2Image(file: link.source.device, header: header, cipher: cipher, dataFile: link.dataFile?.device)
             }
             return (cipher, "AES-128")
         case .luks:
-            let (cipher, encryption) = try luks(link.path.string, layer: link.number).cipher(
-                qcow2Header: header.luksWindow(in: link.file))
+            let (cipher, encryption) = try luks(link.name, layer: link.number).cipher(
+                qcow2Header: header.luksWindow(in: link.source.device))
             return (cipher, encryption)
         }
     }
@@ -134,16 +137,16 @@ struct ImageOpener {
         _ link: ImageChain.Link, _ header: QcowHeader, over below: [ImageLayer]
     ) throws -> ImageLayer {
         try allowingDamage(link) { () throws(FormatError) in
-            try MappedCensus.checkL1(file: link.file, header: header)
+            try MappedCensus.checkL1(file: link.source.device, header: header)
         }
         let cipher: LegacyAESCipher? =
             if header.encryption == .legacyAES {
-                try legacyAES(link) { QcowImage(file: link.file, header: header, cipher: $0, backing: nil) }
+                try legacyAES(link) { QcowImage(file: link.source.device, header: header, cipher: $0, backing: nil) }
             } else { nil }
         let image = QcowImage(
-            file: link.file, header: header, cipher: cipher, backing: below.first?.disk, cache: cache)
+            file: link.source.device, header: header, cipher: cipher, backing: below.first?.disk, cache: cache)
         return ImageLayer(
-            path: link.path.string, format: .qcow, encryption: cipher == nil ? nil : "AES-128",
+            name: link.name, format: .qcow, encryption: cipher == nil ? nil : "AES-128",
             disk: AlignedDevice.lifting(image), below: below, snapshots: [])
     }
 
@@ -158,14 +161,14 @@ struct ImageOpener {
         _ link: ImageChain.Link, _ disk: @escaping (LegacyAESCipher) -> any BlockDevice
     ) throws -> LegacyAESCipher {
         try LegacyAESOpener(
-            name: link.path.string, layer: link.number, ring: ring, checksPassphrase: options.checksPassphrase,
+            name: link.name, layer: link.number, ring: ring, checksPassphrase: options.checksPassphrase,
             log: log, disk: disk
         ).open()
     }
 
     private func luks(_ name: String, layer: Int?) -> LUKSOpener { containers.opener(name, layer: layer) }
 
-    private func warnOfRaw(_ file: FileDevice) {
+    private func warnOfRaw(_ file: any BlockDevice) {
         if file.size % 512 != 0 {
             log.warning("\(file.size) bytes are not whole sectors of 512: qemu-img may hang at the end; use nbdcopy")
         }

@@ -2,17 +2,22 @@
 
 import BlockIO
 import ImageFormats
-import SystemPackage
 
 /// An image that is open, with all files that belong to it. They are opened once, here: what is audited, unlocked and served
 /// are the same files, whatever has taken their names since.
 package struct OpenImage {
     /// As the caller named it.
-    package let path: String
-    let file: FileDevice
-    /// The file, and what it names.
+    package let name: String
+    let source: OpenSource
+    /// The source, and what it names.
     let chain: ImageChain
     let luksHeader: DetachedHeader?
+
+    /// Is any of it not on this machine?
+    package var isFar: Bool {
+        let sources = chain.links.flatMap { [$0.source, $0.dataFile] } + [luksHeader?.source]
+        return !sources.allSatisfy { $0?.isFile ?? true }
+    }
 
     var format: ImageFormat { chain.links[0].kind.format }
 
@@ -21,17 +26,18 @@ package struct OpenImage {
     /// - Parameter secrets: the names of those that the caller gives; nil: none.
     /// - Throws: ``OpeningError``.
     init(_ options: OpeningOptions, secrets: String?, log: OpeningLog) throws(OpeningError) {
-        path = options.path
+        name = options.name
         guard !options.isWritable || options.format == .raw else {
             throw OpeningError(
                 .usage,
-                "\(path): only raw images can be written to so far; leave out --writable to serve the image "
+                "\(name): only raw images can be written to so far; leave out --writable to serve the image "
                     + "read-only, or add -f raw if it is a plain disk, and not a format that holds one")
         }
         do {
-            file = try FileDevice(
-                path: FilePath(path), excludesWriters: !options.sharesWithWriters, isWritable: options.isWritable,
-                allowsUnlocked: options.allowsUnlocked)
+            var access = options.reading
+            access.isWritable = options.isWritable
+            access.allowsUnlocked = options.allowsUnlocked
+            source = try options.sources.open(options.source, access)
             if options.sharesWithWriters {
                 log.warning("without locks: if another program writes to the image, what is read makes no sense")
             }
@@ -39,33 +45,32 @@ package struct OpenImage {
             let secrets = options.selection.isPart ? nil : secrets
             let format =
                 options.luksHeader == nil
-                ? try FormatDecision.ofImage(file, said: options.format, secrets: secrets, log: log)
-                : try FormatDecision.ofDetachedData(file, said: options.format)
-            chain = try ImageChain(file, path: FilePath(path), format: format, options.chain, log: log)
+                ? try FormatDecision.ofImage(source.device, said: options.format, secrets: secrets, log: log)
+                : try FormatDecision.ofDetachedData(source.device, said: options.format)
+            chain = try ImageChain(source, format: format, options.chain, log: log)
         } catch {
-            throw OpeningError(error, image: path)
+            throw OpeningError(error, image: name)
         }
         try options.formats.check(chain)
-        guard let headerPath = options.luksHeader else {
+        guard let place = options.luksHeader else {
             luksHeader = nil
             return
         }
-        let header = try DetachedHeader(headerPath, excludesWriters: !options.sharesWithWriters)
-        if let reason = header.file.missingLocks { log.warning("\(headerPath): \(reason)") }
+        let header = try DetachedHeader(place, by: options.sources, options.reading)
+        if let reason = header.source.missingLocks { log.warning("\(header.name): \(reason)") }
         luksHeader = header
     }
 }
 
-/// The file that holds the LUKS header of data elsewhere.
+/// What holds the LUKS header of data elsewhere.
 struct DetachedHeader {
-    let path: String
-    let file: FileDevice
+    let source: OpenSource
 
-    /// - Throws: ``OpeningError``, under the name of this file.
-    init(_ path: String, excludesWriters: Bool) throws(OpeningError) {
-        self.path = path
-        do { file = try FileDevice(path: FilePath(path), excludesWriters: excludesWriters) } catch {
-            throw OpeningError(error, image: path)
-        }
+    /// For messages.
+    var name: String { source.name }
+
+    /// - Throws: ``OpeningError``, under the name of this source.
+    init(_ place: ImageSource, by opener: SourceOpener, _ access: SourceAccess) throws(OpeningError) {
+        do { source = try opener.open(place, access) } catch { throw OpeningError(error, image: place.name) }
     }
 }

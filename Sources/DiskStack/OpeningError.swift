@@ -39,10 +39,6 @@ public struct OpeningError: Error, CustomStringConvertible {
     ///
     /// - Parameter image: as the caller named it.
     public init(_ error: FormatError, image: String) {
-        if error.code == .unreadable, let url = ImageURL(image) {
-            self.init(.cannotOpen, url.refusal)
-            return
-        }
         let code: Code =
             switch error.code {
             case .unreadable, .inUse: .cannotOpen

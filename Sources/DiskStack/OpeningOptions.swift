@@ -6,12 +6,14 @@ public import ImageFormats
 
 /// Which image to open, and how.
 public struct OpeningOptions {
-    /// Of the image file or block device.
-    public var path: String
+    /// Where the image is.
+    public var source: ImageSource
+    /// What sources far away are opened by.
+    public var sources = SourceOpener()
     /// Nil: find out; raw is never guessed.
     public var format: ImageFormat?
-    /// The file with a detached LUKS header; nil: the image holds its own.
-    public var luksHeader: String?
+    /// Where a detached LUKS header is; nil: the image holds its own.
+    public var luksHeader: ImageSource?
     /// How LUKS containers are unlocked.
     public var unlock = LUKSUnlock.Options()
     /// Refuse a passphrase of an AES image when what it decrypts looks like noise.
@@ -36,12 +38,18 @@ public struct OpeningOptions {
     public var sectorSize: Int?
 
     /// The defaults: the whole disk, read-only, decrypted.
-    public init(path: String) { self.path = path }
+    public init(_ source: ImageSource) { self.source = source }
+
+    /// The image, for people.
+    package var name: String { source.name }
+
+    /// What is wanted of files and other sources that are only read.
+    var reading: SourceAccess { SourceAccess(excludesWriters: !sharesWithWriters) }
 
     var wantsSnapshots: Bool { selection.wantsSnapshots }
 
     /// How files that the image names are opened.
     var chain: ImageChain.Options {
-        ImageChain.Options(references: references, formats: formats, sharesWithWriters: sharesWithWriters)
+        ImageChain.Options(references: references, formats: formats, sources: sources, access: reading)
     }
 }

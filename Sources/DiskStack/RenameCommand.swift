@@ -10,13 +10,20 @@ import SystemPackage
 struct RenameCommand {
     /// What names the file.
     private let image: String
+    /// QEMU may not reach what is far away by the same name.
+    private let isFile: Bool
     private let kind: ImageChain.Kind
     /// Is it the external data file, or the backing file?
     private let isData: Bool
 
-    /// - Parameter image: the path of the image that names the file.
-    init(image: FilePath, _ kind: ImageChain.Kind, isData: Bool) {
-        self.image = (image.isRelative ? FileReferences.absolute(image) : image).string
+    /// - Parameter source: the image that names the file.
+    init(_ source: OpenSource, _ kind: ImageChain.Kind, isData: Bool) {
+        switch source.place {
+        case .directory(let place, _):
+            image = (place.path.isRelative ? FileReferences.absolute(place.path) : place.path).string
+            isFile = true
+        case .beside: (image, isFile) = (source.name, false)
+        }
         self.kind = kind
         self.isData = isData
     }
@@ -27,6 +34,7 @@ struct RenameCommand {
     ///   - name: as the image has it.
     ///   - said: the format of the file, as the image says it.
     func advice(_ remedy: ReferenceName.Remedy, name: FileReference, said: String?) -> String {
+        guard isFile else { return "copy the image to a file, and give it another name there" }
         if case .qcow = kind {
             return "make a copy that stands alone: \(standAlone)"
         }
@@ -47,6 +55,7 @@ struct RenameCommand {
     /// What gives an image another name for a file, of the format `said`; nil when QEMU does not do that.
     func otherName(said: String?) -> String? {
         if case .qcow = kind { return nil }
+        guard isFile else { return nil }
         return
             "name another file in the image: \(isData ? amend("NAME") : rebase(to: "NAME", format: said ?? "FORMAT"))"
     }

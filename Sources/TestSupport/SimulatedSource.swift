@@ -17,6 +17,8 @@ public final class SimulatedSource: AsyncSource {
         public var seed: UInt64 = 1
         /// No answer is about more bytes.
         public var longestAnswer = Int.max
+        /// How many extents an answer has at most.
+        public var mostExtents = 64
         /// Does each answer say which source this is?
         public var tellsIdentity = true
         /// Are all requests refused, the connection being lost?
@@ -70,12 +72,21 @@ public final class SimulatedSource: AsyncSource {
     /// As given to `init`.
     public let depth: Int
     private let contents: any BlockDevice
-    private let clock: VirtualClock
+    private let place: String
+    private let clock: VirtualClock?
     private let state = Locked(State())
 
     /// A source that holds `contents`, which answers at once.
-    public init(_ contents: any BlockDevice, clock: VirtualClock, depth: Int = 64, alignment: Int = 1) {
+    ///
+    /// - Parameters:
+    ///   - place: by which it is the same as others, or not.
+    ///   - clock: nil: there is no latency, and requests are answered by the thread that makes them.
+    public init(
+        _ contents: any BlockDevice, place: String = "sim://host/disk", clock: VirtualClock?, depth: Int = 64,
+        alignment: Int = 1
+    ) {
         self.contents = contents
+        self.place = place
         self.clock = clock
         self.depth = depth
         self.alignment = alignment
@@ -85,7 +96,7 @@ public final class SimulatedSource: AsyncSource {
 
     /// Which source and which version of it this is now.
     public var identity: SourceIdentity {
-        .remote(place: "sim://host/disk", version: String(state.withLock { $0.version }))
+        .remote(place: place, version: String(state.withLock { $0.version }))
     }
 
     /// Can be changed at any time.
@@ -120,7 +131,7 @@ public final class SimulatedSource: AsyncSource {
         }
         let fault = behaviour.fault?(request.operation)
         if case .held = fault { return state.withLock { $0.held.append(request) } }
-        clock.after(latency(request, behaviour)) { [self] in
+        after(latency(request, behaviour)) { [self] in
             switch fault {
             case .failure(let error): end(request) { $0.fail(error) }
             case .count(let count): end(request) { $0.complete(SourceAnswer(byteCount: count)) }
@@ -134,6 +145,10 @@ public final class SimulatedSource: AsyncSource {
 
     /// Only counted.
     public func abandon(_ request: SourceRequest) { state.withLock { $0.counts.abandoned += 1 } }
+
+    private func after(_ latency: Duration, _ body: @escaping @Sendable () -> Void) {
+        if let clock { clock.after(latency, body) } else { body() }
+    }
 
     private func latency(_ request: SourceRequest, _ behaviour: Behaviour) -> Duration {
         guard behaviour.jitter > .zero else { return behaviour.latency }
@@ -152,7 +167,7 @@ public final class SimulatedSource: AsyncSource {
         if behaviour.isDisconnected { return end(request) { $0.fail(.disconnected("sim: the connection is lost")) } }
         let length = min(count ?? .max, request.place.count)
         do throws(BlockError) {
-            let extents = try carryOut(request, length)
+            let extents = try carryOut(request, length, behaviour)
             let answer = SourceAnswer(
                 byteCount: length, identity: behaviour.tellsIdentity ? identity : nil, extents: extents)
             end(request) { $0.complete(answer) }
@@ -162,7 +177,9 @@ public final class SimulatedSource: AsyncSource {
     }
 
     /// - Parameter length: of a read or a write: how many bytes of it.
-    private func carryOut(_ request: SourceRequest, _ length: Int) throws(BlockError) -> [Extent] {
+    private func carryOut(
+        _ request: SourceRequest, _ length: Int, _ behaviour: Behaviour
+    ) throws(BlockError) -> [Extent] {
         let place = request.place.lowerBound..<request.place.lowerBound + length
         switch request.operation {
         case .read(let range):
@@ -179,7 +196,14 @@ public final class SimulatedSource: AsyncSource {
         case .zero(let range, let options): try contents.zero(range, options)
         case .discard(let range): try contents.discard(range)
         case .flush: try contents.flush()
-        case .extents(let range): return [try contents.extent(at: range.offset, limit: range.length)]
+        case .extents(let range):
+            var extents: [Extent] = []
+            var position = range.offset
+            while position < range.end, extents.count < behaviour.mostExtents {
+                extents.append(try contents.extent(at: position, limit: range.end - position))
+                position += extents.last?.length ?? 0
+            }
+            return extents
         case .grow(let size):
             guard let contents = contents as? any GrowableDevice else { throw .noSpace("sim: it cannot grow") }
             try contents.grow(to: size)

@@ -27,11 +27,10 @@ import Testing
     ) throws(FormatError) -> (size: UInt64, path: FilePath) {
         let references = FileReferences(policy, allowed: allowed.map { FilePath($0) })
         let shown = String(decoding: name, as: UTF8.self)
-        let (file, place) = try references.open(
+        let source = try references.open(
             try meaning(FileReference(bytes: name, shown: shown)), "the backing file (\(shown))",
-            of: try image(in: root),
-            excludesWriters: true)
-        return (file.size, place.path)
+            of: try image(in: root), by: SourceOpener(), excludesWriters: true)
+        return (source.device.size, try path(source))
     }
 
     private func open(
@@ -40,16 +39,21 @@ import Testing
         try open(Array(name.utf8), policy, allowed: allowed, of: root)
     }
 
+    private func path(_ source: OpenSource) throws(FormatError) -> FilePath {
+        guard case .directory(let place, _) = source.place else { throw .unreadable("it has no directory") }
+        return place.path
+    }
+
     private func meaning(_ reference: FileReference) throws(FormatError) -> ReferenceName {
         do { return try ReferenceName(reference) } catch { throw .unsupported(error.reason) }
     }
 
     /// The image that names files: "top" in `images`, or in the root itself.
-    private func image(in root: String) throws(FormatError) -> (file: FileDevice, place: ImagePlace) {
+    private func image(in root: String) throws(FormatError) -> OpenSource {
         let hasImages = FileManager.default.fileExists(atPath: "\(root)/images")
         let place = try ImagePlace(FilePath(hasImages ? "\(root)/images/top" : "\(root)/top"))
         let file = try FileDevice(path: hasImages ? place.path : "/proc/self/exe", excludesWriters: false)
-        return (file, place)
+        return OpenSource(file, place)
     }
 
     private func refuses(
@@ -81,8 +85,7 @@ import Testing
             let references = FileReferences(.sameDirectory)
             let middle = try references.open(
                 try ReferenceName(FileReference(bytes: Array("sub/mid".utf8), shown: "")), "it",
-                of: try image(in: root),
-                excludesWriters: true)
+                of: try image(in: root), by: SourceOpener(), excludesWriters: true)
             // A link out of the image's directory takes the place of the one that was looked into.
             try files.createDirectory(atPath: "\(root)/elsewhere", withIntermediateDirectories: true)
             try Data([5]).write(to: URL(fileURLWithPath: "\(root)/elsewhere/base"))
@@ -90,8 +93,8 @@ import Testing
             try files.createSymbolicLink(atPath: "\(root)/images/sub", withDestinationPath: "../elsewhere")
             let base = try references.open(
                 try ReferenceName(FileReference(bytes: Array("base".utf8), shown: "")), "it", of: middle,
-                excludesWriters: true)
-            #expect(base.file.size == 4)
+                by: SourceOpener(), excludesWriters: true)
+            #expect(base.device.size == 4)
         }
     }
 

@@ -19,7 +19,7 @@ import Testing
     @Test func `an image that is said to be raw is one disk with its bytes`() throws {
         let bytes = (0..<4096).map { UInt8(truncatingIfNeeded: $0 / 16) }
         try withFile(bytes) { path in
-            var options = OpeningOptions(path: path)
+            var options = OpeningOptions(ImageSource(path))
             options.format = .raw
             let disks = try DiskOpener(options).disks()
             #expect(disks.map(\.name) == [""])
@@ -31,21 +31,23 @@ import Testing
 
     @Test func `raw is never guessed`() throws {
         try withFile([UInt8](repeating: 7, count: 4096)) { path in
-            let error = #expect(throws: OpeningError.self) { try DiskOpener(OpeningOptions(path: path)).disks() }
+            let error = #expect(throws: OpeningError.self) { try DiskOpener(OpeningOptions(ImageSource(path))).disks() }
             #expect(error?.code == .badImage)
             #expect(error?.description.hasPrefix("\(path): ") == true)
         }
     }
 
     @Test func `a file that is not there cannot be opened, and is named`() {
-        let error = #expect(throws: OpeningError.self) { try DiskOpener(OpeningOptions(path: "/nowhere/x")).disks() }
+        let error = #expect(throws: OpeningError.self) {
+            try DiskOpener(OpeningOptions(ImageSource("/nowhere/x"))).disks()
+        }
         #expect(error?.code == .cannotOpen)
         #expect(error?.description.hasPrefix("/nowhere/x: ") == true)
     }
 
     @Test func `a disk that is not there is a mistake of the caller`() throws {
         try withFile([UInt8](repeating: 0, count: 4096)) { path in
-            var options = OpeningOptions(path: path)
+            var options = OpeningOptions(ImageSource(path))
             options.format = .raw
             options.selection.partition = 3
             let error = #expect(throws: OpeningError.self) { try DiskOpener(options).disks() }
@@ -57,7 +59,7 @@ import Testing
     @Test func `warnings are told to whoever opens`() throws {
         try withFile([UInt8](repeating: 0, count: 1000)) { path in
             let warnings = Locked<[String]>([])
-            var options = OpeningOptions(path: path)
+            var options = OpeningOptions(ImageSource(path))
             options.format = .raw
             _ = try DiskOpener(options) { event in
                 if event.kind == .warning { warnings.withLock { $0.append(event.text) } }

@@ -31,6 +31,11 @@ struct BlockTable {
         places[index].map { Self.isUseful(ring[$0].transfer, range) } ?? false
     }
 
+    /// Is the block here? Does not count as a use.
+    func isDone(_ index: UInt64, _ range: ByteRange) -> Bool {
+        places[index].map { ring[$0].transfer.isDone && ring[$0].transfer.operation.range == range } ?? false
+    }
+
     /// The block `index`, whose bytes are `range`, if it is here or on its way, and has not failed.
     ///
     /// - Parameter part: the bytes of the source that are read now; some may lie in other blocks.

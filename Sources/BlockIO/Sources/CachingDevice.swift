@@ -12,10 +12,15 @@ public final class CachingDevice: GrowableDevice {
     public static let blockSizes = (64 << 10)...(1 << 20)
     /// Bytes of all blocks, unless somebody says otherwise.
     public static let usualMemory = 64 << 20
+    /// What a source is asked about at least, in bytes, when somebody wants to know what is there.
+    static let extentSpan: UInt64 = 256 << 20
+    /// How many answers to that are kept: 256 KiB.
+    static let maximumExtents = 8192
 
     private struct State {
         var table: BlockTable
         var readAhead: ReadAhead
+        var extents = ExtentTable(capacity: CachingDevice.maximumExtents)
     }
 
     /// What a look at the table has come to.
@@ -101,24 +106,21 @@ public final class CachingDevice: GrowableDevice {
         let deadline = requests.deadline
         let free = requests.freeCount - depth / 4
         let plan = state.withLock { state -> Plan? in
+            guard mode.mayWait || isAllHere(part, state, free: free) else { return nil }
             var plan = Plan()
             for index in indexes(part) {
                 let range = range(index)
-                if let block = state.table.use(index, range, for: part), mode.mayWait || block.isDone {
+                if let block = state.table.use(index, range, for: part) {
                     block.join()
                     plan.blocks.append(block)
-                } else if mode.mayWait {
+                } else {
                     let block = requests.make(.read(range), deadline: deadline)
                     state.table.insert(index, block, readUntil: min(part.end, range.end))
                     plan.blocks.append(block)
                     plan.new.append(block)
-                } else {
-                    for block in plan.blocks { _ = block.leave() }
-                    return nil
                 }
             }
-            let wanted = state.readAhead.note(
-                part, limit: max(0, min(free - plan.new.count, maximumAhead)), end: indexes(whole).upperBound)
+            let wanted = wantedNext(part, &state.readAhead, free: free - plan.new.count)
             plan.ahead = add(wanted, to: &state.table, deadline)
             return plan
         }
@@ -126,6 +128,18 @@ public final class CachingDevice: GrowableDevice {
         for block in plan.new { requests.begin(block) }
         for block in plan.ahead { requests.begin(block, onlyIfFree: true) }
         return plan.blocks
+    }
+
+    /// Can a part be read without asking the source for anything, blocks that will be wanted next among it? Who may not wait
+    /// does not call a library either: then somebody else reads it, and asks for those.
+    private func isAllHere(_ part: ByteRange, _ state: State, free: Int) -> Bool {
+        var readAhead = state.readAhead
+        return indexes(part).allSatisfy { state.table.isDone($0, range($0)) }
+            && wantedNext(part, &readAhead, free: free).allSatisfy { state.table.contains($0, range($0)) }
+    }
+
+    private func wantedNext(_ part: ByteRange, _ readAhead: inout ReadAhead, free: Int) -> Range<UInt64> {
+        readAhead.note(part, limit: max(0, min(free, maximumAhead)), end: indexes(whole).upperBound)
     }
 
     /// Those of some blocks that are not here nor on their way, which they are from now on; they have to be begun.
@@ -139,9 +153,59 @@ public final class CachingDevice: GrowableDevice {
         return new
     }
 
-    /// As the device below; one round trip for each answer.
+    /// From what the source has said, or what it says now; it is asked about more than is wanted, and once by all who want
+    /// to know the same.
     public func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
-        try below.extent(at: offset, limit: limit, mode)
+        guard below.tellsExtents else { return try below.extent(at: offset, limit: limit, mode) }
+        while true {
+            let range = try below.question(at: offset, limit: max(limit, Self.extentSpan))
+            let limit = min(limit, size - offset)
+            let (question, isNew): (Transfer, Bool)
+            switch try ask(about: offset, range, mode) {
+            case .known(let extent):
+                if let found = [extent].telling(of: offset, limit: limit) { return found }
+                throw RemoteDevice.answersNothing(of: offset)
+            case .asked(let other): (question, isNew) = (other, false)
+            case .new(let own):
+                requests.begin(own)
+                (question, isNew) = (own, true)
+            }
+            defer { requests.leave(question) }
+            var answer: [Extent] = []
+            do throws(BlockError) { answer = try requests.wait(for: question, mode).extents } catch {
+                state.withLock { $0.extents.end(question, [], size: size) }
+                // Others may have given it up.
+                guard !isNew, error.code == .wouldBlock, !mode.isSpent else { throw error }
+                continue
+            }
+            state.withLock { $0.extents.end(question, answer, size: size) }
+            if let found = answer.telling(of: offset, limit: limit) { return found }
+            // The answer to another's question may end before.
+            guard !isNew else { throw RemoteDevice.answersNothing(of: offset) }
+        }
+    }
+
+    private enum Knowledge {
+        case known(Extent)
+        case asked(Transfer)
+        case new(Transfer)
+    }
+
+    private func ask(about offset: UInt64, _ range: ByteRange, _ mode: ReadMode) throws(BlockError) -> Knowledge {
+        let deadline = requests.deadline
+        let found = state.withLock { state -> Knowledge? in
+            if let extent = state.extents.find(offset) { return .known(extent) }
+            guard mode.mayWait else { return nil }
+            if let question = state.extents.question(about: offset) {
+                question.join()
+                return .asked(question)
+            }
+            let question = requests.make(.extents(range), deadline: deadline)
+            state.extents.add(question)
+            return .new(question)
+        }
+        guard let found else { throw .wouldBlock }
+        return found
     }
 
     /// Begins to read as many blocks as may be under way.
@@ -185,7 +249,10 @@ public final class CachingDevice: GrowableDevice {
     /// Blocks that came before a change ended may hold what was there before it.
     private func forget(_ range: ByteRange) {
         guard range.length > 0 else { return }
-        state.withLock { $0.table.remove(indexes(range)) }
+        state.withLock { state in
+            state.table.remove(indexes(range))
+            state.extents.forget(range)
+        }
     }
 
     private var whole: ByteRange { ByteRange(offset: 0, length: size) ?? .empty }

@@ -3,25 +3,28 @@
 public import SystemPackage
 
 /// Where the bytes of an image come from.
-public enum ImageSource: Sendable {
+public enum ImageSource: Hashable, Sendable {
     /// A file or a block device of this machine.
     case file(FilePath)
-    /// What a library has connected to; `name` is for people, without credentials.
-    case remote(any AsyncSource, name: String)
+    /// What is reached by a protocol.
+    case remote(SourceURL)
 
-    /// For people.
+    /// What somebody means by the name of an image: a path, or a URL. Whether there is such a file makes no difference.
+    public init(_ name: String) { self = SourceURL(name).map(Self.remote) ?? .file(FilePath(name)) }
+
+    /// For people, without a password.
     public var name: String {
         switch self {
         case .file(let path): path.string
-        case .remote(_, let name): name
+        case .remote(let url): url.shown
         }
     }
-}
 
-/// Where the names start that an image uses of others.
-public enum SourcePlace: Sendable {
-    /// In a directory of this machine.
-    case directory(ImagePlace)
-    /// Nowhere: an image far away names no files of this machine.
-    case nowhere
+    /// What the image is called in its directory.
+    public var lastComponent: String {
+        switch self {
+        case .file(let path): path.lastComponent?.string ?? path.string
+        case .remote(let url): url.lastComponent
+        }
+    }
 }

@@ -28,7 +28,8 @@ public final class RemoteDevice: GrowableDevice {
     public var identity: SourceIdentity { requests.identity }
     /// Those to the source.
     let requests: RequestQueue
-    private let tellsExtents: Bool
+    /// Otherwise all is data.
+    let tellsExtents: Bool
     private let knownSize: Atomic<UInt64>
     /// Every flush passes it.
     private let flushGate: FlushGate
@@ -90,27 +91,31 @@ public final class RemoteDevice: GrowableDevice {
 
     /// What the source says, or that all is data.
     public func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
-        guard offset < size, limit > 0 else { throw .outOfRange("source: there is no byte \(offset)") }
-        try requests.checkIdentity()
+        let whole = try question(at: offset, limit: limit)
         let length = min(limit, size - offset)
         guard tellsExtents else { return Extent(offset: offset, length: length, kind: .data) }
         guard mode.mayWait else { throw .wouldBlock }
-        // A source answers about whole units.
-        let unit = UInt64(alignment)
-        let start = offset - offset % unit
-        let end = min(size, (offset + length + unit - 1) / unit * unit)
-        guard let whole = ByteRange(offset: start, length: end - start) else {
-            throw .outOfRange("source: there is no byte \(offset)")
-        }
         let transfer = requests.make(.extents(whole))
         requests.begin(transfer)
         defer { requests.leave(transfer) }
         let extents = try requests.wait(for: transfer, mode).extents
-        guard let found = extents.first(where: { $0.offset <= offset && offset - $0.offset < $0.length }) else {
-            throw .inputOutput("source: asking what is at \(offset): the answer is about other bytes")
-        }
-        let rest = min(length, found.length - (offset - found.offset))
-        return Extent(offset: offset, length: rest, kind: found.kind, depth: found.depth)
+        guard let found = extents.telling(of: offset, limit: length) else { throw Self.answersNothing(of: offset) }
+        return found
+    }
+
+    /// The bytes to ask for to hear of that at `offset`: a source answers about whole units.
+    func question(at offset: UInt64, limit: UInt64) throws(BlockError) -> ByteRange {
+        guard offset < size, limit > 0 else { throw .outOfRange("source: there is no byte \(offset)") }
+        try requests.checkIdentity()
+        let unit = UInt64(alignment)
+        let start = offset - offset % unit
+        let end = min(size, (offset + min(limit, size - offset) + unit - 1) / unit * unit)
+        return ByteRange(offset: start, length: end - start) ?? .empty
+    }
+
+    /// An answer that helps nobody.
+    static func answersNothing(of offset: UInt64) -> BlockError {
+        .inputOutput("source: asking what is at \(offset): the answer is about other bytes")
     }
 
     /// Does nothing: there is no memory to bring anything into. ``CachingDevice`` has some.

@@ -78,17 +78,18 @@ extension ImageChain {
         var disk: (any BlockDevice)?
         for link in links.reversed() {
             switch link.kind {
-            case .raw: disk = AlignedDevice.lifting(link.file)
+            case .raw: disk = AlignedDevice.lifting(link.source.device)
             case .luks: return nil
             case .qcow(let header):
                 guard header.encryption == .none else { return nil }
                 disk = AlignedDevice.lifting(
-                    QcowImage(file: link.file, header: header, cipher: nil, backing: disk, cache: cache))
+                    QcowImage(file: link.source.device, header: header, cipher: nil, backing: disk, cache: cache))
             case .qcow2(let header):
                 guard header.encryption == .none else { return nil }
                 disk = AlignedDevice.lifting(
                     Qcow2Image(
-                        file: link.file, header: header, mapping: header.mapping, cipher: nil, dataFile: link.dataFile,
+                        file: link.source.device, header: header, mapping: header.mapping, cipher: nil,
+                        dataFile: link.dataFile?.device,
                         backing: disk, cache: cache))
             }
         }

@@ -116,8 +116,8 @@ extension AuditedLayer {
     }
 
     private mutating func check(_ header: DetachedHeader, dataSize: UInt64?) throws {
-        do { try checkLUKS(header.file, dataSize: dataSize, isDetached: true) } catch {
-            throw OpeningError(error, image: header.path)
+        do { try checkLUKS(header.source.device, dataSize: dataSize, isDetached: true) } catch {
+            throw OpeningError(error, image: header.name)
         }
     }
 }

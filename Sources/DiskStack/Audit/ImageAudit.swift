@@ -2,7 +2,6 @@
 
 import BlockIO
 package import ImageFormats
-import SystemPackage
 
 /// What all metadata of an image say: of its layers, and of what is encrypted on its disk. No secret is needed.
 package struct ImageAudit {
@@ -24,7 +23,7 @@ package struct ImageAudit {
         _ options: OpeningOptions, log: OpeningLog, progress: (Double) -> Void = { _ in }
     ) throws(OpeningError) {
         do { self = try Self.examine(options, log, progress) } catch {
-            throw OpeningError(opening: error, image: options.path)
+            throw OpeningError(opening: error, image: options.name)
         }
     }
 
@@ -34,27 +33,29 @@ package struct ImageAudit {
             self = try Self.examine(image.chain, luksHeader: image.luksHeader, part: PartSelection(options, log)) { _ in
             }
         } catch {
-            throw OpeningError(opening: error, image: options.path)
+            throw OpeningError(opening: error, image: options.name)
         }
     }
 
     private static func examine(
         _ options: OpeningOptions, _ log: OpeningLog, _ progress: (Double) -> Void
     ) throws -> ImageAudit {
-        let path = options.path
-        let file = try FileDevice(path: FilePath(path), excludesWriters: !options.sharesWithWriters)
+        let source = try options.sources.open(options.source, options.reading)
+        let file = source.device
         // The header is not written to.
-        let header = try options.luksHeader.map { try DetachedHeader($0, excludesWriters: false) }
+        let header = try options.luksHeader.map {
+            try DetachedHeader($0, by: options.sources, SourceAccess(excludesWriters: false))
+        }
         let format =
             header == nil
             ? try FormatDecision.ofImage(file, said: options.format, secrets: nil, log: log)
             : try FormatDecision.ofDetachedData(file, said: options.format)
         let chain: ImageChain
-        do { chain = try ImageChain(file, path: FilePath(path), format: format, options.chain, log: log) } catch {
+        do { chain = try ImageChain(source, format: format, options.chain, log: log) } catch {
             // When the file itself is wrong, that is the audit's to say.
-            if error.code != .damaged { log.warning("\(path) is examined without what it names: \(error)") }
+            if error.code != .damaged { log.warning("\(source.name) is examined without what it names: \(error)") }
             return ImageAudit(layers: [
-                try AuditedLayer(file, name: path, format: format, luksHeader: header, progress: progress)
+                try AuditedLayer(file, name: source.name, format: format, luksHeader: header, progress: progress)
             ])
         }
         try options.formats.check(chain)
@@ -76,9 +77,9 @@ package struct ImageAudit {
         for link in chain.links {
             layers.append(
                 try AuditedLayer(
-                    link.file, name: link.path.string, format: link.kind.format,
+                    link.source.device, name: link.name, format: link.kind.format,
                     luksHeader: link.number == 0 ? luksHeader : nil, dataSize: dataSize,
-                    dataFileSize: link.dataFile?.size
+                    dataFileSize: link.dataFile?.device.size
                 ) { progress((Double(link.number) + $0) / count) })
         }
         if let breakage = chain.breakage {
@@ -98,7 +99,7 @@ package struct ImageAudit {
         let top = chain.links[0]
         let disk: (any BlockDevice)? =
             switch top.kind {
-            case .raw, .luks: top.file
+            case .raw, .luks: top.source.device
             case .qcow, .qcow2: chain.plainDisk
             }
         guard let disk else { return nil }

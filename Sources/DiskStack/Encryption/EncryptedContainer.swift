@@ -3,7 +3,6 @@
 package import BlockIO
 package import Crypto
 package import ImageFormats
-import SystemPackage
 
 /// What encrypts an image, as far as can be told without a passphrase.
 package enum EncryptedContainer {
@@ -24,10 +23,12 @@ package struct LUKSContainer {
     package let header: any BlockDevice
     /// "file", "detached header", "header alone", "qcow2 header", "guest disk", or the noun of a part: "partition".
     package let place: String
-    /// The file with a detached header, as a person typed it.
-    package private(set) var headerPath: String?
-    /// The data belonging to a detached header is on the disk in an image.
-    package private(set) var isDataInImage = false
+    /// Where a detached header is, as a person typed it.
+    package private(set) var headerName: String?
+    /// Is all of it in files of this machine, where cryptsetup can reach it? The data belonging to a detached header may be on the
+    /// disk in an image instead.
+    package private(set) var isHeaderInFile = true
+    package private(set) var isDataInFile = true
     /// Why `serve` refuses a header alone.
     package private(set) var refusal: String?
     /// What `serve` needs besides the image to find it, e.g. " --partition 2".
@@ -65,11 +66,13 @@ package struct LUKSContainer {
     }
 
     /// What `serve` needs to open the container, with a space before each option, as the shell takes it.
-    package var options: String { (headerPath.map { " --header \(ShellText.fileArgument($0))" } ?? "") + serveOptions }
+    package var options: String { (headerName.map { " --header \(ShellText.fileArgument($0))" } ?? "") + serveOptions }
 
     /// The container in a file: the header at its start. The data may be elsewhere.
-    package init(file: FileDevice) throws(FormatError) {
+    package init(source: OpenSource) throws(FormatError) {
+        let file = source.device
         header = file
+        isHeaderInFile = source.isFile
         guestSize = nil
         do throws(FormatError) {
             volume = try LUKSOpener.header(file, dataSize: file.size, isDetached: false)
@@ -91,29 +94,35 @@ package struct LUKSContainer {
         }
     }
 
-    /// The data in `part` with its header in another file.
+    /// The data in `part` with its header elsewhere.
     ///
-    /// - Parameter options: with which `serve` finds the part.
-    package init(data part: DiskPart, header path: String, options: String) throws {
+    /// - Parameters:
+    ///   - isInFile: is the part a whole file?
+    ///   - opener: of the header.
+    ///   - options: with which `serve` finds the part.
+    package init(
+        data part: DiskPart, isInFile: Bool, header headerPlace: ImageSource, by opener: SourceOpener, options: String
+    ) throws {
         let device = part.device
         do {
-            let file = try FileDevice(path: FilePath(path), excludesWriters: false)
-            volume = try LUKSOpener.header(file, dataSize: device.size, isDetached: true)
-            header = file
+            let source = try opener.open(headerPlace, SourceAccess(excludesWriters: false))
+            volume = try LUKSOpener.header(source.device, dataSize: device.size, isDetached: true)
+            header = source.device
+            isHeaderInFile = source.isFile
         } catch {
-            throw OpeningError(error, image: path)
+            throw OpeningError(error, image: headerPlace.name)
         }
         place = "detached header"
-        headerPath = path
+        headerName = headerPlace.name
         serveOptions = options
-        isDataInImage = !(device is FileDevice)
+        isDataInFile = isInFile
         data = .device(device)
         dataSize = device.size
         guestSize = nil
     }
 
     /// The header inside a qcow2 image.
-    package init(qcow2 header: Qcow2Header, file: FileDevice) throws(FormatError) {
+    package init(qcow2 header: Qcow2Header, file: any BlockDevice) throws(FormatError) {
         let isAlone = header.backingFile == nil && !header.features.contains(.externalDataFile)
         data = .clusters(isAlone ? { Qcow2Image(file: file, header: header, cipher: $0) } : nil)
         let window = header.luksWindow(in: file)

@@ -10,7 +10,7 @@ struct DiskFinder {
 
     let options: OpeningOptions
     let opener: ImageOpener
-    let file: FileDevice
+    let source: OpenSource
     let layer: ImageLayer
     let log: OpeningLog
 
@@ -29,7 +29,7 @@ struct DiskFinder {
     private var places: PartSelection { PartSelection(options, log, selection) }
 
     private var volumes: LogicalVolumes {
-        LogicalVolumes(parts: parts, image: options.path, log: log)
+        LogicalVolumes(parts: parts, image: options.name, log: log)
     }
 
     /// What is wanted of the default export.
@@ -61,7 +61,7 @@ struct DiskFinder {
             guard all.count <= Self.maximumCount else {
                 throw OpeningError(
                     .usage,
-                    "\(options.path) has \(all.count) disks to export, more than \(Self.maximumCount): name some with --exports"
+                    "\(options.name) has \(all.count) disks to export, more than \(Self.maximumCount): name some with --exports"
                 )
             }
             return all
@@ -77,14 +77,14 @@ struct DiskFinder {
     private func bitmaps() throws -> [Qcow2Bitmap] {
         guard !options.bitmaps.isEmpty else {
             let refusals = layer.bitmaps.compactMap(\.refusal)
-            for refusal in refusals.prefix(8) { log.warning("\(options.path): \(refusal)") }
+            for refusal in refusals.prefix(8) { log.warning("\(options.name): \(refusal)") }
             if refusals.count > 8 {
-                log.warning("\(options.path): \(refusals.count - 8) more dirty bitmaps are not offered either")
+                log.warning("\(options.name): \(refusals.count - 8) more dirty bitmaps are not offered either")
             }
             let good = layer.bitmaps.filter { $0.refusal == nil }
             if good.count > Self.maximumCount {
                 log.warning(
-                    "\(options.path): only \(Self.maximumCount) of \(good.count) dirty bitmaps are offered; name others with --bitmap"
+                    "\(options.name): only \(Self.maximumCount) of \(good.count) dirty bitmaps are offered; name others with --bitmap"
                 )
             }
             return Array(good.prefix(Self.maximumCount))
@@ -93,7 +93,7 @@ struct DiskFinder {
             guard let found = layer.bitmaps.first(where: { $0.name == name }) else {
                 let names = layer.bitmaps.prefix(20).map(\.name).joined(separator: ", ")
                 throw OpeningError(
-                    .usage, "\(options.path) has no dirty bitmap \(name); it has \(names.isEmpty ? "none" : names)")
+                    .usage, "\(options.name) has no dirty bitmap \(name); it has \(names.isEmpty ? "none" : names)")
             }
             if let refusal = found.refusal { throw refusal }
             return found
@@ -116,7 +116,7 @@ struct DiskFinder {
             offered.isEmpty
             ? "disk, snapshot/NAME, partition/N, lv/GROUP/VOLUME, layer/N, ciphertext"
             : offered.map(\.name).joined(separator: ", ")
-        throw OpeningError(.usage, "\(options.path) has no export \(name); there may be: \(there)")
+        throw OpeningError(.usage, "\(options.name) has no export \(name); there may be: \(there)")
     }
 
     // MARK: Containers
@@ -126,7 +126,7 @@ struct DiskFinder {
         // What is in a container or a plain file is served as it is.
         guard layer.format == .qcow2 || layer.format == .qcow else { return disk }
         let part = DiskPart(
-            exportName: disk.name, noun: "disk", name: "the guest disk", image: options.path,
+            exportName: disk.name, noun: "disk", name: "the guest disk", image: options.name,
             description: disk.description, device: disk.device)
         // A start that cannot be read holds nothing that can be opened; clients may read the rest.
         guard let finding = try? ImageProbe.findLUKS(disk.device), finding != .none else { return disk }
@@ -149,7 +149,7 @@ struct DiskFinder {
             ]
         }
         if layer.format == .luks, options.luksHeader == nil {
-            return [Disk(name: ciphertext, description: "LUKS, not decrypted", device: file)]
+            return [Disk(name: ciphertext, description: "LUKS, not decrypted", device: source.device)]
         }
         guard (try? ImageProbe.holdsLUKS(chosen.device)) == true else { return [] }
         return [
@@ -179,7 +179,7 @@ struct DiskFinder {
         let found: [(number: Int, part: DiskPart)]
         do throws(FormatError) { found = try places.partitions(of: disk.device) ?? [] } catch {
             guard demand == .offered else { throw error }
-            log.warning("\(options.path): \(error)")
+            log.warning("\(options.name): \(error)")
             return []
         }
         return try found.map { _, part in
@@ -192,7 +192,7 @@ struct DiskFinder {
         guard layer.snapshots.count <= Self.maximumCount else {
             throw OpeningError(
                 .usage,
-                "\(options.path) has \(layer.snapshots.count) snapshots to export, more than \(Self.maximumCount): name some with --exports"
+                "\(options.name) has \(layer.snapshots.count) snapshots to export, more than \(Self.maximumCount): name some with --exports"
             )
         }
         return try layer.snapshots.map { snapshot in
@@ -212,7 +212,7 @@ struct DiskFinder {
         else {
             let names = layer.snapshots.prefix(20).map(\.name).joined(separator: ", ")
             throw OpeningError(
-                .usage, "\(options.path) has no snapshot \(name); it has \(names.isEmpty ? "none" : names)")
+                .usage, "\(options.name) has no snapshot \(name); it has \(names.isEmpty ? "none" : names)")
         }
         return disk(found)
     }
@@ -230,7 +230,7 @@ struct DiskFinder {
     private func layers() -> [Disk] {
         guard !layer.below.isEmpty else { return [] }
         return ([layer] + layer.below).enumerated().map { index, layer in
-            Disk(name: "layer/\(index)", description: "\(layer.path): \(layer.description)", device: layer.disk)
+            Disk(name: "layer/\(index)", description: "\(layer.name): \(layer.description)", device: layer.disk)
         }
     }
 

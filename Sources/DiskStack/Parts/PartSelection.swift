@@ -34,7 +34,7 @@ package struct PartSelection {
         let selection = selection ?? options.selection
         self.init(
             partition: selection.partition, offset: selection.offset, size: selection.size,
-            sectorSize: options.sectorSize, image: options.path, log: log)
+            sectorSize: options.sectorSize, image: options.name, log: log)
     }
 
     /// How `serve` is told, with a space before each option.

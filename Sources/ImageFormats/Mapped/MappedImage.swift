@@ -61,7 +61,7 @@ struct MappedImage<Mapping: ImageMapping>: Sendable {
         self.compressed = CompressedClusters(
             formatName: Mapping.formatName, clusterSize: Int(mapping.clusterSize), compression, share)
         self.alignment = cipher?.sectorSize ?? 1
-        self.depth = max(self.dataFile.depth, self.backing?.depth ?? 1)
+        self.depth = max(file.depth, self.dataFile.depth, self.backing?.depth ?? 1)
     }
 
     /// One read of a file for each run of clusters that lie together in it; compressed clusters are unpacked only when

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
+import BlockIO
 import DiskStack
 
 /// `nbdecrypt audit`
@@ -55,9 +56,9 @@ struct AuditCommand: ParsableCommand {
     }
 
     private func options() throws -> OpeningOptions {
-        var options = OpeningOptions(path: image.image)
+        var options = OpeningOptions(image.source)
         options.format = image.format
-        options.luksHeader = header
+        options.luksHeader = header.map { ImageSource($0) }
         options.sharesWithWriters = forceShare
         try references.apply(to: &options)
         part.apply(to: &options)

@@ -5,7 +5,6 @@ import BlockIO
 import Crypto
 import DiskStack
 import ImageFormats
-import SystemPackage
 
 /// `nbdecrypt info`
 struct InfoCommand: ParsableCommand {
@@ -51,10 +50,10 @@ struct InfoCommand: ParsableCommand {
         let log = StandardErrorLog.make(verbosity: 0).opening
         let report: InfoReport
         do {
-            let file = try FileDevice(path: FilePath(image.image), excludesWriters: false)
+            let source = try options.sources.open(options.source, SourceAccess(excludesWriters: false))
             let ring = SecretRing(CommandSecrets(secret.places(), termination: termination), log: log)
             var found = try ImageExamination(
-                file, path: image.image, format: image.format, luksHeader: unlock.header?.path(from: nil),
+                source, format: image.format, luksHeader: options.luksHeader, sources: options.sources,
                 plaintext: options.unlock.plaintext, part: PartSelection(options, log), volume: volume.logicalVolume,
                 opener: ContainerOpener(ring: ring, options: options.unlock, log: log, mayAsk: checkPassphrase))
             // The secret that has opened a container around the part has been tried.
@@ -65,30 +64,31 @@ struct InfoCommand: ParsableCommand {
             }
             report = found.report
         } catch let error as FormatError {
-            throw Failure(error, image: image.image)
+            throw Failure(error, image: image.source.name)
         } catch let error as BlockError {
-            throw Failure(.badImage, "\(image.image): \(error)")
+            throw Failure(.badImage, "\(image.source.name): \(error)")
         }
         try Process.printReport(json ? report.json : report.text)
         if let fault = report.clusters?.firstFault {
-            throw Failure(.badImage, "\(image.image): \(fault); the image is damaged or not complete")
+            throw Failure(.badImage, "\(image.source.name): \(fault); the image is damaged or not complete")
         }
         if let check = report.passphraseCheck, !check.mayFit {
             guard check.untried.isEmpty else {
                 throw Failure(
                     .badImage,
-                    "\(image.image): none of these opens it, as far as they were tried; "
+                    "\(image.source.name): none of these opens it, as far as they were tried; "
                         + check.untried.joined(separator: "; "))
             }
-            throw Failure(.wrongPassphrase, "\(image.image): none of these opens it")
+            throw Failure(.wrongPassphrase, "\(image.source.name): none of these opens it")
         }
     }
 
     /// What of the disk is looked at.
     private var options: OpeningOptions {
-        var options = OpeningOptions(path: image.image)
+        var options = OpeningOptions(image.source)
         part.apply(to: &options)
         unlock.apply(to: &options.unlock)
+        options.luksHeader = unlock.header?.source(from: nil)
         return options
     }
 
@@ -99,11 +99,11 @@ struct InfoCommand: ParsableCommand {
         switch container {
         case .none:
             let hint = encrypted.first.map { "; \($0.name) holds LUKS: add \($0.option)" } ?? ""
-            throw Failure(.usage, "\(image.image) is not encrypted: there is no passphrase to check\(hint)")
+            throw Failure(.usage, "\(image.source.name) is not encrypted: there is no passphrase to check\(hint)")
         case .legacyAES(let disk):
-            try PassphraseCheck(legacyAES: disk, ring: ring, path: image.image)
+            try PassphraseCheck(legacyAES: disk, ring: ring, path: image.source.name)
         case .luks(let luks):
-            try PassphraseCheck(luks: luks, ring: ring, options: options.unlock, path: image.image, log: log)
+            try PassphraseCheck(luks: luks, ring: ring, options: options.unlock, path: image.source.name, log: log)
         }
     }
 }

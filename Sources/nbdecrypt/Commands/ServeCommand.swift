@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
+import BlockIO
 import Dispatch
 import Logging
 import NBDServer
@@ -86,7 +87,7 @@ struct ServeCommand: AsyncParsableCommand {
         guard shellCommand == nil || !once else {
             throw ValidationError("--run and --once both say when to end; give one of them.")
         }
-        _ = try treatment(of: "")
+        _ = try treatment(of: ImageSource(""))
         guard (64 << 10...1 << 30).contains(maxRequest.bytes) else {
             throw ValidationError("--max-request takes a size from 64K to 1G.")
         }
@@ -95,8 +96,8 @@ struct ServeCommand: AsyncParsableCommand {
 
     /// What the command line says of an image.
     /// - Throws: `ValidationError` when options contradict each other.
-    func treatment(of path: String) throws -> ImageTreatment {
-        var treatment = ImageTreatment(path: path)
+    func treatment(of source: ImageSource) throws -> ImageTreatment {
+        var treatment = ImageTreatment(source)
         try treatment.apply(image, from: nil)
         try treatment.check()
         return treatment

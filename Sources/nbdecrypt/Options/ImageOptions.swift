@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
+import BlockIO
 import ImageFormats
 
 /// The image and its format, for commands that take one image.
@@ -11,6 +12,9 @@ struct ImageOptions: ParsableArguments {
     @OptionGroup var said: FormatOptions
 
     var format: ImageFormat? { said.format }
+
+    /// Where it is.
+    var source: ImageSource { ImageSource(image) }
 
     func validate() throws {
         guard !image.isEmpty else { throw ValidationError("The name of the image is empty.") }

@@ -9,9 +9,9 @@ import SystemPackage
 struct ServeConfiguration {
     /// One image; what is not said is as the command line says it.
     struct Image {
-        /// Absolute.
-        let path: String
-        /// Of the export; without it the name of the file.
+        /// Paths are absolute.
+        let source: ImageSource
+        /// Of the export; without it the name of the image.
         let name: String?
         /// What is said of it.
         let options: ServedImageOptions
@@ -39,8 +39,9 @@ struct ServeConfiguration {
         guard !contents.images.isEmpty else { throw Failure(.usage, "\(path): images: there is none") }
         images = try contents.images.enumerated().map { index, entry in
             guard !entry.path.isEmpty else { throw Failure(.usage, "\(path): images.\(index): the path is empty") }
-            let image = PathArgument.path(entry.path, from: directory)
-            return Image(path: image, name: entry.name, options: try Self.options(entry, "\(path): \(image)"))
+            let source = PathArgument.source(entry.path, from: directory)
+            return Image(
+                source: source, name: entry.name, options: try Self.options(entry, "\(path): \(source.name)"))
         }
     }
 
@@ -52,7 +53,7 @@ struct ServeConfiguration {
             try treatment.apply(image.options, from: directory)
             try treatment.check()
         } catch {
-            throw Failure(.usage, "\(path): \(image.path): \(ServedImageOptions.message(for: error))")
+            throw Failure(.usage, "\(path): \(image.source.name): \(ServedImageOptions.message(for: error))")
         }
         return treatment
     }

@@ -13,6 +13,8 @@ struct ImageExamination {
     private(set) var container = EncryptedContainer.none
     /// A container around the part was opened.
     private(set) var isPartDecrypted = false
+    private let source: OpenSource
+    private let sources: SourceOpener
     private let part: PartSelection
     private let volume: String?
     private let opener: ContainerOpener
@@ -20,19 +22,23 @@ struct ImageExamination {
     private var isPartExamined = false
     private var isVolumeExamined = false
 
-    /// Examines the tables of `file`, which no data is read from, but for the place where a guest's LUKS header would be.
+    /// Examines the tables of `source`, which no data is read from, but for the place where a guest's LUKS header would be.
     ///
     /// - Parameters:
-    ///   - luksHeader: the file with a detached LUKS header.
+    ///   - luksHeader: where a detached LUKS header is.
+    ///   - sources: opens that.
     ///   - plaintext: what of a LUKS container may be in the clear.
     ///   - part: what of the disk it is about.
     ///   - volume: the logical volume of that which it is about; nil: all.
     ///   - opener: opens containers around the logical volume.
     init(
-        _ file: FileDevice, path: String, format: ImageFormat?, luksHeader: String?,
+        _ source: OpenSource, format: ImageFormat?, luksHeader: ImageSource?, sources: SourceOpener,
         plaintext: LUKSPlaintext.Permissions, part: PartSelection, volume: String?, opener: ContainerOpener
     ) throws {
+        self.source = source
+        self.sources = sources
         self.plaintext = plaintext
+        let file = source.device
         self.part = part
         self.volume = volume
         self.opener = opener
@@ -53,8 +59,8 @@ struct ImageExamination {
             }
         }
         report = InfoReport(
-            image: path, format: refusal == nil ? found.rawValue : "unknown", fileSize: file.size,
-            encryption: .init(.none, path), refusal: refusal)
+            image: source.name, format: refusal == nil ? found.rawValue : "unknown", fileSize: file.size,
+            encryption: .init(.none, source.name), refusal: refusal)
         switch found {
         case .raw where luksHeader != nil, .luks where luksHeader != nil:
             let said = format.map { " -f \($0.rawValue)" } ?? ""
@@ -63,7 +69,7 @@ struct ImageExamination {
             report.virtualSize = file.size
             try examine(file, options: " -f raw")
         case .qcow: try examineQcow(file, luksHeader)
-        case .luks: take(try LUKSContainer(file: file))
+        case .luks: take(try LUKSContainer(source: source))
         case .qcow2: try examineQcow2(file, luksHeader)
         }
         let isUnseen = part.isPart && !isPartExamined
@@ -74,7 +80,7 @@ struct ImageExamination {
         guard !isUnseen, volume == nil || isVolumeExamined else {
             throw Failure(
                 .usage,
-                "\(path): info decrypts nothing but for --logical-volume, and opens no other file, so it does not see the parts of this disk; serve them"
+                "\(source.name): info decrypts nothing but for --logical-volume, and opens no other file, so it does not see the parts of this disk; serve them"
             )
         }
     }
@@ -143,12 +149,15 @@ struct ImageExamination {
     ///   - said: the format of the image; nil: it was found out.
     ///   - options: what `serve` needs for the disk.
     private mutating func examine(
-        _ disk: any BlockDevice, header: String, said: ImageFormat?, options: String
+        _ disk: any BlockDevice, header: ImageSource, said: ImageFormat?, options: String
     ) throws {
         isPartExamined = true
         let data = try part.detachedData(on: disk, "the disk", said: said)
         if part.isPart { report.part = data.title }
-        take(try LUKSContainer(data: data, header: header, options: options + part.serveOptions))
+        take(
+            try LUKSContainer(
+                data: data, isInFile: source.isFile && data.device === source.device, header: header, by: sources,
+                options: options + part.serveOptions))
     }
 
     /// Examines a disk that can be read without a key, or the part of it that is wanted.
@@ -194,7 +203,7 @@ struct ImageExamination {
         report.disk = DiskReport(device, name: name, sectorSize: part.sectorSize, served: served(options))
     }
 
-    private mutating func examineQcow2(_ file: FileDevice, _ luksHeader: String?) throws {
+    private mutating func examineQcow2(_ file: any BlockDevice, _ luksHeader: ImageSource?) throws {
         guard let header = try Qcow2Header(device: file) else {
             throw FormatError.notRecognised(
                 "the file is not qcow2; leave -f out, or say -f raw if it is a plain disk image")
@@ -244,7 +253,7 @@ struct ImageExamination {
         report.clusters = .init(try MappedCensus(file: file, header: header))
     }
 
-    private mutating func examineQcow(_ file: FileDevice, _ luksHeader: String?) throws {
+    private mutating func examineQcow(_ file: any BlockDevice, _ luksHeader: ImageSource?) throws {
         guard let header = try QcowHeader(device: file) else {
             throw FormatError.notRecognised(
                 "the file is not qcow version 1; leave -f out, or say -f raw if it is a plain disk image")

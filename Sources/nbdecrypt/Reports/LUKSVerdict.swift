@@ -181,10 +181,11 @@ extension LUKSVerdict {
         /// - Parameter path: the image as a person typed it.
         init(_ container: LUKSContainer, path: String) {
             switch container.place {
+            case _ where !container.isHeaderInFile: self = .image(path, options: container.options)
             case "detached header":
-                let header = container.headerPath ?? "HEADER"
+                let header = container.headerName ?? "HEADER"
                 self = .detached(
-                    header: header, data: container.isDataInImage ? nil : path,
+                    header: header, data: container.isDataInFile ? path : nil,
                     served: ShellText.fileArgument(path) + container.options)
             case "header alone":
                 self = .detached(

@@ -34,7 +34,11 @@ struct ExportBuilder {
             let opener = DiskOpener(treatment.options, ring: request.ring, log: log.opening)
             let image = try opener.image()
             if treatment.isAudited { try audit(image, treatment.options) }
-            for disk in try opener.disks(of: image) { exports.append(try export(disk, request)) }
+            let disks = try opener.disks(of: image)
+            // All disks of an image wait for the same source; files share a lane with each other.
+            let depth = disks.map(\.device.depth).max() ?? 1
+            let lane = image.isFar ? Lane(name: image.name, width: depth) : nil
+            for disk in disks { exports.append(try export(disk, request, lane)) }
         }
         var names: Set<String> = []
         for export in exports where !names.insert(export.name).inserted {
@@ -52,10 +56,10 @@ struct ExportBuilder {
         } else if let failure = report.failure, report.verdict != .leaks {
             throw failure
         }
-        for leak in report.leaks { log.warning("\(image.path): \(leak.description)") }
+        for leak in report.leaks { log.warning("\(image.name): \(leak.description)") }
     }
 
-    private func export(_ disk: OpenDisk, _ request: Request) throws -> Export {
+    private func export(_ disk: OpenDisk, _ request: Request, _ lane: Lane?) throws -> Export {
         let name =
             switch (request.prefix, disk.name.isEmpty) {
             case (let prefix?, true): prefix
@@ -72,26 +76,26 @@ struct ExportBuilder {
         return Export(
             name: name, description: description,
             device: request.treatment.detectsZeroes ? ZeroDetectingDevice(disk.device) : disk.device,
-            bitmaps: disk.bitmaps)
+            bitmaps: disk.bitmaps, lane: lane)
     }
 
     private func requests() throws -> [Request] {
         let named = try command.config.map { try entries(of: ServeConfiguration(path: $0)) }
         // What is typed for one of them is tried for the others.
         let ring = secretRing(command.image.secret.places())
-        let unnamed = try command.images.map { path in
+        let unnamed = try command.images.map { name in
             Request(
-                prefix: named == nil && command.images.count == 1 ? nil : Self.fileName(path),
-                treatment: try command.treatment(of: path), ring: ring)
+                prefix: named == nil && command.images.count == 1 ? nil : ImageSource(name).lastComponent,
+                treatment: try command.treatment(of: ImageSource(name)), ring: ring)
         }
         return (named ?? []) + unnamed
     }
 
     private func entries(of file: ServeConfiguration) throws -> [Request] {
         try file.images.map { image in
-            let treatment = try file.treatment(of: image, command.treatment(of: image.path))
+            let treatment = try file.treatment(of: image, command.treatment(of: image.source))
             return Request(
-                prefix: image.name ?? Self.fileName(image.path), treatment: treatment,
+                prefix: image.name ?? image.source.lastComponent, treatment: treatment,
                 ring: secretRing(treatment.secrets))
         }
     }
@@ -99,16 +103,12 @@ struct ExportBuilder {
     private func secretRing(_ places: SecretPlaces) -> SecretRing {
         SecretRing(CommandSecrets(places, termination: termination), log: log.opening)
     }
-
-    private static func fileName(_ path: String) -> String {
-        path.split(separator: "/").last.map(String.init) ?? path
-    }
 }
 
 extension ServeCommand {
     /// What is served, for people.
     var shownImage: String {
         guard images.count == 1, config == nil, let image = images.first else { return "\(images.count) images" }
-        return image
+        return ImageSource(image).name
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
+import BlockIO
 import DiskStack
 import SystemPackage
 
@@ -15,8 +16,7 @@ struct ImageTreatment {
     /// Look for zeros in what is stored.
     private(set) var detectsZeroes = false
 
-    /// - Parameter path: of the image.
-    init(path: String) { options = OpeningOptions(path: path) }
+    init(_ source: ImageSource) { options = OpeningOptions(source) }
 
     /// Takes over what is said, and leaves what is not.
     ///
@@ -25,7 +25,7 @@ struct ImageTreatment {
     mutating func apply(_ said: ServedImageOptions, from directory: FilePath?) throws {
         if let format = said.said.format { options.format = format }
         said.unlock.apply(to: &options.unlock)
-        if let header = said.unlock.header { options.luksHeader = header.path(from: directory) }
+        if let header = said.unlock.header { options.luksHeader = header.source(from: directory) }
         try said.references.apply(to: &options, from: directory)
         said.exports.apply(to: &options)
         if said.noPassphraseCheck { options.checksPassphrase = false }

@@ -83,8 +83,10 @@ import Testing
         "ImageChain.swift: qemu-img rebase": .word("names the program; which layer goes is for a person to say"),
         "ImageOpener.swift: qemu-img may hang at the end": .word("says which client not to use"),
         "ImageOpener.swift: nbdcopy": .word("says which client to use"),
-        "ImageURL.swift: nbdcopy ": .run(
+        "SourceOpener.swift: nbdcopy ": .run(
             by: "RefusalTests", "the command that is printed for the URL of an NBD server copies the image"),
+        "SourceURL.swift: rbd": .word("a protocol"),
+        "SourceURL.swift: ssh": .word("a protocol"),
         "DiskReport.swift: nbdecrypt serve ": .run(
             by: "VolumeInfoTests",
             "the volumes of a group are listed with size, contents, and why not or how they are served"),

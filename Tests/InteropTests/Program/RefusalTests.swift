@@ -46,19 +46,6 @@ struct RefusalTests {
         Kind(description: "Parallels", script: "qemu-img create -q -f parallels IMAGE 1M", says: ["Parallels"]),
     ]
 
-    @Test(arguments: ["serve", "info", "audit"])
-    func `a URL is refused as one, by each command`(_ command: String) async throws {
-        for (url, advice) in [
-            ("https://example.org/a.qcow2", "copy the image to a file first"),
-            ("file:///a.qcow2", "name the file by its path"),
-            ("nbd+unix:///?socket=/a b", "nbdcopy 'nbd+unix:///?socket=/a b' image"),
-            ("ssh://host/a", "copy the image to a file"),
-        ] {
-            try await Program.expectRefusal([command, url], status: 66, saying: url, "this is a URL", advice)
-        }
-        try await Program.expectRefusal([command, "a:b"], status: 66, saying: "check the name")
-    }
-
     @Test func `the command that is printed for the URL of an NBD server copies the image`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }

@@ -33,10 +33,9 @@ import Testing
 
         let clock = VirtualClock()
         let file = try FileDevice(path: FilePath(path), excludesWriters: false)
-        let source = SimulatedSource(file, clock: clock)
-        var opener = SourceOpener()
-        opener.clock = clock
-        let device = try opener.open(.remote(source, name: "sim:image")).device
+        let host = SimulatedHost(clock: clock)
+        let source = host.add("image", file)
+        let device = try host.opener.open(SimulatedHost.source("image")).device
         let header = try #require(try Qcow2Header(device: device))
         // As the program does: every entry of L1 is looked at.
         try MappedCensus.checkL1(file: device, header: header)
