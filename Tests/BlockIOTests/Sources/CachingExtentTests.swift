@@ -154,7 +154,9 @@ import Testing
         let source = source(alignment: 4096)
         let device = try cache(source)
         #expect(try device.extent(at: 1 << 20 + 5, limit: 9) == expected(1 << 20 + 5, 9))
-        #expect(source.counts.operations == [.extents(try #require(ByteRange(offset: 1 << 20, length: 256 << 20)))])
+        // From the unit with the first byte to that with the last one.
+        let asked = try #require(ByteRange(offset: 1 << 20, length: 256 << 20 + 4096))
+        #expect(source.counts.operations == [.extents(asked)])
     }
 
     // MARK: Who may not wait
@@ -174,9 +176,10 @@ import Testing
             }
             #expect(bytes?.withBytes { $0.littleEndianWord(at: 0) } == NumberedPages.page(at: offset))
         }
-        // Each of 1024 blocks once; a block has 16 pages.
+        // Each of 1024 blocks is asked for once. Of its 16 pages, two may be read by who may wait: one where the block is on its way,
+        // one where the source has become free for what comes next.
         #expect(source.counts.operations.count == 1024)
-        #expect(waits <= 1024)
+        #expect(waits <= 2 * 1024)
         #expect(clock.now <= source.behaviour.latency * 50)
     }
 }

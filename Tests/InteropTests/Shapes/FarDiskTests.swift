@@ -122,12 +122,14 @@ import Testing
     }
 
     /// A chain of two images, of which the upper one holds a part.
-    private func makeChain() async throws {
+    ///
+    /// - Parameter filled: how much the lower one holds, in MiB; the disk has 3 MiB more.
+    private func makeChain(filled: Int = 5) async throws {
         try await Tool.shell(
             """
-            cd \(directory.path); qemu-img create -q -f qcow2 base.qcow2 8M
+            cd \(directory.path); qemu-img create -q -f qcow2 base.qcow2 \(filled + 3)M
             qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 top.qcow2
-            qemu-io -f qcow2 -c 'write -q -P 1 0 5M' -c 'write -q -z 5M 1M' base.qcow2
+            qemu-io -f qcow2 -c 'write -q -P 1 0 \(filled)M' -c 'write -q -z \(filled)M 1M' base.qcow2
             qemu-io -f qcow2 -c 'write -q -P 2 1M 1M' -c 'write -q -P 3 7M 64k' top.qcow2
             """)
         try upload("base.qcow2", "top.qcow2")
@@ -238,13 +240,13 @@ import Testing
     @Test func `an image that is replaced while it is read gives no more bytes, not even those in memory`() async throws
     {
         defer { directory.remove() }
-        try await makeChain()
+        try await makeChain(filled: 48)
         let disk = try disks(options(SimulatedHost.source("top.qcow2")), nil)[0].device
         #expect(try disk.read(count: 1, at: 0) == [1])
         host.source("base.qcow2")?.replace()
         // The upper image is as it was.
         #expect(try disk.read(count: 1, at: 1 << 20) == [2])
-        #expect(throws: BlockError.changed) { try disk.read(count: 1, at: 3 << 20) }
+        #expect(throws: BlockError.changed) { try disk.read(count: 1, at: 40 << 20) }
         #expect(throws: BlockError.changed) { try disk.read(count: 1, at: 0) }
         #expect(throws: BlockError.changed) { try disk.extent(at: 0, limit: 1) }
     }
@@ -252,15 +254,17 @@ import Testing
     @Test func `an image whose connection is lost gives what is in memory, and the rest when it is back`() async throws
     {
         defer { directory.remove() }
-        try await makeChain()
+        try await makeChain(filled: 48)
         let disk = try disks(options(SimulatedHost.source("top.qcow2")), nil)[0].device
         let base = try #require(host.source("base.qcow2"))
         #expect(try disk.read(count: 1, at: 0) == [1])
         base.behaviour.isDisconnected = true
         #expect(try disk.read(count: 1, at: 0) == [1])
-        #expect(throws: BlockError.disconnected("sim: the connection is lost")) { try disk.read(count: 1, at: 3 << 20) }
+        #expect(throws: BlockError.disconnected("sim: the connection is lost")) {
+            try disk.read(count: 1, at: 40 << 20)
+        }
         base.behaviour.isDisconnected = false
-        #expect(try disk.read(count: 1, at: 3 << 20) == [1])
+        #expect(try disk.read(count: 1, at: 40 << 20) == [1])
     }
 
     @Test func `an image far away that stops answering while it is opened is told of`() async throws {
