@@ -98,12 +98,15 @@ public final class FileDevice: GrowableDevice {
             let reason = "the file system knows no locks (\(error)): nothing keeps other programs from writing to it"
             guard !isWritable || allowsUnlocked else {
                 throw .unreadable(
-                    "\(reason); see to it that nobody else opens it, and add --allow-unlocked, or serve it without --writable"
+                    "\(reason); see to it that nobody else opens it, and add \(remedy: .allowUnlocked), or serve it without \(remedy: .writable)"
                 )
             }
             return reason
         case .failed(let error):
-            let advice = isWritable ? "serve it without --writable" : "add --force-share to read it without locks"
+            let advice: Sentence =
+                isWritable
+                ? "serve it without \(remedy: .writable)"
+                : "add \(remedy: .shareWithWriters) to read it without locks"
             throw .unreadable("its locks cannot be taken, or looked at: \(error); \(advice)")
         }
     }
@@ -119,7 +122,7 @@ public final class FileDevice: GrowableDevice {
                     + "first")
             : .inUse(
                 "another program writes to the image or has locked it\(who), a running virtual machine perhaps; stop it, "
-                    + "or add --force-share to read an image that changes meanwhile")
+                    + "or add \(remedy: .shareWithWriters) to read an image that changes meanwhile")
     }
 
     /// Opens a block device for this process alone, in place of `descriptor`: nobody mounts it meanwhile.
@@ -137,15 +140,16 @@ public final class FileDevice: GrowableDevice {
         guard error == .resourceBusy else { return .unreadable("it cannot be opened for this program alone: \(error)") }
         return .inUse(
             "the block device is in use: mounted, a part of LVM, RAID or another device, or another program's; lsblk and "
-                + "findmnt show whose; unmount or close it first, or serve it without --writable")
+                + "findmnt show whose; unmount or close it first, or serve it without \(remedy: .writable)")
     }
 
     private static func cannotOpen(_ error: any Error, _ isWritable: Bool) -> FormatError {
-        let advice =
+        let advice: Sentence =
             switch error as? Errno {
             case .noSuchFileOrDirectory: "; check the name"
-            case .permissionDenied where isWritable: "; run this as a user who may write to it, or without --writable"
-            case .readOnlyFileSystem: "; serve it without --writable"
+            case .permissionDenied where isWritable:
+                "; run this as a user who may write to it, or without \(remedy: .writable)"
+            case .readOnlyFileSystem: "; serve it without \(remedy: .writable)"
             case .permissionDenied: "; run this as a user who may read the file"
             default: ""
             }

@@ -93,7 +93,7 @@ public struct FileReferences: Sendable {
     private func source(_ name: FilePath, _ called: String, beside url: SourceURL) throws(FormatError) -> ImageSource {
         guard policy != .deny else {
             throw .unsupported(
-                "\(called) is not opened, as --references deny says; to open what lies beside the image, leave that out"
+                "\(called) is not opened, as \(remedy: .references(policy: policy.rawValue)) says; to open what lies beside the image, leave that out"
             )
         }
         let components = Array(name.components)
@@ -120,7 +120,8 @@ public struct FileReferences: Sendable {
         switch policy {
         case .deny:
             throw .unsupported(
-                "\(called) is not opened, as --references deny says; to open it, add \(Self.permission(path))")
+                "\(called) is not opened, as \(remedy: .references(policy: policy.rawValue)) says; to open it, add \(Self.permission(path))"
+            )
         case .allow: return Candidate(called: called, path: path, name: name, scope: .everything)
         case .sameDirectory:
             guard let relative = name.isRelative ? name : place.relative(name) else {
@@ -132,12 +133,12 @@ public struct FileReferences: Sendable {
         }
     }
 
-    /// What to type so that `path` may be opened.
-    private static func permission(_ path: FilePath) -> String {
-        "--allow-reference \(ShellText.quoted(absolute(path).string))"
+    /// What lets `path` be opened.
+    private static func permission(_ path: FilePath) -> Sentence {
+        "\(remedy: .allowReference(path: absolute(path).string))"
     }
 
-    private static func trust(_ path: FilePath) -> String {
+    private static func trust(_ path: FilePath) -> Sentence {
         "if the image is to be trusted, add \(permission(path))"
     }
 

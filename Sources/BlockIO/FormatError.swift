@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// Why an image cannot be opened: what is wrong, where in the file, what was found, what is allowed, what to do.
-public struct FormatError: Error, Equatable, Sendable, CustomStringConvertible {
+public struct FormatError: Error, Equatable, Sendable, SentenceConvertible {
     /// What kind of trouble this is.
     public enum Code: Sendable {
         /// The image is of this format but contradicts itself or its file.
@@ -19,11 +19,11 @@ public struct FormatError: Error, Equatable, Sendable, CustomStringConvertible {
     /// Decides the exit status of the program.
     public let code: Code
     /// One sentence, with the offending numbers.
-    public let description: String
+    public let sentence: Sentence
 
-    private init(_ code: Code, _ description: String) {
+    private init(_ code: Code, _ sentence: Sentence) {
         self.code = code
-        self.description = description
+        self.sentence = sentence
     }
 
     /// A value in the image is out of its range.
@@ -33,24 +33,26 @@ public struct FormatError: Error, Equatable, Sendable, CustomStringConvertible {
     ///   - offset: where in the file, in bytes.
     ///   - advice: what to do about it; nil gives the usual advice for a damaged file.
     public static func damaged(
-        _ field: String, at offset: UInt64, found: some CustomStringConvertible, allowed: String, advice: String? = nil
+        _ field: String, at offset: UInt64, found: some CustomStringConvertible, allowed: String,
+        advice: Sentence? = nil
     ) -> FormatError {
-        let advice = advice ?? "the image is damaged or not complete: compare it with the original or a backup"
+        let advice: Sentence =
+            advice ?? "the image is damaged or not complete: compare it with the original or a backup"
         return FormatError(.damaged, "\(field) at byte \(offset): found \(found), allowed \(allowed); \(advice)")
     }
 
     /// The image uses what this program does not do; the sentence names it and says what to do.
-    public static func unsupported(_ description: String) -> FormatError { FormatError(.unsupported, description) }
+    public static func unsupported(_ sentence: Sentence) -> FormatError { FormatError(.unsupported, sentence) }
 
     /// No format fits; the sentence says how to name one.
-    public static func notRecognised(_ description: String) -> FormatError { FormatError(.notRecognised, description) }
+    public static func notRecognised(_ sentence: Sentence) -> FormatError { FormatError(.notRecognised, sentence) }
 
     /// The system refused; the sentence has its reason.
-    public static func unreadable(_ description: String) -> FormatError { FormatError(.unreadable, description) }
+    public static func unreadable(_ sentence: Sentence) -> FormatError { FormatError(.unreadable, sentence) }
 
     /// Another program has the file; the sentence says what to do.
-    public static func inUse(_ description: String) -> FormatError { FormatError(.inUse, description) }
+    public static func inUse(_ sentence: Sentence) -> FormatError { FormatError(.inUse, sentence) }
 
     /// The same about a part of the image, which the sentence then starts with.
-    public func naming(_ part: String) -> FormatError { FormatError(code, "\(part): \(description)") }
+    public func naming(_ part: String) -> FormatError { FormatError(code, "\(part): \(sentence)") }
 }

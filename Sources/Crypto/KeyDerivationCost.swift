@@ -51,7 +51,7 @@ extension KeyDerivation: CustomStringConvertible {
             guard iterations <= limits.iterations else {
                 throw .refused(
                     "key derivation \(self): allowed \(limits.iterations) iterations; if the image is to be trusted, "
-                        + "allow more with --max-kdf-iterations")
+                        + "allow more with \(remedy: .derivationIterations)")
             }
         case .argon2i(let time, let memory, let lanes), .argon2id(let time, let memory, let lanes):
             try checkArgon2(time: time, memory: memory, lanes: lanes, limits)
@@ -74,12 +74,12 @@ extension KeyDerivation: CustomStringConvertible {
         guard bytes <= limits.memory else {
             throw .refused(
                 "key derivation \(self): allowed \(limits.memory / 1024) KiB of memory; if the image is to be "
-                    + "trusted, allow more with --max-kdf-memory")
+                    + "trusted, allow more with \(remedy: .derivationMemory)")
         }
         guard bytes.saturatingProduct(UInt64(time)) <= limits.argonWork else {
             throw .refused(
                 "key derivation \(self): allowed \(limits.argonWork / 1024) KiB of memory times passes; if the image "
-                    + "is to be trusted, allow more with --max-kdf-work")
+                    + "is to be trusted, allow more with \(remedy: .derivationWork)")
         }
     }
 }

@@ -67,7 +67,7 @@ extension KeyDerivation {
         guard UInt64(memory) <= available.bytes / 1024 else {
             throw .refused(
                 "key derivation \(self): \(available.bytes / 1024) KiB are available (\(available.reason)); free "
-                    + "memory or open the image on a larger machine, --max-kdf-memory would not help")
+                    + "memory or open the image on a larger machine, \(remedy: .derivationMemory) would not help")
         }
         var result: Int32 = 0
         let key = passphrase.withBytes { passphrase in

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+public import BlockIO
 public import ImageFormats
 
 /// The formats of backing files as the caller says them, for images that do not: qcow version 1 has no place for it.
@@ -25,18 +26,18 @@ public struct BackingFormats: Sendable {
             guard let layer = Int(parts[0]), (1..<ImageChain.maximumDepth).contains(layer) else {
                 throw Mistake(
                     "\(text): backing files are the layers 1 to \(ImageChain.maximumDepth - 1); the image itself is layer 0, "
-                        + "and its format is said with -f")
+                        + "and its format is said with \(remedy: .format(nil))")
             }
             (self.layer, self.format) = (layer, format)
         }
     }
 
     /// Why formats cannot be meant so.
-    public struct Mistake: Error, CustomStringConvertible {
+    public struct Mistake: Error, SentenceConvertible {
         /// One sentence.
-        public let description: String
+        public let sentence: Sentence
 
-        init(_ description: String) { self.description = description }
+        init(_ sentence: Sentence) { self.sentence = sentence }
     }
 
     private var ofAll: ImageFormat?
@@ -71,14 +72,14 @@ public struct BackingFormats: Sendable {
                 guard chain.breakage == nil else { continue }
                 throw OpeningError(
                     .usage,
-                    "--backing-format \(layer)=\(format.rawValue): the last layer of \(chain.links[0].name) has the number "
+                    "\(remedy: .backingFormat(layer: layer, format: format.rawValue)): the last layer of \(chain.links[0].name) has the number "
                         + "\(chain.links.count - 1); the image itself is layer 0")
             }
             let found = chain.links[layer].kind.format
             guard found == format else {
                 throw OpeningError(
                     .usage,
-                    "--backing-format \(layer)=\(format.rawValue): the image above it says that "
+                    "\(remedy: .backingFormat(layer: layer, format: format.rawValue)): the image above it says that "
                         + "\(chain.links[layer].name) is \(found.rawValue); the option is for layers of which no image says it"
                 )
             }

@@ -27,17 +27,19 @@ package enum FormatDecision {
         // A start that cannot be read looks like nothing; clients may read the rest.
         guard said == .raw, let signature = try? ImageProbe.signature(of: file) else { return said }
         guard let secrets else {
-            log.warning("the contents look like \(signature.name) and are served as they are, as -f raw says")
+            log.warning(
+                "the contents look like \(signature.name) and are served as they are, as \(remedy: .format("raw")) says"
+            )
             return said
         }
-        let decrypt =
+        let decrypt: Sentence =
             switch signature {
-            case .format(let format): "to have it decrypted, say -f \(format.rawValue)"
+            case .format(let format): "to have it decrypted, say \(remedy: .format(format.rawValue))"
             case .encryptedClone: throw ImageProbe.encryptedClone
             case .other(_, let advice): "nbdecrypt does not read that: \(advice)"
             }
         throw .unsupported(
-            "-f raw says that it is a plain disk, but it looks like \(signature.name), and \(secrets) is given to decrypt "
+            "\(remedy: .format("raw")) says that it is a plain disk, but it looks like \(signature.name), and \(secrets) is given to decrypt "
                 + "it; \(decrypt); to serve it as it is, leave the secret out")
     }
 
@@ -52,7 +54,7 @@ package enum FormatDecision {
         case .other(let name, let advice)?:
             throw .unsupported(
                 "the file holds \(name), which this version of nbdecrypt does not read; \(advice); if it is the data of a "
-                    + "LUKS volume and looks like that by chance, say so with -f luks")
+                    + "LUKS volume and looks like that by chance, say so with \(remedy: .format("luks"))")
         case nil: return .luks
         }
     }
@@ -88,14 +90,17 @@ package enum FormatDecision {
         if let format = formats[layer] { return format }
         let unsaid = "the image does not say which format \(name) has"
         guard let signature = try ImageProbe.signature(of: file) else {
-            log.warning("\(unsaid): it is read as raw; say --backing-format to have it otherwise")
+            log.warning(
+                "\(unsaid): it is read as raw; say \(remedy: .backingFormat(layer: nil, format: nil)) to have it otherwise"
+            )
             return .raw
         }
-        let isRaw = "or --backing-format \(layer)=raw if the guest is to see these bytes"
+        let isRaw: Sentence =
+            "or \(remedy: .backingFormat(layer: layer, format: "raw")) if the guest is to see these bytes"
         switch signature {
         case .format(let format):
             throw .unsupported(
-                "\(unsaid), and it looks like \(signature.name); say --backing-format \(layer)=\(format.rawValue) to have "
+                "\(unsaid), and it looks like \(signature.name); say \(remedy: .backingFormat(layer: layer, format: format.rawValue)) to have "
                     + "it read as that, \(isRaw)")
         case .encryptedClone: throw ImageProbe.encryptedClone.naming("\(unsaid); it is")
         case .other(_, let advice):

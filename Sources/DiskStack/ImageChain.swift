@@ -112,7 +112,8 @@ struct ImageChain {
 
         private static func isNot(_ format: ImageFormat) -> FormatError {
             .notRecognised(
-                "the file is not \(format.rawValue); leave -f out, or say -f raw if it is a plain disk image")
+                "the file is not \(format.rawValue); leave \(remedy: .format(nil)) out, or say \(remedy: .format("raw")) if it is a plain disk image"
+            )
         }
 
         private func dataFile(
@@ -175,10 +176,11 @@ struct ImageChain {
             if let inName = name.format, let formatName,
                 ImageFormat(nameInImage: inName) != ImageFormat(nameInImage: formatName)
             {
+                let advice = command.advice(
+                    .rename(path: name.path.string, format: nil), name: reference, said: formatName)
                 throw .unsupported(
-                    "\(called) has the format \(formatName) in the header but \(inName) in its name; say one of them: "
-                        + command.advice(
-                            .rename(path: name.path.string, format: nil), name: reference, said: formatName))
+                    "\(called) has the format \(formatName) in the header but \(inName) in its name; say one of them: \(advice)"
+                )
             }
             let source = try options.references.open(
                 name, called, of: link.source, by: options.sources, excludesWriters: options.access.excludesWriters,

@@ -30,8 +30,9 @@ package struct OpenImage {
         guard !options.isWritable || options.format == .raw else {
             throw OpeningError(
                 .usage,
-                "\(name): only raw images can be written to so far; leave out --writable to serve the image "
-                    + "read-only, or add -f raw if it is a plain disk, and not a format that holds one")
+                "\(name): only raw images can be written to so far; leave out \(remedy: .writable) to serve the image "
+                    + "read-only, or add \(remedy: .format("raw")) if it is a plain disk, and not a format that holds one"
+            )
         }
         do {
             var access = options.reading

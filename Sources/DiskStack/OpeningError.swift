@@ -4,7 +4,7 @@ public import BlockIO
 public import Crypto
 
 /// Why an image cannot be opened: what kind of a reason it is, and one sentence that names the image.
-public struct OpeningError: Error, CustomStringConvertible {
+public struct OpeningError: Error, SentenceConvertible {
     /// What kind of a reason it is.
     public enum Code: Sendable {
         /// What is asked for makes no sense, or is not there.
@@ -20,18 +20,18 @@ public struct OpeningError: Error, CustomStringConvertible {
     /// What kind of a reason it is.
     public let code: Code
     /// One sentence, for people.
-    public let description: String
+    public let sentence: Sentence
     /// Another secret may open what this one does not.
     public let isOfSecret: Bool
 
-    /// - Parameter description: names the image.
-    public init(_ code: Code, _ description: String) {
-        self.init(code, description, isOfSecret: code == .wrongSecret)
+    /// - Parameter sentence: names the image.
+    public init(_ code: Code, _ sentence: Sentence) {
+        self.init(code, sentence, isOfSecret: code == .wrongSecret)
     }
 
-    private init(_ code: Code, _ description: String, isOfSecret: Bool) {
+    private init(_ code: Code, _ sentence: Sentence, isOfSecret: Bool) {
         self.code = code
-        self.description = description
+        self.sentence = sentence
         self.isOfSecret = isOfSecret
     }
 

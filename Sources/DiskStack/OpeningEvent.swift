@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+public import BlockIO
+
 /// Something that whoever opens an image may want to know meanwhile. It is opened all the same.
 public struct OpeningEvent: Sendable {
     /// How much it matters.
@@ -19,7 +21,9 @@ public struct OpeningEvent: Sendable {
     /// How much it matters.
     public let kind: Kind
     /// One sentence, for people.
-    public let text: String
+    public let sentence: Sentence
+    /// The sentence, with remedies by the names that programs see.
+    public var text: String { sentence.description }
 }
 
 /// Tells of events, on whichever thread they happen.
@@ -30,17 +34,17 @@ package struct OpeningLog: Sendable {
     package init(_ report: @escaping @Sendable (OpeningEvent) -> Void) { self.report = report }
 
     /// A detail of how it is done.
-    func debug(_ text: String) { report(OpeningEvent(kind: .detail, text: text)) }
+    func debug(_ sentence: Sentence) { report(OpeningEvent(kind: .detail, sentence: sentence)) }
 
     /// What was found out.
-    func info(_ text: String) { report(OpeningEvent(kind: .finding, text: text)) }
+    func info(_ sentence: Sentence) { report(OpeningEvent(kind: .finding, sentence: sentence)) }
 
     /// What is opened, or what somebody waits for.
-    func notice(_ text: String) { report(OpeningEvent(kind: .notice, text: text)) }
+    func notice(_ sentence: Sentence) { report(OpeningEvent(kind: .notice, sentence: sentence)) }
 
     /// What may be a mistake, or a risk.
-    func warning(_ text: String) { report(OpeningEvent(kind: .warning, text: text)) }
+    func warning(_ sentence: Sentence) { report(OpeningEvent(kind: .warning, sentence: sentence)) }
 
     /// A secret that does not fit.
-    func error(_ text: String) { report(OpeningEvent(kind: .wrongSecret, text: text)) }
+    func error(_ sentence: Sentence) { report(OpeningEvent(kind: .wrongSecret, sentence: sentence)) }
 }

@@ -75,16 +75,18 @@ public enum ImageProbe {
         if case .leftover(let contents) = try findLUKS(device) {
             throw .notRecognised(
                 "the file begins with other contents (\(contents)), but a second copy of a LUKS2 header is left in it; "
-                    + "to serve the file as it is, say -f raw; to open the LUKS container that was there, -f luks")
+                    + "to serve the file as it is, say \(remedy: .format("raw")); to open the LUKS container that was there, \(remedy: .format("luks"))"
+            )
         }
         if (try? LVMPhysicalVolume.isLabelled(device)) == true {
             throw .notRecognised(
-                "the file is a disk that is an LVM physical volume as a whole; say -f raw, and --logical-volume GROUP/VOLUME to serve "
+                "the file is a disk that is an LVM physical volume as a whole; say \(remedy: .format("raw")), and \(remedy: .logicalVolume("GROUP/VOLUME")) to serve "
                     + "a logical volume of it; without that its names are shown")
         }
         throw .notRecognised(
-            "the contents are of no format that nbdecrypt knows; if the file is a plain disk image, say so with -f raw; "
-                + "if it is the data of a LUKS volume, name the file with its header with --header")
+            "the contents are of no format that nbdecrypt knows; if the file is a plain disk image, say so with \(remedy: .format("raw")); "
+                + "if it is the data of a LUKS volume, name the file with its header with \(remedy: .luksHeader(path: nil))"
+        )
     }
 
     /// Why an encrypted clone of Ceph is refused, wherever it lies.
@@ -147,7 +149,7 @@ public enum ImageProbe {
     private static func read(_ device: any BlockDevice, at offset: UInt64, count: Int) throws(FormatError) -> [UInt8] {
         guard offset < device.size else { return [] }
         do { return try device.read(count: Int(min(device.size - offset, UInt64(count))), at: offset) } catch {
-            throw .unreadable(error.description)
+            throw .unreadable("\(error)")
         }
     }
 

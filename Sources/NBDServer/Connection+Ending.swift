@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import Dispatch
 import Logging
 import Synchronization
@@ -9,8 +10,8 @@ extension Connection {
     private static let glance = DispatchTimeInterval.milliseconds(20)
 
     /// Takes no more requests; replies that are under way leave, as long as the client takes some in time.
-    func takeNoMore(_ reason: String?) {
-        if let reason { log.info("\(reason); connection closed") }
+    func takeNoMore(_ reason: Sentence?) {
+        if let reason { log.info(telling: "\(reason); connection closed") }
         phase = .leaving
         waitForProgress()
     }

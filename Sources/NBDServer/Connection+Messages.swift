@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import BlockIO
+
 extension Connection {
     /// Why a client is let go for which the system has not even the smallest buffer.
     static let noMemory = "there is no memory for its request"

@@ -115,7 +115,7 @@ extension Connection {
         case .wantsRead: wait(securing, .waitingToRead)
         case .wantsWrite: wait(securing, .waitingToWrite)
         case .failed(let reason):
-            log.info("TLS failed: \(reason); connection closed")
+            log.info(telling: "TLS failed: \(reason); connection closed")
             // The client has an alert to read.
             stream = session
             finish()

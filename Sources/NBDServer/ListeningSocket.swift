@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+public import BlockIO
 import CLinux
 import Glibc
 public import SystemPackage
@@ -24,11 +25,12 @@ public struct ListeningSocket: Sendable {
     }
 
     private static func tooLong(_ path: String) -> ListenError {
-        ListenError("the socket path \(path) is longer than 107 bytes; choose a shorter one with --socket")
+        ListenError(
+            "the socket path \(path) is longer than 107 bytes; choose a shorter one with \(remedy: .socketPath)")
     }
 
     private static func cannotListen(_ path: String, _ error: Errno) -> ListenError {
-        let advice = error == .noSuchFileOrDirectory ? "; make its directory first" : ""
+        let advice: Sentence = error == .noSuchFileOrDirectory ? "; make its directory first" : ""
         return ListenError("cannot listen on \(path): \(error)\(advice)")
     }
 
@@ -70,7 +72,7 @@ public struct ListeningSocket: Sendable {
         guard result == 0 else {
             throw ListenError(
                 "cannot find the address \(host): \(unsafe String(cString: gai_strerror(result))); "
-                    + "give a numeric address of this machine with --bind")
+                    + "give a numeric address of this machine with \(remedy: .address)")
         }
         defer { unsafe freeaddrinfo(list) }
         var sockets: [ListeningSocket] = []
@@ -98,7 +100,7 @@ public struct ListeningSocket: Sendable {
         guard unsafe Glibc.bind(descriptor.rawValue, info.ai_addr, info.ai_addrlen) == 0 else {
             let error = Errno(rawValue: errno)
             try? descriptor.close()
-            let advice = error == .addressInUse ? "; choose another port with --port" : ""
+            let advice: Sentence = error == .addressInUse ? "; choose another port with \(remedy: .tcpPort)" : ""
             throw ListenError("cannot listen on \(host) port \(port): \(error)\(advice)")
         }
         self.init(bound: descriptor, address: SocketAddress(of: descriptor))
@@ -123,10 +125,10 @@ public struct ListeningSocket: Sendable {
             outcome = Errno(rawValue: errno)
         }
         try? descriptor.close()
-        let advice =
+        let advice: Sentence =
             switch outcome {
-            case .addressInUse: "; choose another port with --vsock"
-            case .permissionDenied: "; choose a port above 1023 with --vsock"
+            case .addressInUse: "; choose another port with \(remedy: .vsockPort)"
+            case .permissionDenied: "; choose a port above 1023 with \(remedy: .vsockPort)"
             default: ""
             }
         throw ListenError("cannot listen on vsock port \(port): \(outcome)\(advice)")
@@ -213,7 +215,7 @@ public struct ListeningSocket: Sendable {
         var status = stat()
         guard unsafe lstat(path, &status) == 0 else { return }
         guard status.st_mode & S_IFMT == S_IFSOCK else {
-            throw ListenError("\(path) exists and is not a socket; choose another path with --socket")
+            throw ListenError("\(path) exists and is not a socket; choose another path with \(remedy: .socketPath)")
         }
         let probe = try open(AF_UNIX)
         defer { try? probe.close() }
@@ -225,21 +227,23 @@ public struct ListeningSocket: Sendable {
         }
         let error = Errno(rawValue: errno)
         if result != 0, error == .permissionDenied {
-            throw ListenError("\(path) exists and belongs to another user; choose another path with --socket")
+            throw ListenError(
+                "\(path) exists and belongs to another user; choose another path with \(remedy: .socketPath)")
         }
         guard result != 0, error == .connectionRefused else {
             throw ListenError(
-                "\(path) is in use by a running server; stop that one or choose another path with --socket")
+                "\(path) is in use by a running server; stop that one or choose another path with \(remedy: .socketPath)"
+            )
         }
         unsafe Glibc.unlink(path)
     }
 }
 
 /// Why nothing listens: one sentence.
-public struct ListenError: Error, Equatable, CustomStringConvertible {
+public struct ListenError: Error, Equatable, SentenceConvertible {
     /// Says what to do, where something can be done.
-    public let description: String
+    public let sentence: Sentence
 
-    /// - Parameter description: one sentence, with what to do.
-    public init(_ description: String) { self.description = description }
+    /// - Parameter sentence: with what to do.
+    public init(_ sentence: Sentence) { self.sentence = sentence }
 }

@@ -15,7 +15,7 @@ struct Negotiation {
         /// The transmission phase begins.
         case transmission(Session)
         /// The connection ends; the reason is for the log, nil for an orderly end.
-        case close(reason: String?)
+        case close(reason: Sentence?)
     }
 
     /// What the server wants of TLS.
@@ -208,7 +208,7 @@ struct Negotiation {
         guard !isSecure else { return answer(type, .invalid, "TLS is in use already", &output) }
         guard tls != .off else {
             return answer(
-                type, .policy, "this server has no TLS; its operator can switch it on with --tls-certs", &output)
+                type, .policy, "this server has no TLS; its operator can switch it on", &output)
         }
         _ = answer(type, .ack, "", &output)
         return .startTLS

@@ -15,7 +15,7 @@ enum RequestRules {
         /// The client says good-bye.
         case disconnect
         /// Nothing sensible can follow; the reason is for the log.
-        case close(reason: String)
+        case close(reason: Sentence)
     }
 
     /// What a request asks for.
@@ -41,7 +41,8 @@ enum RequestRules {
     static func judge(_ request: NBDRequest, _ session: Session) -> Verdict {
         let payload = request.payloadLength(session.mode)
         guard payload <= max(session.maximumLength, longestSkippedPayload) else {
-            return .close(reason: "sent a request with \(payload) bytes of payload; --max-request allows more")
+            return .close(
+                reason: "sent a request with \(payload) bytes of payload; \(remedy: .requestBytes) allows more")
         }
         guard let command = request.command else {
             return .refuse(.invalid, "this server does not know command \(request.type)")

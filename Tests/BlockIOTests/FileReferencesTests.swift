@@ -45,7 +45,7 @@ import Testing
     }
 
     private func meaning(_ reference: FileReference) throws(FormatError) -> ReferenceName {
-        do { return try ReferenceName(reference) } catch { throw .unsupported(error.reason) }
+        do { return try ReferenceName(reference) } catch { throw .unsupported(Sentence(error.reason)) }
     }
 
     /// The image that names files: "top" in `images`, or in the root itself.
@@ -104,7 +104,9 @@ import Testing
                 refuses(.unsupported, "leads out of the directory") { () throws(FormatError) in
                     try open(name, of: root)
                 }
-                refuses(.unsupported, "--references deny") { () throws(FormatError) in try open(name, .deny, of: root) }
+                refuses(.unsupported, "as references deny says") { () throws(FormatError) in
+                    try open(name, .deny, of: root)
+                }
                 #expect(try open(name, .allow, of: root).size == 2)
             }
             refuses(.unsupported, "absolute name") { () throws(FormatError) in try open("\(root)/outside", of: root) }
@@ -112,7 +114,7 @@ import Testing
                 #expect(try open("../outside", policy, allowed: ["\(root)/sub/../outside"], of: root).size == 2)
                 #expect(try open("\(root)/outside", policy, allowed: ["\(root)/outside"], of: root).size == 2)
             }
-            refuses(.unsupported, "--references deny") { () throws(FormatError) in
+            refuses(.unsupported, "as references deny says") { () throws(FormatError) in
                 try open("inside", .deny, allowed: ["\(root)/images"], of: root)
             }
         }
@@ -171,7 +173,7 @@ import Testing
                 }
             }
             refuses(.unreadable, "is not there") { () throws(FormatError) in try open("\(root)/images/none", of: root) }
-            refuses(.unsupported, "--references deny") { () throws(FormatError) in
+            refuses(.unsupported, "as references deny says") { () throws(FormatError) in
                 try open("\(root)/images/inside", .deny, of: root)
             }
         }
@@ -218,12 +220,11 @@ import Testing
         }
     }
 
-    @Test func `a name that cannot be shown is refused, and one with quotes stays between them`() throws {
+    @Test func `a name that cannot be shown is refused, and one with quotes is named as it is`() throws {
         for name in ["a\u{1B}b", "a\u{202E}b", String(repeating: "x", count: 1024)] {
             refuses(.unsupported, "cannot be shown") { () throws(FormatError) in try open(name, .allow, of: "/tmp") }
         }
-        refuses(.unsupported, #"--allow-reference '/tmp/a'\''; b'"#) { () throws(FormatError) in
-            try open("a'; b", .deny, of: "/tmp")
-        }
+        let error = #expect(throws: FormatError.self) { try open("a'; b", .deny, of: "/tmp") }
+        #expect(error?.sentence.remedies == [.references(policy: "deny"), .allowReference(path: "/tmp/a'; b")])
     }
 }

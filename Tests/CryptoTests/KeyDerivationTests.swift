@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import Crypto
 import Testing
 
@@ -59,7 +60,7 @@ import Testing
 
     @Test(
         arguments: [
-            (.pbkdf2(hash: "sha256", iterations: 1 << 28 + 1), "--max-kdf-iterations"),
+            (.pbkdf2(hash: "sha256", iterations: 1 << 28 + 1), "limits.iterations"),
             (.pbkdf2(hash: "sha256", iterations: .max), "allowed 268435456 iterations"),
             (.pbkdf2(hash: "sha256", iterations: 0), "damaged"),
             (.pbkdf2(hash: "crc32\n", iterations: 1000), "\"crc32\\u{A}\""),
@@ -67,9 +68,9 @@ import Testing
             (.argon2id(time: 1, memory: 1024, lanes: 0), "damaged"),
             (.argon2id(time: 1, memory: 31, lanes: 4), "damaged"), (.argon2id(time: 1, memory: 0, lanes: 1), "damaged"),
             (.argon2id(time: 1, memory: .max, lanes: 257), "1 to 256 threads"),
-            (.argon2id(time: 1, memory: 1 << 22 + 1, lanes: 1), "--max-kdf-memory"),
+            (.argon2id(time: 1, memory: 1 << 22 + 1, lanes: 1), "limits.memory"),
             (.argon2id(time: .max, memory: .max, lanes: 256), "allowed 4194304 KiB"),
-            (.argon2i(time: .max, memory: 1024, lanes: 1), "--max-kdf-work"),
+            (.argon2i(time: .max, memory: 1024, lanes: 1), "limits.argonWork"),
             (.argon2id(time: 257, memory: 1 << 20, lanes: 4), "allowed 268435456 KiB of memory times passes"),
         ] as [(KeyDerivation.Function, String)])
     func `what costs too much is refused before it is computed`(function: KeyDerivation.Function, says: String) throws {

@@ -27,7 +27,7 @@ import TestSupport
 
     @Test(
         arguments: [
-            ([], "the file is empty"), ([0x55], "say so with -f raw"), ([0x55], "with its header with --header"),
+            ([], "the file is empty"), ([0x55], "say so with format raw"), ([0x55], "with its header with luksHeader"),
             ([UInt8](repeating: 0, count: 4096), "-f raw"),
             (Array("LUKS".utf8) + [0xBA, 0xBF, 0, 2], "-f raw"), (Array("KDMV1234".utf8), "a VMDK image"),
             (Array("vhdxfile".utf8), "a VHDX image"), (Array("QED\0".utf8), "a QED image"),

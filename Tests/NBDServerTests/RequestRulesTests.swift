@@ -34,7 +34,7 @@ import Testing
             return .refuse(error)
         case .disconnect: return .disconnect
         case .close(let reason):
-            #expect(reason.contains(" "))
+            #expect(reason.description.contains(" "))
             return .close
         }
     }

@@ -34,12 +34,12 @@ public struct SourceOpener: Sendable {
         let lack = "it is far away, where nothing keeps other programs from writing to it"
         guard !access.isWritable || access.allowsUnlocked else {
             throw .unreadable(
-                "\(lack); see to it that nobody else opens it, and add --allow-unlocked, or serve it without --writable"
+                "\(lack); see to it that nobody else opens it, and add \(remedy: .allowUnlocked), or serve it without \(remedy: .writable)"
             )
         }
         let source = try kind.connect(url, access.isWritable)
         guard !access.isWritable || source.isWritable else {
-            throw .unreadable("it cannot be written to; serve it without --writable")
+            throw .unreadable("it cannot be written to; serve it without \(remedy: .writable)")
         }
         let device = try RemoteDevice(
             source, allowsChanges: access.isWritable, timeLimit: timeLimit, clock: clock)

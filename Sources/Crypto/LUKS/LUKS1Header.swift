@@ -163,18 +163,18 @@ struct LUKS1Header {
     }
 
     /// For a header whose data is not in the same file.
-    static let detachedAdvice =
-        "this looks like a header whose data is elsewhere: name the file with the data, and this one with --header"
+    static let detachedAdvice: Sentence =
+        "this looks like a header whose data is elsewhere: name the file with the data, and this one with \(remedy: .luksHeader(path: nil))"
     /// For a file that ends before its data starts.
-    static let cutAdvice =
-        "the image is cut short; if this is the backup of a header, name the file with the data, and this with --header"
+    static let cutAdvice: Sentence =
+        "the image is cut short; if this is the backup of a header, name the file with the data, and this with \(remedy: .luksHeader(path: nil))"
 
     /// For a file that ends within the header and its keyslots, whether the data is behind them or elsewhere.
-    static let headerCutAdvice =
+    static let headerCutAdvice: Sentence =
         "the file is cut short, before its header and keyslots end: compare it with the original or a backup"
 
     /// For data that is too small for a header in another file.
-    static let otherDataAdvice = "is IMAGE the file that belongs to this header? if it is, it is cut short"
+    static let otherDataAdvice: Sentence = "is IMAGE the file that belongs to this header? if it is, it is cut short"
 
     private static func name(
         _ bytes: ArraySlice<UInt8>?, _ field: String, at offset: UInt64

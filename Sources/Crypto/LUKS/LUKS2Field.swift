@@ -14,7 +14,7 @@ struct LUKS2Field {
     let place: UInt64
 
     /// Something is wrong with this value; `found` defaults to the value.
-    func fault(found: String? = nil, allowed: String, advice: String? = nil) -> LUKSFault {
+    func fault(found: String? = nil, allowed: String, advice: Sentence? = nil) -> LUKSFault {
         LUKSFault(
             "LUKS2 metadata: \(path)", at: place, found: found ?? description, allowed: allowed, advice: advice)
     }

@@ -86,7 +86,7 @@ struct LUKS2Header {
                 found: ShownText.quoted(secondary.uuid),
                 allowed: "\(ShownText.quoted(primary.uuid)), that of the primary copy",
                 advice: "the two copies are of different volumes: "
-                    + (inReencryption ? noRestore : "\(restore), or erase the copy that does not belong here"))
+                    + (inReencryption ? "\(noRestore)" : "\(restore), or erase the copy that does not belong here"))
         }
         let sequence = (primary: primary.copy?.sequenceID ?? 0, secondary: secondary.copy?.sequenceID ?? 0)
         guard sequence.primary != sequence.secondary else { return primary }
@@ -126,19 +126,19 @@ struct LUKS2Header {
     }
 
     private static func both(_ first: LUKSFault, _ second: LUKSFault, _ backup: String) -> FormatError {
-        if first.unreadable != nil, let unreadable = second.unreadable { return .unreadable(unreadable) }
+        if first.unreadable != nil, let unreadable = second.unreadable { return .unreadable(Sentence(unreadable)) }
         let isCut = first.advice == LUKS1Header.headerCutAdvice
-        let advice =
+        let advice: Sentence =
             isCut
             ? LUKS1Header.headerCutAdvice
             : first.isTheSame(as: second)
-                ? "both copies of the header say so; \(first.advice ?? backup)"
+                ? "both copies of the header say so; \(first.advice ?? Sentence(backup))"
                 : "the other copy is damaged too (\(second.sentence)); \(backup)"
         return .damaged(first.field, at: first.offset, found: first.found, allowed: first.allowed, advice: advice)
     }
 
     private static func withoutSecondary(_ fault: LUKSFault, _ backup: String) -> FormatError {
-        if let unreadable = fault.unreadable { return .unreadable(unreadable) }
+        if let unreadable = fault.unreadable { return .unreadable(Sentence(unreadable)) }
         return .damaged(
             fault.field, at: fault.offset, found: fault.found, allowed: fault.allowed,
             advice: fault.advice == LUKS1Header.headerCutAdvice

@@ -13,12 +13,13 @@ struct LUKSFault: Error, Equatable {
     let found: String
     let allowed: String
     /// What to do about it; nil: the usual advice for a damaged file.
-    let advice: String?
+    let advice: Sentence?
     /// The system's words when the bytes could not be read at all.
     let unreadable: String?
 
     init(
-        _ field: String, at offset: UInt64, found: some CustomStringConvertible, allowed: String, advice: String? = nil
+        _ field: String, at offset: UInt64, found: some CustomStringConvertible, allowed: String,
+        advice: Sentence? = nil
     ) {
         self.field = field
         self.offset = offset
@@ -47,7 +48,7 @@ struct LUKSFault: Error, Equatable {
 
     /// The error when this is all that there is to say.
     var error: FormatError {
-        if let unreadable { return .unreadable(unreadable) }
+        if let unreadable { return .unreadable(Sentence(unreadable)) }
         return .damaged(field, at: offset, found: found, allowed: allowed, advice: advice)
     }
 }

@@ -30,9 +30,9 @@ public struct LUKSPlaintext: Sendable, Equatable, CustomStringConvertible {
         /// Those of these bits.
         public init(rawValue: UInt8) { self.rawValue = rawValue }
 
-        /// Segments and keyslots of the null cipher (`--allow-null-cipher`).
+        /// Segments and keyslots of the null cipher.
         public static let nullCipher = Permissions(rawValue: 1)
-        /// Segments of type "linear" (`--allow-linear-segments`).
+        /// Segments of type "linear".
         public static let linearSegments = Permissions(rawValue: 2)
     }
 
@@ -46,7 +46,7 @@ public struct LUKSPlaintext: Sendable, Equatable, CustomStringConvertible {
     }
 
     /// Refuses a volume of which anything is in the clear that is not allowed by name.
-    /// - Throws: ``FormatError`` with code `unsupported`: what, why, and the option that allows it.
+    /// - Throws: ``FormatError`` with code `unsupported`: what, why, and what allows it.
     public static func check(_ volume: LUKSVolume, allowing permissions: Permissions) throws(FormatError) {
         guard let found = all(in: volume).first(where: { !permissions.contains($0.permission) }) else { return }
         throw .unsupported(found.refusal)
@@ -85,11 +85,11 @@ public struct LUKSPlaintext: Sendable, Equatable, CustomStringConvertible {
         }
     }
 
-    /// The option of the program that allows it.
-    public var option: String {
+    /// What is set to allow it.
+    public var remedy: Remedy {
         switch part {
-        case .linearSegment: "--allow-linear-segments"
-        case .nullSegment, .nullKeyslot: "--allow-null-cipher"
+        case .linearSegment: .allowLinearSegments
+        case .nullSegment, .nullKeyslot: .allowNullCipher
         }
     }
 
@@ -106,7 +106,7 @@ public struct LUKSPlaintext: Sendable, Equatable, CustomStringConvertible {
     }
 
     /// Why it is not used, and what to do if it is to be.
-    var refusal: String {
-        "\(self); anybody could have changed the header to say so; if that is what you expect, add \(option)"
+    var refusal: Sentence {
+        "\(self); anybody could have changed the header to say so; if that is what you expect, add \(remedy: remedy)"
     }
 }

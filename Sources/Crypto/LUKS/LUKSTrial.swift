@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import BlockIO
+
 /// What happened while secrets were tried on keyslots.
 struct LUKSTrial {
     private var tried: [Int] = []
-    private var skipped: [(keyslot: Int, reason: String)] = []
+    private var skipped: [(keyslot: Int, reason: Sentence)] = []
 
     /// The first keyslot that opens, tried in this order with every secret.
     mutating func first(
@@ -25,11 +27,12 @@ struct LUKSTrial {
     }
 
     /// Notes keyslots that are not tried for other reasons.
-    mutating func skip(_ keyslots: [(keyslot: Int, reason: String)]) { skipped += keyslots }
+    mutating func skip(_ keyslots: [(keyslot: Int, reason: Sentence)]) { skipped += keyslots }
 
     /// Why nothing opened, as far as it is known.
     func failure(_ secrets: [LUKSUnlock.NamedSecret], hasOnlyOneKeyslot: Bool) -> UnlockError {
-        let reasons = skipped.map { "; keyslot \($0.keyslot) was not tried: \($0.reason)" }.joined()
+        let reasons = skipped.map { (keyslot, reason) -> Sentence in "; keyslot \(keyslot) was not tried: \(reason)" }
+            .joined()
         guard !tried.isEmpty else {
             return .refused("no keyslot can be tried\(reasons)")
         }
@@ -38,10 +41,11 @@ struct LUKSTrial {
             tried.count == 1
             ? "1 keyslot (\(tried[0]))"
             : "\(tried.count) keyslots (\(tried.sorted().map(String.init).joined(separator: ", ")))"
-        let said = "no keyslot opens with \(names): \(slots) tried\(reasons); "
+        let said: Sentence = "no keyslot opens with \(names): \(slots) tried\(reasons); "
         let hints = LUKSUnlock.NamedSecret.hints(of: secrets)
         let spelling = "check the spelling and the keyboard layout"
         guard skipped.isEmpty else { return .notAllTried("\(said)\(LUKSUnlock.adviceToName), or \(spelling)\(hints)") }
-        return .wrongSecret(said + (hasOnlyOneKeyslot ? "leave --key-slot out to try all" : spelling) + hints)
+        return .wrongSecret(
+            said + (hasOnlyOneKeyslot ? "leave \(remedy: .keyslot(nil)) out to try all" : "\(spelling)") + "\(hints)")
     }
 }

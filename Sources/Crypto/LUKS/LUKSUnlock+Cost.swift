@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import BlockIO
+
 /// What opening a volume takes in all: each step is bounded by itself, but there are 32 keyslots, and as many secrets as
 /// somebody gives.
 extension LUKSUnlock {
@@ -24,8 +26,9 @@ extension LUKSUnlock {
         throw .refused(
             "trying \(secrets) on \(places) could take about \(seconds) seconds, allowed for a volume are "
                 + "\(options.limits.seconds); "
-                + (options.keyslot == nil && placeCount > 1 ? "name the keyslot with --key-slot, or, " : "")
-                + "if the image is to be trusted, allow more with --max-kdf-seconds")
+                + (options.keyslot == nil && placeCount > 1
+                    ? "name the keyslot with \(remedy: .keyslot(nil)), or, " : "")
+                + "if the image is to be trusted, allow more with \(remedy: .derivationSeconds)")
     }
 
     /// What one try of a secret takes, in nanoseconds; 0 for a keyslot that is not tried.

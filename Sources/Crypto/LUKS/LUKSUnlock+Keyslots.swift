@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+public import BlockIO
+
 /// Which keyslots are tried, and why not the others.
 extension LUKSUnlock {
     /// Digests whose keys the encrypted segments need, by rising number.
@@ -15,7 +17,7 @@ extension LUKSUnlock {
         if let number = options.keyslot {
             let keyslot = try named(number)
             guard digest.keyslots.contains(number) else {
-                throw .usage("keyslot \(number) does not hold the key of the data; leave --key-slot out")
+                throw .usage("keyslot \(number) does not hold the key of the data; leave \(remedy: .keyslot(nil)) out")
             }
             return [keyslot]
         }
@@ -23,17 +25,18 @@ extension LUKSUnlock {
         guard candidates.isEmpty else { return candidates.sorted(by: Self.isTriedBefore) }
         let untried = untried(of: digest)
         guard untried.isEmpty else {
-            let reasons = untried.map { "keyslot \($0.keyslot): \($0.reason)" }.joined(separator: "; ")
+            let reasons = untried.map { (keyslot, reason) -> Sentence in "keyslot \(keyslot): \(reason)" }.joined(
+                separator: "; ")
             throw .refused("no keyslot of the data is tried: \(reasons)")
         }
         throw noKeyslotOfData
     }
 
     /// What to do about keyslots that are not tried.
-    public static let adviceToName = "name the keyslot that it is for with --key-slot"
+    public static let adviceToName: Sentence = "name the keyslot that it is for with \(remedy: .keyslot(nil))"
 
     private var noKeyslotOfData: UnlockError {
-        let advice = "give the volume key with --volume-key-file"
+        let advice: Sentence = "give the volume key with \(remedy: .volumeKeyFile)"
         guard !volume.keyslots.isEmpty else {
             return .wrongSecret("no keyslot holds the key of the data; \(advice)")
         }
@@ -42,22 +45,22 @@ extension LUKSUnlock {
     }
 
     /// Why no passphrase whatsoever opens the data; nil when one may.
-    public var hopelessness: String? {
+    public var hopelessness: Sentence? {
         let numbers = volume.keyslots.map(\.number) + volume.otherKeyslots.map(\.number)
-        return numbers.contains(where: holdsKeyOfData) ? nil : noKeyslotOfData.description
+        return numbers.contains(where: holdsKeyOfData) ? nil : noKeyslotOfData.sentence
     }
 
     /// The keyslots of a digest that are not tried by themselves, with the reasons; none when the caller names one.
-    func untried(of digest: LUKSDigest) -> [(keyslot: Int, reason: String)] {
+    func untried(of digest: LUKSDigest) -> [(keyslot: Int, reason: Sentence)] {
         guard options.keyslot == nil else { return [] }
         return volume.keyslots.filter { digest.keyslots.contains($0.number) }.compactMap { keyslot in
             Self.reasonToIgnore(keyslot).map { (keyslot.number, $0) }
-        } + volume.otherKeyslots.filter { digest.keyslots.contains($0.number) }.map { ($0.number, $0.reason) }
+        } + volume.otherKeyslots.filter { digest.keyslots.contains($0.number) }.map { ($0.number, Sentence($0.reason)) }
     }
 
-    private static func reasonToIgnore(_ keyslot: LUKSKeyslot) -> String? {
+    private static func reasonToIgnore(_ keyslot: LUKSKeyslot) -> Sentence? {
         keyslot.priority == .ignore
-            ? "it has priority ignore and is tried only when it is named: --key-slot \(keyslot.number)" : nil
+            ? "it has priority ignore and is tried only when it is named: \(remedy: .keyslot(keyslot.number))" : nil
     }
 
     /// The keyslot that the caller names.
@@ -68,7 +71,8 @@ extension LUKSUnlock {
         }
         let numbers = volume.keyslots.map { String($0.number) }.joined(separator: ", ")
         throw .usage(
-            "there is no keyslot \(number); the volume has \(numbers.isEmpty ? "none" : numbers): see nbdecrypt info")
+            "there is no keyslot \(number); the volume has \(numbers.isEmpty ? "none" : numbers): see \(remedy: .describeImage)"
+        )
     }
 
     /// Preferred ones first, then by cost.
@@ -84,7 +88,7 @@ extension LUKSUnlock {
         case opened(Opened)
         case wrongSecret
         /// Why.
-        case cannotTry(String)
+        case cannotTry(Sentence)
     }
 
     /// A keyslot of a survey, and why it is not tried.
@@ -92,7 +96,7 @@ extension LUKSUnlock {
         let number: Int
         let keyslot: LUKSKeyslot?
         let digest: LUKSDigest?
-        let reason: String?
+        let reason: Sentence?
     }
 
     /// Refuses a survey in which nothing could be tried, or that takes longer than is allowed, before anybody types a
@@ -104,7 +108,8 @@ extension LUKSUnlock {
             guard !surveyed.isEmpty else {
                 throw noKeyslotOfData
             }
-            let reasons = surveyed.map { "keyslot \($0.number): \($0.reason ?? "")" }.joined(separator: "; ")
+            let reasons = surveyed.map { slot -> Sentence in "keyslot \(slot.number): \(slot.reason ?? "")" }.joined(
+                separator: "; ")
             throw .refused("no keyslot can be tried: \(reasons)")
         }
         try checkDemand(surveyed, secretCount: 1)
@@ -140,13 +145,13 @@ extension LUKSUnlock {
             do throws(UnlockError) {
                 _ = try means(of: keyslot)
                 try digest?.derivation.check(options.limits)
-            } catch { reason = reason ?? error.description }
+            } catch { reason = reason ?? error.sentence }
             return Surveyed(number: keyslot.number, keyslot: keyslot, digest: digest, reason: reason)
         }
         guard options.keyslot == nil else { return known }
         return known
             + volume.otherKeyslots.filter { !$0.isOfReencryption }.map {
-                Surveyed(number: $0.number, keyslot: nil, digest: nil, reason: $0.reason)
+                Surveyed(number: $0.number, keyslot: nil, digest: nil, reason: Sentence($0.reason))
             }
     }
 

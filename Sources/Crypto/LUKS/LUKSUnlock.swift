@@ -94,7 +94,7 @@ public struct LUKSUnlock {
             try digest.derivation.check(options.limits)
             guard volumeKeyCount == 0 else { continue }
             let keyslots = try keyslots(of: digest)
-            var reasons: [String] = []
+            var reasons: [Sentence] = []
             for keyslot in keyslots {
                 do throws(UnlockError) { _ = try means(of: keyslot) } catch {
                     reasons.append("keyslot \(keyslot.number): \(error)")
@@ -154,7 +154,7 @@ public struct LUKSUnlock {
         return .wrongSecret(
             "\(holders) is not the volume key: digest \(numbers.first ?? 0) does not fit; get the key with "
                 + "`cryptsetup luksDump --dump-volume-key --volume-key-file NEW DEVICE` \(LUKSSupport.whatIsDevice)"
-                + NamedSecret.hints(of: volumeKeys))
+                + "\(NamedSecret.hints(of: volumeKeys))")
     }
 
     /// The digests whose keys the data needs; with their keys, it can be read.
@@ -175,7 +175,7 @@ public struct LUKSUnlock {
             guard try proves(digest, key) else { return .wrongSecret }
             return .opened(Opened(digest: digest, key: key, keyslot: keyslot.number, source: secret.name))
         } catch {
-            return .cannotTry(error.description)
+            return .cannotTry(error.sentence)
         }
     }
 
@@ -235,7 +235,7 @@ public struct LUKSUnlock {
     private static func refusing<Result>(
         _ body: () throws(FormatError) -> Result
     ) throws(UnlockError) -> Result {
-        do { return try body() } catch { throw .refused(error.description) }
+        do { return try body() } catch { throw .refused(error.sentence) }
     }
 }
 

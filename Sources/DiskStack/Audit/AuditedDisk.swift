@@ -9,7 +9,7 @@ package struct AuditedDisk {
     /// Each with its faults and what of it is in the clear.
     package private(set) var containers: [AuditedLayer] = []
     /// Sentences about what could not be looked into.
-    package private(set) var unseen: [String] = []
+    package private(set) var unseen: [Sentence] = []
 
     /// No disk, or nothing on it.
     package init() {}
@@ -54,9 +54,9 @@ package struct AuditedDisk {
     }
 
     private mutating func takeVolumes(_ places: [LogicalVolumes.Place], _ image: String) {
-        var faults: [String] = []
+        var faults: [Sentence] = []
         let assembly = LVMAssembly(places) { place, error in faults.append("\(place.name): \(error)") }
-        unseen += faults + assembly.faults.map(\.description)
+        unseen += faults + assembly.faults.map(\.sentence)
         for volume in assembly.groups.flatMap(\.volumes) {
             do throws(FormatError) {
                 _ = takeContainer(
@@ -64,7 +64,7 @@ package struct AuditedDisk {
                         exportName: "", noun: "logical volume", name: "logical volume \(volume.path)", image: image,
                         description: "", device: try volume.disk()))
             } catch {
-                unseen.append(error.description)
+                unseen.append(error.sentence)
             }
         }
     }

@@ -37,7 +37,7 @@ extension AuditedLayer {
         do throws(FormatError) {
             try checkLUKS(part.device, dataSize: part.device.size, isDetached: false)
         } catch {
-            incompleteness = error.description
+            incompleteness = error.sentence
         }
     }
 
@@ -46,11 +46,12 @@ extension AuditedLayer {
         do { found = try QcowHeader(device: file) } catch { return try Self.damaged(.qcow, name, error) }
         guard let header = found else {
             throw .notRecognised(
-                "the file is not qcow version 1; leave -f out, or say -f raw if it is a plain disk image")
+                "the file is not qcow version 1; leave \(remedy: .format(nil)) out, or say \(remedy: .format("raw")) if it is a plain disk image"
+            )
         }
         do { return AuditedLayer(name: name, header, try MappedCensus(file: file, header: header)) } catch {
             var layer = AuditedLayer(name: name, format: ImageFormat.qcow.rawValue, isEncrypted: false)
-            layer.faults.note(.unreadable, at: nil, error.description)
+            layer.faults.note(.unreadable, at: nil, "\(error)")
             return layer
         }
     }
@@ -61,7 +62,7 @@ extension AuditedLayer {
     ) throws(FormatError) -> AuditedLayer {
         guard error.code == .damaged else { throw error }
         var layer = AuditedLayer(name: name, format: format.rawValue, isEncrypted: false)
-        layer.faults.note(.header, at: nil, error.description)
+        layer.faults.note(.header, at: nil, error.sentence)
         layer.incompleteness = "nothing can be found without a sound header"
         return layer
     }
@@ -73,7 +74,8 @@ extension AuditedLayer {
         do { found = try Qcow2Header(device: file) } catch { return try Self.damaged(.qcow2, name, error) }
         guard let header = found else {
             throw .notRecognised(
-                "the file is not qcow2; leave -f out, or say -f raw if it is a plain disk image")
+                "the file is not qcow2; leave \(remedy: .format(nil)) out, or say \(remedy: .format("raw")) if it is a plain disk image"
+            )
         }
         // What an unknown feature changes in the tables is not known either.
         if !header.features.unknownIncompatibleBits.isEmpty { try Qcow2Support.check(header) }
@@ -91,11 +93,11 @@ extension AuditedLayer {
     ) throws(FormatError) {
         do {
             let volume = try LUKSOpener.header(device, dataSize: dataSize, isDetached: isDetached)
-            for warning in volume.warnings { faults.note(.header, at: nil, warning) }
+            for warning in volume.warnings { faults.note(.header, at: nil, Sentence(warning)) }
             noteProtection(of: volume)
         } catch {
             switch error.code {
-            case .damaged: faults.note(.header, at: nil, error.description)
+            case .damaged: faults.note(.header, at: nil, error.sentence)
             case .notRecognised where format == ImageFormat.qcow2.rawValue:
                 faults.note(.header, at: nil, "the area for the LUKS header holds none")
             default: throw error

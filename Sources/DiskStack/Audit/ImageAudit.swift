@@ -83,7 +83,7 @@ package struct ImageAudit {
                 ) { progress((Double(link.number) + $0) / count) })
         }
         if let breakage = chain.breakage {
-            let sentence = "what it names could not be examined: \(breakage)"
+            let sentence: Sentence = "what it names could not be examined: \(breakage)"
             // A loop, or a layer below that is damaged, is damage; a name that may not be followed is not.
             if breakage.code == .damaged || breakage.code == .notRecognised {
                 layers[layers.count - 1].faults.note(.header, at: nil, sentence)

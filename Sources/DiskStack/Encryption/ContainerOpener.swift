@@ -55,7 +55,8 @@ package struct ContainerOpener {
         guard mayAsk || ring.names != nil else {
             throw OpeningError(
                 .wrongSecret,
-                "\(name) is encrypted, and no secret is given; give one, or add --check-passphrase to be asked for it")
+                "\(name) is encrypted, and no secret is given; give one, or add \(remedy: .checkPassphrase) to be asked for it"
+            )
         }
     }
 

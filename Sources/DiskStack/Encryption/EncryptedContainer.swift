@@ -30,9 +30,9 @@ package struct LUKSContainer {
     package private(set) var isHeaderInFile = true
     package private(set) var isDataInFile = true
     /// Why `serve` refuses a header alone.
-    package private(set) var refusal: String?
-    /// What `serve` needs besides the image to find it, e.g. " --partition 2".
-    package private(set) var serveOptions = ""
+    package private(set) var refusal: Sentence?
+    /// What has to be said besides the image, and the file with the header, to find it.
+    package private(set) var choices: [Remedy] = []
     /// Where the segments are.
     private let data: Data
     /// Of the device with the segments, in bytes; nil inside qcow2 and for a header alone.
@@ -65,8 +65,11 @@ package struct LUKSContainer {
         }
     }
 
-    /// What `serve` needs to open the container, with a space before each option, as the shell takes it.
-    package var options: String { (headerName.map { " --header \(ShellText.fileArgument($0))" } ?? "") + serveOptions }
+    /// It lies in an image that cryptsetup does not see into, or in a part of one.
+    package var isInImage: Bool { !isHeaderInFile || !["file", "detached header", "header alone"].contains(place) }
+
+    /// What has to be said besides the image to open it.
+    package var remedies: [Remedy] { [headerName].compactMap { $0 }.map { .luksHeader(path: $0) } + choices }
 
     /// The container in a file: the header at its start. The data may be elsewhere.
     package init(source: OpenSource) throws(FormatError) {
@@ -90,7 +93,7 @@ package struct LUKSContainer {
             place = "header alone"
             self.data = .elsewhere
             dataSize = nil
-            refusal = error.description
+            refusal = error.sentence
         }
     }
 
@@ -99,9 +102,9 @@ package struct LUKSContainer {
     /// - Parameters:
     ///   - isInFile: is the part a whole file?
     ///   - opener: of the header.
-    ///   - options: with which `serve` finds the part.
+    ///   - choices: of the part.
     package init(
-        data part: DiskPart, isInFile: Bool, header headerPlace: ImageSource, by opener: SourceOpener, options: String
+        data part: DiskPart, isInFile: Bool, header headerPlace: ImageSource, by opener: SourceOpener, choices: [Remedy]
     ) throws {
         let device = part.device
         do {
@@ -114,7 +117,7 @@ package struct LUKSContainer {
         }
         place = "detached header"
         headerName = headerPlace.name
-        serveOptions = options
+        self.choices = choices
         isDataInFile = isInFile
         data = .device(device)
         dataSize = device.size
@@ -150,9 +153,9 @@ package struct LUKSContainer {
 
     /// A container in a part of a disk; nil when there is none.
     ///
-    /// - Parameter options: with which `serve` finds the part.
+    /// - Parameter choices: of the part.
     /// - Throws: ``FormatError`` when it is damaged, or of no use alone.
-    package init?(part: DiskPart, options: String) throws(FormatError) {
+    package init?(part: DiskPart, choices: [Remedy]) throws(FormatError) {
         switch try ImageProbe.findLUKS(part.device) {
         case .none, .leftover: return nil
         case .encryptedClone: throw ImageProbe.encryptedClone.naming(part.name)
@@ -164,7 +167,7 @@ package struct LUKSContainer {
         header = part.device
         place = part.noun
         data = .device(part.device)
-        serveOptions = options
+        self.choices = choices
         dataSize = part.device.size
         guestSize = nil
     }

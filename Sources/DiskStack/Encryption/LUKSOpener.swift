@@ -25,7 +25,8 @@ package struct LUKSOpener {
         // One of the two copies of its header may still look like that of LUKS. A start that cannot be read is for the reader.
         if (try? ImageProbe.findLUKS(device)) == .encryptedClone { throw ImageProbe.encryptedClone }
         guard let volume = try LUKSVolume.read(from: device, dataSize: dataSize, isDetached: isDetached) else {
-            throw .notRecognised("it holds no LUKS header; check the name, or leave -f out to find out what it is")
+            throw .notRecognised(
+                "it holds no LUKS header; check the name, or leave \(remedy: .format(nil)) out to find out what it is")
         }
         return volume
     }
@@ -58,7 +59,8 @@ package struct LUKSOpener {
             throw FormatError.damaged(
                 "LUKS data", at: volume.segments.first?.offset ?? 0, found: "no whole sector", allowed: "at least one",
                 advice:
-                    "a file with a header alone is a backup of the header: give the data as IMAGE and it as --header")
+                    "a file with a header alone is a backup of the header: give the data as IMAGE and it as \(remedy: .luksHeader(path: nil))"
+            )
         }
         return AlignedDevice.lifting(disk)
     }
@@ -92,7 +94,7 @@ package struct LUKSOpener {
         let segments = try LUKSSegments(volume, allowing: options.plaintext)
         if volume.isOnlyInitialised { log.warning("\(name): \(LUKSVolume.initialisedSentence)") }
         for plaintext in LUKSPlaintext.all(in: volume) {
-            log.warning("\(name): \(plaintext), and \(plaintext.option) allows it")
+            log.warning("\(name): \(plaintext), and \(remedy: plaintext.remedy) allows it")
         }
         return segments
     }

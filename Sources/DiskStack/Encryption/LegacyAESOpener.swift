@@ -31,14 +31,14 @@ struct LegacyAESOpener {
                 throw OpeningError(
                     .wrongSecret,
                     "\(raw.name) holds \(raw.secret.count) bytes; the key of an AES image has \(LegacyAESKey.count)"
-                        + (raw.hints.encoding.map { "; \($0)" } ?? ""))
+                        + (raw.hints.encoding.map { hint -> Sentence in "; \(hint)" } ?? ""))
             }
             return try check([raw], isRawKey: true)
         }
         if !ring.hasPassphrases(for: layer), let volumeKey = try ring.volumeKeys().first {
             throw OpeningError(
                 .wrongSecret,
-                "\(name): \(volumeKey.name) is for LUKS; the 16 key bytes of an AES image go with --raw-key-file"
+                "\(name): \(volumeKey.name) is for LUKS; the 16 key bytes of an AES image go with \(remedy: .aesKeyFile)"
             )
         }
         return try ring.open(name, layer: layer) { secrets in
@@ -53,8 +53,9 @@ struct LegacyAESOpener {
     private func warnOfNUL(_ secret: NamedSecret) {
         let used = LegacyAESKey.bytesUsed(of: secret.secret)
         guard used < min(secret.secret.count, LegacyAESKey.count) else { return }
-        let hint =
-            secret.secret.count == LegacyAESKey.count ? "; if these 16 bytes are the key, use --raw-key-file" : ""
+        let hint: Sentence =
+            secret.secret.count == LegacyAESKey.count
+            ? "; if these 16 bytes are the key, use \(remedy: .aesKeyFile)" : ""
         log.warning("the passphrase has a NUL byte, which ends the key after \(used) bytes\(hint)")
     }
 
@@ -97,18 +98,18 @@ struct LegacyAESOpener {
     /// What to type next, from the variants of the passphrase that would fit.
     private func advice(
         _ check: ContentCheck, _ secrets: [NamedSecret], isRawKey: Bool
-    ) -> String {
+    ) -> Sentence {
         let names = secrets.map(\.name).joined(separator: ", ")
         let encodings = secrets.compactMap { secret in secret.hints.encoding.map { "; \(secret.name): \($0)" } }
-        let verdict = "\(name): \(names) does not fit: \(check.summary)\(encodings.joined())"
-        let override = "if the disk really holds nothing but random data, add --no-passphrase-check"
+        let verdict: Sentence = "\(name): \(names) does not fit: \(check.summary)\(encodings.joined())"
+        let override: Sentence = "if the disk really holds nothing but random data, add \(remedy: .skipPassphraseCheck)"
         if isRawKey { return "\(verdict); check the key file; \(override)" }
         for variant in secrets.flatMap({ PassphraseVariant.all(of: $0.secret) })
         where examine(LegacyAESCipher(key: LegacyAESKey.derive(from: variant.secret))).verdict == .plausible {
             return "\(verdict); but it fits \(variant.description): "
-                + "write exactly these bytes to a file and give --key-file FILE"
+                + "write exactly these bytes to a file and give \(remedy: .keyFile) FILE"
         }
         return "\(verdict); check the spelling and the keyboard layout (a line feed at the end, Latin-1 and UTF-8 were "
-            + "tried), and give other encodings with --key-file; \(override)"
+            + "tried), and give other encodings with \(remedy: .keyFile); \(override)"
     }
 }

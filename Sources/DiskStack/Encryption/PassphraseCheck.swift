@@ -5,16 +5,16 @@ package import Crypto
 import ImageFormats
 
 /// What the given secrets open, without serving anything: `info --check-passphrase`.
-package struct PassphraseCheck: Encodable {
-    package struct Outcome: Encodable {
+package struct PassphraseCheck {
+    package struct Outcome {
         /// The source of the secret, never its contents.
-        let source: String
+        package let source: String
         /// Does it open the image? Nil: the image does not tell.
-        let fits: Bool?
+        package let fits: Bool?
         /// The keyslots that it opens; LUKS only.
-        var keyslots: [Int]?
+        package var keyslots: [Int]?
         /// Why it fits or not, and keyslots that could not be tried.
-        var notes: [String] = []
+        package var notes: [Sentence] = []
     }
 
     package private(set) var outcomes: [Outcome] = []
@@ -23,14 +23,12 @@ package struct PassphraseCheck: Encodable {
     /// The first cipher of AES that may be right.
     package private(set) var cipher: LegacyAESCipher?
 
-    private enum CodingKeys: String, CodingKey { case outcomes, mayFit, untried }
-
     /// Can it be that the secrets together open the image?
     package let mayFit: Bool
 
     /// Why it is not certain that no secret opens the data: keyslots of it that were not tried, or that there is none, and
     /// what to do; empty when each secret was tried wherever it may fit.
-    package let untried: [String]
+    package let untried: [Sentence]
 
     /// Tries all secrets of `ring` on all keyslots; asks a person when there are none.
     /// - Throws: ``FormatError`` when `serve` would refuse the container because it is not encrypted; ``OpeningError`` when a
@@ -60,15 +58,15 @@ package struct PassphraseCheck: Encodable {
             opened += keys
             proved.formUnion(keys.map(\.digest.number))
             let fits = !keys.isEmpty
-            outcomes.append(Outcome(source: key.name, fits: fits, notes: fits ? [] : key.hints.all))
+            outcomes.append(Outcome(source: key.name, fits: fits, notes: fits ? [] : key.hints.sentences))
         }
         let secrets = volumeKeys.isEmpty || ring.hasPassphrases(for: 0) ? try ring.all(path) : []
         let survey: [[(keyslot: Int, outcome: LUKSUnlock.Outcome)]]
         do { survey = try unlock.survey(secrets) } catch { throw OpeningError(error, image: path) }
-        var untried: [Int: String] = [:]
+        var untried: [Int: Sentence] = [:]
         for (secret, results) in zip(secrets, survey) {
             var keyslots: [Int] = []
-            var notes: [String] = []
+            var notes: [Sentence] = []
             var fits = false
             for (keyslot, result) in results {
                 switch result {
@@ -87,11 +85,13 @@ package struct PassphraseCheck: Encodable {
                     if unlock.holdsKeyOfData(keyslot) { untried[keyslot] = reason }
                 }
             }
-            if keyslots.isEmpty { notes += secret.hints.all }
+            if keyslots.isEmpty { notes += secret.hints.sentences }
             outcomes.append(Outcome(source: secret.name, fits: fits, keyslots: keyslots.sorted(), notes: notes))
         }
         mayFit = needed.isSubset(of: proved)
-        let sentences = untried.sorted { $0.key < $1.key }.map { "keyslot \($0.key) was not tried: \($0.value)" }
+        let sentences = untried.sorted { $0.key < $1.key }.map { (number, reason) -> Sentence in
+            "keyslot \(number) was not tried: \(reason)"
+        }
         self.untried =
             sentences.isEmpty
             ? volumeKeys.isEmpty ? [unlock.hopelessness].compactMap(\.self) : []
@@ -106,7 +106,7 @@ package struct PassphraseCheck: Encodable {
         let raw = try ring.rawKey().map { [$0] }
         for secret in try raw ?? ring.all(path) {
             guard raw == nil || secret.secret.count == LegacyAESKey.count else {
-                let notes = ["it does not hold \(LegacyAESKey.count) bytes"] + secret.hints.all
+                let notes: [Sentence] = ["it does not hold \(LegacyAESKey.count) bytes"] + secret.hints.sentences
                 outcomes.append(Outcome(source: secret.name, fits: false, notes: notes))
                 continue
             }
@@ -120,27 +120,14 @@ package struct PassphraseCheck: Encodable {
                 case .cannotTell: nil
                 }
             if fits != false { self.cipher = self.cipher ?? cipher }
-            let notes = [check.summary] + (fits == false ? secret.hints.all : [])
+            let notes = [Sentence(check.summary)] + (fits == false ? secret.hints.sentences : [])
             outcomes.append(Outcome(source: secret.name, fits: fits, notes: notes))
         }
         mayFit = outcomes.contains { $0.fits != false }
         untried = []
     }
+}
 
-    /// Lines for people.
-    package var lines: [String] {
-        outcomes.flatMap { outcome in
-            let slots = outcome.keyslots.map { $0.map(String.init).joined(separator: ", ") } ?? ""
-            let verdict =
-                switch (outcome.fits, slots.isEmpty) {
-                case (true?, false): "opens keyslot \(slots)"
-                case (true?, true): "fits"
-                case (nil, _): "cannot be judged"
-                case (false?, false): "opens keyslot \(slots), but not the data"
-                case (false?, true) where outcome.keyslots == nil: "does not fit"
-                case (false?, true): untried.isEmpty ? "opens no keyslot" : "opens no keyslot that was tried"
-                }
-            return ["\(outcome.source) \(verdict)"] + outcome.notes.map { "  \($0)" }
-        }
-    }
+extension NamedSecret.Hints {
+    fileprivate var sentences: [Sentence] { all.map { Sentence($0) } }
 }

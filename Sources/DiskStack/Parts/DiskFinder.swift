@@ -61,7 +61,7 @@ struct DiskFinder {
             guard all.count <= Self.maximumCount else {
                 throw OpeningError(
                     .usage,
-                    "\(options.name) has \(all.count) disks to export, more than \(Self.maximumCount): name some with --exports"
+                    "\(options.name) has \(all.count) disks to export, more than \(Self.maximumCount): name some with \(remedy: .exports(nil))"
                 )
             }
             return all
@@ -84,7 +84,7 @@ struct DiskFinder {
             let good = layer.bitmaps.filter { $0.refusal == nil }
             if good.count > Self.maximumCount {
                 log.warning(
-                    "\(options.name): only \(Self.maximumCount) of \(good.count) dirty bitmaps are offered; name others with --bitmap"
+                    "\(options.name): only \(Self.maximumCount) of \(good.count) dirty bitmaps are offered; name others with \(remedy: .bitmap)"
                 )
             }
             return Array(good.prefix(Self.maximumCount))
@@ -133,7 +133,7 @@ struct DiskFinder {
         // Whoever names the format wants what is in it, as it is.
         guard options.format == nil || finding != .container && finding != .encryptedClone else {
             log.warning(
-                "the guest disk holds a LUKS container and is served as it is, as -f \(layer.format.rawValue) says; leave -f out to decrypt it"
+                "the guest disk holds a LUKS container and is served as it is, as \(remedy: .format(layer.format.rawValue)) says; leave \(remedy: .format(nil)) out to decrypt it"
             )
             return disk
         }
@@ -192,7 +192,7 @@ struct DiskFinder {
         guard layer.snapshots.count <= Self.maximumCount else {
             throw OpeningError(
                 .usage,
-                "\(options.name) has \(layer.snapshots.count) snapshots to export, more than \(Self.maximumCount): name some with --exports"
+                "\(options.name) has \(layer.snapshots.count) snapshots to export, more than \(Self.maximumCount): name some with \(remedy: .exports(nil))"
             )
         }
         return try layer.snapshots.map { snapshot in
@@ -251,7 +251,7 @@ struct DiskFinder {
             places.append(("partition \(partition.number)", window))
             if (try? ImageProbe.holdsLUKS(window)) == true {
                 log.notice(
-                    "partition \(partition.number) holds a LUKS container; to serve it decrypted, add --partition \(partition.number)"
+                    "partition \(partition.number) holds a LUKS container; to serve it decrypted, add \(remedy: .partition(partition.number))"
                 )
             }
         }

@@ -122,7 +122,9 @@ package struct LogicalVolumes {
         // Before containers on them are unlocked.
         guard volumes.count <= limit else {
             throw OpeningError(
-                .usage, "\(image) has \(volumes.count) logical volumes, more than \(limit): name some with --exports")
+                .usage,
+                "\(image) has \(volumes.count) logical volumes, more than \(limit): name some with \(remedy: .exports(nil))"
+            )
         }
         var disks: [Disk] = []
         for volume in volumes {
@@ -162,7 +164,7 @@ package struct LogicalVolumes {
             let others =
                 paths.count == 1 ? "" : " (there are: \(paths.prefix(Self.mostShown).joined(separator: ", "))\(more))"
             log.notice(
-                "\(holders): LVM physical volume of the volume group \(group.name); to serve a logical volume of it, say --logical-volume \(first)\(others)"
+                "\(holders): LVM physical volume of the volume group \(group.name); to serve a logical volume of it, say \(remedy: .logicalVolume(first))\(others)"
             )
         }
     }

@@ -37,13 +37,13 @@ package struct PartSelection {
             sectorSize: options.sectorSize, image: options.name, log: log)
     }
 
-    /// How `serve` is told, with a space before each option.
-    package var serveOptions: String {
-        let options = [
-            partition.map { "--partition \($0)" }, offset.map { "--offset \($0)" }, size.map { "--size \($0)" },
-            sectorSize.map { "--sector-size \($0)" },
+    /// What has to be said to choose it.
+    package var choices: [Remedy] {
+        let all: [Remedy?] = [
+            partition.map { .partition($0) }, offset.map { .offset($0) }, size.map { .size($0) },
+            sectorSize.map { .sectorSize($0) },
         ]
-        return options.compactMap { $0.map { " \($0)" } }.joined()
+        return all.compactMap { $0 }
     }
 
     /// Steps from a disk to the part, outermost first.
@@ -71,9 +71,9 @@ package struct PartSelection {
         guard !isInner || !isOuter else {
             throw OpeningError(
                 .usage,
-                "\(image): --partition \(partition) with --offset can be a part of partition \(partition), or partition \(partition) "
-                    + "of the disk that begins at that byte: say --exports partition/\(partition) for this, and for that "
-                    + "--offset from the start of the disk, without --partition")
+                "\(image): \(remedy: .partition(partition)) with \(remedy: .offset(nil)) can be a part of partition \(partition), or partition \(partition) "
+                    + "of the disk that begins at that byte: say \(remedy: .exports("partition/\(partition)")) for this, and for that "
+                    + "\(remedy: .offset(nil)) from the start of the disk, without \(remedy: .partition(nil))")
         }
         return isInner ? [.window, .partition(partition)] : [.partition(partition), .window]
     }
@@ -106,8 +106,9 @@ package struct PartSelection {
         let found = try steps(on: disk).reduce(whole) { try part($1, of: $0.device, $0.description) }
         if isPart, said != .luks, let looks = FormatDecision.looksLikeImage(found) {
             throw FormatError.unsupported(
-                "\(looks), and --header says that it is the data of a LUKS container; if that is the disk of the image, copy the "
-                    + "image into a file of its own; if it looks like that by chance, say so with -f luks")
+                "\(looks), and \(remedy: .luksHeader(path: nil)) says that it is the data of a LUKS container; if that is the disk of the image, copy the "
+                    + "image into a file of its own; if it looks like that by chance, say so with \(remedy: .format("luks"))"
+            )
         }
         return found
     }
@@ -134,7 +135,10 @@ package struct PartSelection {
         guard offset < disk.size, let range = ByteRange(offset: offset, length: size ?? disk.size - offset),
             range.fits(disk.size)
         else {
-            throw OpeningError(.usage, "--offset and --size do not fit the disk of \(disk.size) bytes of \(image)")
+            throw OpeningError(
+                .usage,
+                "\(remedy: .offset(nil)) and \(remedy: .size(nil)) do not fit the disk of \(disk.size) bytes of \(image)"
+            )
         }
         let what = "\(range.length) bytes from byte \(offset)"
         return DiskPart(

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import Crypto
 
 /// The secrets that are there to open an image: those that a ``SecretProvider`` has, or what a person types.

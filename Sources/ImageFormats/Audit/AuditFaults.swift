@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
+public import BlockIO
+
 /// One thing in an image that cannot be right.
-public struct AuditFault: Equatable, Sendable {
+public struct AuditFault: Equatable, Sendable, SentenceConvertible {
     /// What sort of thing.
     public enum Kind: String, Sendable, CaseIterable {
         /// The system could not read a table.
@@ -31,13 +33,13 @@ public struct AuditFault: Equatable, Sendable {
     /// Where in the file, in bytes; nil when there is no one place.
     public let offset: UInt64?
     /// One sentence. Holds no guest data.
-    public let description: String
+    public let sentence: Sentence
 
     /// A fault at a byte of the file.
-    public init(_ kind: Kind, at offset: UInt64?, _ description: String) {
+    public init(_ kind: Kind, at offset: UInt64?, _ sentence: Sentence) {
         self.kind = kind
         self.offset = offset
-        self.description = description
+        self.sentence = sentence
     }
 }
 
@@ -58,10 +60,10 @@ public struct AuditFaults: Equatable, Sendable {
 
     /// Counts a fault, or `count` of them of which the sentence tells the first; it is made only when it is kept.
     public mutating func note(
-        _ kind: AuditFault.Kind, at offset: UInt64?, count: UInt64 = 1, _ description: @autoclosure () -> String
+        _ kind: AuditFault.Kind, at offset: UInt64?, count: UInt64 = 1, _ sentence: @autoclosure () -> Sentence
     ) {
         counts[kind, default: 0] += count
         guard listed.count < Self.maximumListed else { return }
-        listed.append(AuditFault(kind, at: offset, description()))
+        listed.append(AuditFault(kind, at: offset, sentence()))
     }
 }

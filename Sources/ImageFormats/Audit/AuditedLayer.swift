@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+public import BlockIO
+
 /// What an audit found in one file of a chain.
 public struct AuditedLayer: Sendable {
     /// As the user knows it, e.g. the path.
@@ -26,7 +28,7 @@ public struct AuditedLayer: Sendable {
     /// The data is in a file of its own that is marked as a raw image.
     public var hasRawDataFile = false
     /// Why not all was examined; nil when all was.
-    public var incompleteness: String?
+    public var incompleteness: Sentence?
     /// What else the owner should know.
     public var notes: [String] = []
 
@@ -50,7 +52,7 @@ public struct AuditedLayer: Sendable {
         compressedClusterCount = audit.compressedClusterCount
         compressedClusterPlaces = audit.compressedClusterPlaces
         hasRawDataFile = header.features.contains(.externalDataFile) && header.features.autoclear >> 1 & 1 == 1
-        incompleteness = audit.incompleteness
+        incompleteness = audit.incompleteness.map { Sentence($0) }
         if lostClusterCount > 0 {
             notes.append(
                 "\(QEMUImageCommand.text("qemu-img check -r leaks", isEncrypted: isEncrypted)) frees the lost clusters")

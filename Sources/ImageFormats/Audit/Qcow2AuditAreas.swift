@@ -101,7 +101,7 @@ extension Qcow2AuditWalk {
         // What else would keep a snapshot from being served.
         guard faults.total == faultsBefore, isComplete, spend(end - start) else { return }
         do { _ = try Qcow2Snapshot.all(of: file, header) } catch {
-            faults.note(.header, at: start, error.description)
+            faults.note(.header, at: start, error.sentence)
         }
     }
 

@@ -27,7 +27,8 @@ public struct LVMTexts: Sendable {
         volumeCount += 1
         guard volumeCount <= Self.maximumVolumes else {
             throw .unsupported(
-                "the disk has more than \(Self.maximumVolumes) LVM physical volumes; choose one with --partition")
+                "the disk has more than \(Self.maximumVolumes) LVM physical volumes; choose one with \(remedy: .partition(nil))"
+            )
         }
     }
 
@@ -49,6 +50,6 @@ public struct LVMTexts: Sendable {
     }
 
     private static let tooMuch = FormatError.unsupported(
-        "the disk has more than \(maximumReadSize) bytes of LVM metadata, or \(maximumKeptSize) of it that is not the same; choose a physical volume with --partition"
+        "the disk has more than \(maximumReadSize) bytes of LVM metadata, or \(maximumKeptSize) of it that is not the same; choose a physical volume with \(remedy: .partition(nil))"
     )
 }

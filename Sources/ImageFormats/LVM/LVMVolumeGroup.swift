@@ -57,7 +57,7 @@ public struct LVMVolumeGroup: Sendable {
         }
         guard !ambiguous.contains(area.holder) else {
             throw .unsupported(
-                "logical volume \(volume) needs the physical volume \(dashed(member.identifier)), which is on this disk twice; serve its partition alone, with --partition"
+                "logical volume \(volume) needs the physical volume \(dashed(member.identifier)), which is on this disk twice; serve its partition alone, with \(remedy: .partition(nil))"
             )
         }
         guard !member.isMissing else {

@@ -96,9 +96,9 @@ public struct MappedCensus: Equatable, Sendable {
                     "\(Mapping.formatName) L1 table: entry \(entry)", at: place, found: "an L2 table \(fault)",
                     allowed: allowed,
                     advice: "the image is damaged or not complete: get a complete copy, or serve what is left of it "
-                        + "with --allow-damaged")
+                        + "with \(remedy: .allowDamage)")
             }
-        } catch { throw .unreadable(error.description) }
+        } catch { throw .unreadable(Sentence(error.description)) }
         if let damage { throw damage }
     }
 

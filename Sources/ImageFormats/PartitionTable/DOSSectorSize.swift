@@ -41,7 +41,7 @@ struct DOSSectorSize {
             let sizes = (candidates.isEmpty ? views : candidates).map { String($0.size) }
             throw .unsupported(
                 "partitions: the DOS partition table in the first sector does not say its sector size, and what the disk holds "
-                    + "does not decide between \(sizes.joined(separator: ", ")) bytes; say --sector-size with that of the "
+                    + "does not decide between \(sizes.joined(separator: ", ")) bytes; say \(remedy: .sectorSize(nil)) with that of the "
                     + "disk that it was made for, most often 512")
         }
         return chosen

@@ -69,7 +69,7 @@ enum GUIDPartitions {
         guard sound.count > 1 else { return sound.first }
         let sizes = sound.map { String($0.disk.size) }.joined(separator: " and ")
         throw .unsupported(
-            "partitions: the disk has a sound GPT for each of the sector sizes \(sizes); say --sector-size with the one that counts"
+            "partitions: the disk has a sound GPT for each of the sector sizes \(sizes); say \(remedy: .sectorSize(nil)) with the one that counts"
         )
     }
 

@@ -73,7 +73,7 @@ struct Qcow2BitmapEntry {
     }
 
     private static func read(_ file: any BlockDevice, at offset: UInt64, count: Int) throws(FormatError) -> [UInt8] {
-        do { return try file.read(count: count, at: offset) } catch { throw .unreadable(error.description) }
+        do { return try file.read(count: count, at: offset) } catch { throw .unreadable("\(error)") }
     }
 
     /// Why the bitmap cannot be used; nil when it can.
@@ -99,12 +99,12 @@ struct Qcow2BitmapEntry {
 
     private func unsaved(_ header: Qcow2Header) -> FormatError? {
         guard isInUse else { return nil }
+        let command = QEMUImageCommand.text(
+            "qemu-img bitmap --remove", ShellText.quoted(name), isEncrypted: header.encryption != .none)
         return .damaged(
             "\(title): flags", at: place + 12, found: "in_use", allowed: "a bitmap that was saved",
             advice: "the image was not closed properly, so that the bitmap misses changes: make a full copy instead; "
-                + QEMUImageCommand.text(
-                    "qemu-img bitmap --remove", ShellText.quoted(name), isEncrypted: header.encryption != .none)
-                + " removes it (in a copy of the image)")
+                + "\(command) removes it (in a copy of the image)")
     }
 
     private func damage(_ header: Qcow2Header, fileSize: UInt64) -> FormatError? {

@@ -190,7 +190,7 @@ public struct Qcow2Header: Equatable, Sendable {
     }
 
     private static func read(_ device: any BlockDevice, at offset: UInt64, count: Int) throws(FormatError) -> [UInt8] {
-        do { return try device.read(count: count, at: offset) } catch { throw .unreadable(error.description) }
+        do { return try device.read(count: count, at: offset) } catch { throw .unreadable("\(error)") }
     }
 
     private static func checkL1(

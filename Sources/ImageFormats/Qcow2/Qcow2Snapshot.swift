@@ -108,6 +108,6 @@ public struct Qcow2Snapshot: Equatable, Sendable {
                 what, at: offset, found: "\(count) bytes beyond the end", allowed: "entries within \(device.size) bytes"
             )
         }
-        do { return try device.read(count: count, at: offset) } catch { throw .unreadable(error.description) }
+        do { return try device.read(count: count, at: offset) } catch { throw .unreadable("\(error)") }
     }
 }

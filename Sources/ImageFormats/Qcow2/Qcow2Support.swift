@@ -16,12 +16,12 @@ public enum Qcow2Support {
                     + "convert it with the program that made it")
         }
         guard !header.features.contains(.externalDataFile) || header.extensions.dataFile != nil else {
+            let command = QEMUImageCommand.text(
+                "qemu-img amend -o data_file=NAME", isEncrypted: header.encryption != .none,
+                options: "data-file.driver=file,data-file.filename=NAME")
             throw .unsupported(
-                "the image keeps its data in an external data file, but does not name it; "
-                    + "give it a name, in a copy, with "
-                    + QEMUImageCommand.text(
-                        "qemu-img amend -o data_file=NAME", isEncrypted: header.encryption != .none,
-                        options: "data-file.driver=file,data-file.filename=NAME"))
+                "the image keeps its data in an external data file, but does not name it; give it a name, in a copy, with \(command)"
+            )
         }
     }
 }

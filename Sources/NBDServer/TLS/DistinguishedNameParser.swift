@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
+
 extension DistinguishedName {
     /// Reads the string form of RFC 4514 §3; blanks around separators are allowed, the form `#hex` of a value is not.
     struct Parser {
@@ -121,7 +123,7 @@ extension DistinguishedName {
 
         private func fault(_ what: String, at place: Int) -> TLSError {
             TLSError(
-                "--tls-allow-dn \(text): at character \(place + 1), \(what); "
+                "\(remedy: .allowName(nil)) \(text): at character \(place + 1), \(what); "
                     + "write it like CN=laptop.example.com,O=Example Home, the most specific first")
         }
     }

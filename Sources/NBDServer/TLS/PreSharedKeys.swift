@@ -25,7 +25,7 @@ public final class PreSharedKeys: Sendable {
     ///
     /// - Throws: ``TLSError``, with the line that is wrong.
     public init(path: String) throws(TLSError) {
-        let file = try TLSKeyFile(path, option: "--tls-psk")
+        let file = try TLSKeyFile(path, remedy: .preSharedKeys)
         var places: [[UInt8]: Range<Int>] = [:]
         // Digits take twice the room of what they stand for.
         self.keys = try WipedBytes(count: file.bytes.count / 2) { (keys) throws(TLSError) in
@@ -72,7 +72,8 @@ public final class PreSharedKeys: Sendable {
                 try unsafe bytes.withUnsafeBytes { bytes in _ = try unsafe descriptor.writeAll(bytes) }
             }
         } catch {
-            throw TLSError("cannot make \(path) for a key: \(error); name a file with --tls-psk instead")
+            throw TLSError(
+                "cannot make \(path) for a key: \(error); name a file with \(remedy: .preSharedKeys) instead")
         }
     }
 

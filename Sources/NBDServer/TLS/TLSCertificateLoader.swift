@@ -66,7 +66,7 @@ struct TLSCertificateLoader {
 
     private mutating func loadKey() throws(TLSError) {
         let path = certificates.path("server-key.pem")
-        let file = try TLSKeyFile(path, option: "--tls-certs")
+        let file = try TLSKeyFile(path, remedy: .certificates)
         if file.isReadableByAll {
             warnings.append("every user of this machine can read the key in \(path); chmod 600 it")
         }
@@ -167,7 +167,7 @@ struct TLSCertificateLoader {
     private func forEachItem(
         _ path: String, _ kind: String, _ read: Reader, _ body: (OpaquePointer) throws(TLSError) -> Void
     ) throws(TLSError) {
-        let bytes = try TLSKeyFile(path, option: "--tls-certs").bytes
+        let bytes = try TLSKeyFile(path, remedy: .certificates).bytes
         let bio = try unsafe memory(bytes)
         defer { unsafe BIO_free(bio) }
         var count = 0

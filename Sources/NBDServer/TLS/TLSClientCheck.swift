@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import CTLS
 
 /// OpenSSL's question whether the certificate of a client is good; a refused client gets an alert.
@@ -18,14 +19,14 @@ func verifyClient(_ store: OpaquePointer?, _: UnsafeMutableRawPointer?) -> Int32
     if let name, allowed.contains(name) { return 1 }
     unsafe X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION)
     session.refuse(
-        certificate: name.map { name in
+        certificate: name.map { name -> Sentence in
             "the client's certificate is for \(name), which is not allowed; if it should be, "
-                + "add --tls-allow-dn '\(name.description.replacing("'", with: "'\\''"))'"
+                + "add \(remedy: .allowName(name.description))"
         } ?? "the client's certificate has a name that cannot be read")
     return 0
 }
 
-private func fault(_ store: OpaquePointer?) -> String {
+private func fault(_ store: OpaquePointer?) -> Sentence {
     let error = unsafe X509_STORE_CTX_get_error(store)
     let words = unsafe String(cString: X509_verify_cert_error_string(Int(error)))
     let depth = unsafe X509_STORE_CTX_get_error_depth(store)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import CTLS
 import Glibc
 
@@ -26,7 +27,7 @@ public final class TLSContext: @unchecked Sendable {
     /// - Throws: ``TLSError`` when a file is missing or cannot be used, or when the two contradict each other.
     public init(certificates: TLSCertificates?, preSharedKeys: PreSharedKeys?) throws(TLSError) {
         guard certificates != nil || preSharedKeys != nil else {
-            throw TLSError("TLS needs credentials; give --tls-certs DIR or --tls-psk FILE")
+            throw TLSError("TLS needs credentials; give \(remedy: .certificates) DIR or \(remedy: .preSharedKeys) FILE")
         }
         self.allowedNames = try Self.allowedNames(certificates)
         self.preSharedKeys = preSharedKeys
@@ -66,7 +67,7 @@ public final class TLSContext: @unchecked Sendable {
     private static func allowedNames(_ certificates: TLSCertificates?) throws(TLSError) -> [DistinguishedName]? {
         guard let certificates, let names = certificates.allowedNames else { return nil }
         guard certificates.verifiesPeer else {
-            throw TLSError("--tls-allow-dn needs client certificates; give --tls-verify-peer, too")
+            throw TLSError("\(remedy: .allowName(nil)) needs client certificates; give \(remedy: .verifyPeers), too")
         }
         var parsed: [DistinguishedName] = []
         for name in names { parsed.append(try DistinguishedName(name)) }

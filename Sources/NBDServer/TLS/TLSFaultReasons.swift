@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import CTLS
 
 extension OpenSSLFault {
@@ -10,7 +11,7 @@ extension OpenSSLFault {
     }
 
     /// Why a handshake has failed, for the log: a sentence without a full stop.
-    var handshakeReason: String {
+    var handshakeReason: Sentence {
         switch reason {
         case SSL_R_UNEXPECTED_EOF_WHILE_READING: "the client hung up during the TLS handshake"
         case SSL_R_WRONG_VERSION_NUMBER, SSL_R_HTTP_REQUEST, SSL_R_HTTPS_PROXY_REQUEST, SSL_R_UNEXPECTED_MESSAGE,
@@ -20,9 +21,9 @@ extension OpenSSLFault {
             "the client has no newer TLS than 1.1; use a client that has TLS 1.2 or 1.3"
         case SSL_R_NO_SHARED_CIPHER, SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM, SSL_R_NO_SUITABLE_KEY_SHARE:
             "the client has no credentials or ciphers of the kind that this server uses (\(description)); "
-                + "compare --tls-certs and --tls-psk with what the client is told"
+                + "compare \(remedy: .certificates) and \(remedy: .preSharedKeys) with what the client is told"
         case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
-            "the client showed no certificate, which --tls-verify-peer demands; give it one"
+            "the client showed no certificate, which \(remedy: .verifyPeers) demands; give it one"
         case SSL_R_TLSV1_ALERT_UNKNOWN_CA, SSL_R_SSLV3_ALERT_BAD_CERTIFICATE, SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN,
             SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED, SSL_R_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE:
             "the client does not trust server-cert.pem (\(description)); it needs the ca-cert.pem that signed it"

@@ -13,25 +13,26 @@ struct TLSKeyFile {
 
     /// Reads a file of at most `maximum` bytes.
     ///
-    /// - Parameter option: the option that names the file, for the sentence.
+    /// - Parameter remedy: what names the file, for the sentence.
     /// - Throws: ``TLSError`` when it cannot be read or is longer.
-    init(_ path: String, maximum: Int = 1 << 20, option: String) throws(TLSError) {
+    init(_ path: String, maximum: Int = 1 << 20, remedy: Remedy) throws(TLSError) {
         let descriptor: FileDescriptor
         do {
             descriptor = try FileDescriptor.open(FilePath(path), .readOnly, options: [.closeOnExec, .nonBlocking])
         } catch {
-            let advice =
+            let advice: Sentence =
                 (error as? Errno) == .noSuchFileOrDirectory
-                ? "make it, or correct \(option)" : "let the user of this program read it"
+                ? "make it, or correct \(remedy: remedy)" : "let the user of this program read it"
             throw TLSError("cannot open \(path): \(error); \(advice)")
         }
         defer { try? descriptor.close() }
         var status = stat()
         guard unsafe fstat(descriptor.rawValue, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
-            throw TLSError("\(path) is not a regular file; correct \(option)")
+            throw TLSError("\(path) is not a regular file; correct \(remedy: remedy)")
         }
         guard status.st_size <= maximum else {
-            throw TLSError("\(path) has \(status.st_size) bytes, and at most \(maximum) are read; correct \(option)")
+            throw TLSError(
+                "\(path) has \(status.st_size) bytes, and at most \(maximum) are read; correct \(remedy: remedy)")
         }
         bytes = try WipedBytes(count: Int(status.st_size)) { (span) throws(TLSError) in
             guard Self.fill(&span, from: descriptor) else {

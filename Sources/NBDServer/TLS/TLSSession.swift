@@ -19,7 +19,7 @@ final class TLSSession: @unchecked Sendable {
         /// Again, when the socket can be written.
         case wantsWrite
         /// Over; a sentence for the log, without a full stop.
-        case failed(reason: String)
+        case failed(reason: Sentence)
     }
 
     /// The most bytes in a record.
@@ -36,7 +36,7 @@ final class TLSSession: @unchecked Sendable {
     private var isEstablished = false
     /// The end, or a fault, has been met behind data that were received: the socket will not tell of it again.
     private var hasEnded = false
-    private var refusal: String?
+    private var refusal: Sentence?
     private var claimedIdentity: (name: String, isKnown: Bool)?
     private var bytesLeftForKey: Int
     private let keyUpdateInterval: Int
@@ -83,7 +83,7 @@ final class TLSSession: @unchecked Sendable {
         }
     }
 
-    private func reason(_ error: Int32, _ fault: OpenSSLFault) -> String {
+    private func reason(_ error: Int32, _ fault: OpenSSLFault) -> Sentence {
         if let refusal { return refusal }
         if error != SSL_ERROR_SSL { return "the client hung up during the TLS handshake" }
         if let claimedIdentity, fault.isWrongKey {
@@ -97,7 +97,7 @@ final class TLSSession: @unchecked Sendable {
     private var keyFile: String { context.preSharedKeys?.path ?? "the server" }
 
     /// The verification of the client's certificate has failed; a sentence for the log.
-    func refuse(certificate reason: String) { refusal = reason }
+    func refuse(certificate reason: Sentence) { refusal = reason }
 
     /// The client says whose pre-shared key it has; it has proved nothing yet.
     func clientClaims(identity: [UInt8], isKnown: Bool) {

@@ -59,7 +59,7 @@ struct InfoCommand: ParsableCommand {
             // The secret that has opened a container around the part has been tried.
             if checkPassphrase, found.container.isEncrypted || !found.isPartDecrypted {
                 let result = try check(found.container, found.report.disk?.encrypted ?? [], ring, log)
-                found.report.passphraseCheck = result
+                found.report.passphraseCheck = PassphraseReport(result)
                 found.show(decryptedBy: result)
             }
             report = found.report
@@ -93,12 +93,12 @@ struct InfoCommand: ParsableCommand {
     }
 
     private func check(
-        _ container: EncryptedContainer, _ encrypted: [(name: String, option: String)], _ ring: SecretRing,
+        _ container: EncryptedContainer, _ encrypted: [(name: String, choice: Remedy)], _ ring: SecretRing,
         _ log: OpeningLog
     ) throws -> PassphraseCheck {
         switch container {
         case .none:
-            let hint = encrypted.first.map { "; \($0.name) holds LUKS: add \($0.option)" } ?? ""
+            let hint = encrypted.first.map { "; \($0.name) holds LUKS: add \(RemedyWording.words($0.choice))" } ?? ""
             throw Failure(.usage, "\(image.source.name) is not encrypted: there is no passphrase to check\(hint)")
         case .legacyAES(let disk):
             try PassphraseCheck(legacyAES: disk, ring: ring, path: image.source.name)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
+import BlockIO
 import NBDServer
 
 /// The options that say where to listen.
@@ -77,7 +78,7 @@ struct ListenOptions: ParsableArguments {
             return .ports(
                 try withinReach(ListeningSocket.tcp(host: host, port: port ?? 10809), isEncrypted), host: host)
         } catch let error as ListenError {
-            throw Failure(.cannotOpen, error.description)
+            throw Failure(.cannotOpen, error.worded)
         }
     }
 

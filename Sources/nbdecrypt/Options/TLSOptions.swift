@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
+import BlockIO
 import Logging
 import NBDServer
 
@@ -103,7 +104,7 @@ struct TLSOptions: ParsableArguments {
             for notice in context.notices { log.notice("\(notice)") }
             return mode == .require ? .require(context) : .allow(context)
         } catch let error as TLSError {
-            throw Failure(.cannotOpen, error.description)
+            throw Failure(.cannotOpen, error.worded)
         }
     }
 

@@ -42,7 +42,7 @@ struct Failure: Error, CustomStringConvertible {
             case .cannotOpen: .cannotOpen
             case .wrongSecret: .wrongPassphrase
             }
-        self.init(status, error.description)
+        self.init(status, error.worded)
     }
 
     /// An image, or another file, cannot be opened.

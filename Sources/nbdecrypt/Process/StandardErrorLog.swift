@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import DiskStack
 import Logging
 
@@ -24,7 +25,12 @@ struct StandardErrorLog: LogHandler {
     func log(event: LogEvent) {
         let level = event.level > .notice ? "\(event.level): " : ""
         let client = metadata["client"].map { "client \($0): " } ?? ""
-        Process.printError("\(level)\(client)\(event.message)")
+        let message =
+            switch event.metadata?["sentence"] {
+            case .stringConvertible(let sentence as Sentence)?: sentence.worded
+            default: "\(event.message)"
+            }
+        Process.printError("\(level)\(client)\(message)")
     }
 }
 
@@ -40,7 +46,7 @@ extension Logger {
                 case .warning: .warning
                 case .wrongSecret: .error
                 }
-            log(level: level, "\(event.text)")
+            log(level: level, "\(event.sentence.worded)")
         }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import DiskStack
+import BlockIO
 import DiskStack
 import FoundationEssentials
 import ImageFormats
@@ -68,7 +68,7 @@ struct AuditReport: Report {
         let (audited, disk) = (audit.layers, audit.disk)
         layers = audited.map(Layer.init)
         containers = disk.containers.map(Layer.init)
-        unseen = disk.unseen
+        unseen = disk.unseen.map(\.worded)
         // A container is no layer: that there is something beside it is no leak.
         let found = AuditLeak.all(of: audited) + disk.containers.flatMap { AuditLeak.all(of: [$0]) }
         leaks = found.map { leak in
@@ -128,12 +128,12 @@ extension AuditReport.Layer {
         format = layer.format
         isEncrypted = layer.isEncrypted
         isComplete = layer.incompleteness == nil
-        incompleteness = layer.incompleteness
+        incompleteness = layer.incompleteness?.worded
         faultCount = layer.faults.total
         faultCounts = Dictionary(
             layer.faults.counts.map { ($0.key.rawValue, $0.value) }, uniquingKeysWith: { first, _ in first })
         faults = layer.faults.listed.map { fault in
-            AuditReport.Fault(kind: fault.kind.rawValue, offset: fault.offset, description: fault.description)
+            AuditReport.Fault(kind: fault.kind.rawValue, offset: fault.offset, description: fault.worded)
         }
         lostClusters = AuditReport.Places(count: layer.lostClusterCount, offsets: layer.lostClusterPlaces)
         compressedClusters = AuditReport.Places(

@@ -60,13 +60,13 @@ struct DiskReport: Encodable {
     /// Why its partition table cannot be read.
     let fault: String?
 
-    /// Partitions and logical volumes with a LUKS container, and the options that name them.
-    var encrypted: [(name: String, option: String)] {
+    /// Partitions and logical volumes with a LUKS container, and what chooses them.
+    var encrypted: [(name: String, choice: Remedy)] {
         func holdsLUKS(_ contents: [String]) -> Bool { contents.contains { $0.hasPrefix("LUKS") } }
         let found = partitions.filter { holdsLUKS($0.contents) }.map(\.number)
         let volumes = volumeGroups.flatMap(\.volumes).filter { holdsLUKS($0.contents) }.map(\.path)
-        return found.map { ("partition \($0)", "--partition \($0)") }
-            + volumes.map { ("logical volume \($0)", "--logical-volume \($0)") }
+        return found.map { ("partition \($0)", Remedy.partition($0)) }
+            + volumes.map { ("logical volume \($0)", Remedy.logicalVolume($0)) }
     }
 
     /// Is nothing known of the disk?
@@ -108,9 +108,9 @@ struct DiskReport: Encodable {
                     LogicalVolume(volume, isLookedInto: index < DiskSurvey.mostParts, served: served)
                 })
         }
-        volumeFaults = faults + assembly.faults.map(\.description)
+        volumeFaults = faults + assembly.faults.map(\.worded)
         warnings = survey.table?.warnings ?? []
-        fault = survey.fault?.description
+        fault = survey.fault?.worded
     }
 
     /// What a device begins with, e.g. "ext4", "LUKS2, aes-xts-plain64"; empty when nothing is recognised.
@@ -170,10 +170,10 @@ extension DiskReport.LogicalVolume {
             let device = try volume.disk()
             contents = isLookedInto ? DiskReport.start(of: device) : []
             refusal = nil
-            command = "nbdecrypt serve \(served) --logical-volume \(ShellText.quoted(volume.path))"
+            command = "nbdecrypt serve \(served) \(RemedyWording.words(.logicalVolume(volume.path)))"
         } catch {
             contents = []
-            refusal = error.description
+            refusal = error.worded
             command = nil
         }
     }

@@ -55,7 +55,7 @@ struct ImageExamination {
                     !DiskReport(file, sectorSize: part.sectorSize, served: "").isEmpty || part.isPart
                 else { throw error }
                 found = .raw
-                refusal = error.description
+                refusal = error.worded
             }
         }
         report = InfoReport(
@@ -63,11 +63,11 @@ struct ImageExamination {
             encryption: .init(.none, source.name), refusal: refusal)
         switch found {
         case .raw where luksHeader != nil, .luks where luksHeader != nil:
-            let said = format.map { " -f \($0.rawValue)" } ?? ""
+            let said = format.map { [Remedy.format($0.rawValue)] } ?? []
             try luksHeader.map { try examine(file, header: $0, said: format, options: said) }
         case .raw:
             report.virtualSize = file.size
-            try examine(file, options: " -f raw")
+            try examine(file, options: [.format("raw")])
         case .qcow: try examineQcow(file, luksHeader)
         case .luks: take(try LUKSContainer(source: source))
         case .qcow2: try examineQcow2(file, luksHeader)
@@ -87,17 +87,17 @@ struct ImageExamination {
 
     /// The disk in the container that was found, by the secrets that there are; nil when nothing is encrypted, or when
     /// other files are a part of it.
-    private func opened() throws -> (disk: any BlockDevice, options: String)? {
+    private func opened() throws -> (disk: any BlockDevice, options: [Remedy])? {
         guard report.backingFile == nil, report.dataFile == nil else { return nil }
         switch container {
         case .none: return nil
         case .luks(let found):
-            if let refusal = report.refusal { throw FormatError.unsupported(refusal) }
+            if let refusal = report.refusal { throw FormatError.unsupported(Sentence(refusal)) }
             let keys = try opener.keys(of: found, report.image)
-            return try found.disk(keys, allowing: plaintext).map { ($0, found.options) }
+            return try found.disk(keys, allowing: plaintext).map { ($0, found.remedies) }
         case .legacyAES(let disk):
             let cipher = try opener.cipher(report.image, disk)
-            return (AlignedDevice.lifting(disk(cipher)), "")
+            return (AlignedDevice.lifting(disk(cipher)), [])
         }
     }
 
@@ -105,12 +105,12 @@ struct ImageExamination {
     mutating func show(decryptedBy check: PassphraseCheck) {
         guard check.mayFit, report.backingFile == nil, report.dataFile == nil else { return }
         let disk: (any BlockDevice)?
-        var options = ""
+        var options: [Remedy] = []
         switch container {
         case .none: return
         case .luks(let found):
             disk = (try? found.disk(check.opened, allowing: plaintext)) ?? nil
-            options = found.options
+            options = found.remedies
         case .legacyAES(let make): disk = check.cipher.map { AlignedDevice.lifting(make($0)) }
         }
         report.decrypted = disk.map { DiskReport($0, sectorSize: part.sectorSize, served: served(options)) }
@@ -119,16 +119,16 @@ struct ImageExamination {
     /// Examines a logical volume.
     ///
     /// - Parameter options: what `serve` needs for the disk that its physical volumes are on.
-    private mutating func examine(_ volume: String, on disk: any BlockDevice, options: String) throws {
+    private mutating func examine(_ volume: String, on disk: any BlockDevice, options: [Remedy]) throws {
         isVolumeExamined = true
         let (found, isInContainer) = try LogicalVolumes(part, opener: opener).find(volume, on: disk)
         isPartDecrypted = isPartDecrypted || isInContainer
         report.part = found.title
         report.virtualSize = found.device.size
-        let options = "\(options) --logical-volume \(ShellText.quoted(volume))"
+        let options = options + [.logicalVolume(volume)]
         container = .none
         report.luks = nil
-        guard let inside = try LUKSContainer(part: found, options: options) else {
+        guard let inside = try LUKSContainer(part: found, choices: options) else {
             report.encryption = .init(
                 method: "none",
                 description: isPartDecrypted ? "none of the volume itself, which is in a container" : "none")
@@ -140,7 +140,7 @@ struct ImageExamination {
     }
 
     /// What `serve` is told with some options.
-    private func served(_ options: String) -> String { ShellText.fileArgument(report.image) + options }
+    private func served(_ options: [Remedy]) -> String { ShellText.fileArgument(report.image) + options.arguments }
 
     /// Examines a container whose header is in a file of its own, and whose data is a disk that can be read without a key, or
     /// the part of it that is wanted.
@@ -149,7 +149,7 @@ struct ImageExamination {
     ///   - said: the format of the image; nil: it was found out.
     ///   - options: what `serve` needs for the disk.
     private mutating func examine(
-        _ disk: any BlockDevice, header: ImageSource, said: ImageFormat?, options: String
+        _ disk: any BlockDevice, header: ImageSource, said: ImageFormat?, options: [Remedy]
     ) throws {
         isPartExamined = true
         let data = try part.detachedData(on: disk, "the disk", said: said)
@@ -157,15 +157,15 @@ struct ImageExamination {
         take(
             try LUKSContainer(
                 data: data, isInFile: source.isFile && data.device === source.device, header: header, by: sources,
-                options: options + part.serveOptions))
+                choices: options + part.choices))
     }
 
     /// Examines a disk that can be read without a key, or the part of it that is wanted.
     ///
     /// - Parameter options: what `serve` needs for the disk.
-    private mutating func examine(_ device: any BlockDevice, options: String) throws {
+    private mutating func examine(_ device: any BlockDevice, options: [Remedy]) throws {
         var device = AlignedDevice.lifting(device)
-        let options = options + part.serveOptions
+        let options = options + part.choices
         guard part.isPart || volume != nil else {
             let disk = DiskReport(device, sectorSize: part.sectorSize, served: served(options))
             report.disk = disk
@@ -185,7 +185,7 @@ struct ImageExamination {
             name = found.name
             let isLast = index == steps.count - 1
             report.part = isLast ? found.title : report.part
-            if let container = try LUKSContainer(part: found, options: options) {
+            if let container = try LUKSContainer(part: found, choices: options) {
                 if isLast, let volume {
                     isPartDecrypted = true
                     let inside = try opener.open(on: found.device, found.fullName).disk
@@ -222,7 +222,7 @@ struct ImageExamination {
         report.dataFile = header.extensions.dataFile?.shown
         report.snapshots = header.snapshotCount
         report.encryption = .init(header.encryption, report.image)
-        do { try Qcow2Support.check(header) } catch { report.refusal = error.description }
+        do { try Qcow2Support.check(header) } catch { report.refusal = error.worded }
         switch header.encryption {
         case .none:
             // Of a disk that other files are part of, nothing can be told: none of them is opened.
@@ -231,13 +231,13 @@ struct ImageExamination {
             }
             let disk = Qcow2Image(file: file, header: header, cipher: nil)
             if let luksHeader {
-                try examine(disk, header: luksHeader, said: nil, options: "")
+                try examine(disk, header: luksHeader, said: nil, options: [])
             } else if !part.isPart, let inside = try LUKSContainer(guestDisk: disk) {
                 take(inside)
             } else if part.isPart, (try? ImageProbe.holdsLUKS(disk)) == true {
                 break
             } else {
-                try examine(disk, options: "")
+                try examine(disk, options: [])
             }
             if report.luks == nil, case .leftover(let contents)? = try? ImageProbe.findLUKS(disk) {
                 report.encryption = .init(
@@ -270,11 +270,11 @@ struct ImageExamination {
         } else if header.backingFile == nil {
             let disk = QcowImage(file: file, header: header, cipher: nil, backing: nil)
             if let luksHeader {
-                try examine(disk, header: luksHeader, said: nil, options: "")
+                try examine(disk, header: luksHeader, said: nil, options: [])
             } else if let inside = try LUKSContainer(guestDisk: disk) {
                 if !part.isPart { take(inside) }
             } else {
-                try examine(disk, options: "")
+                try examine(disk, options: [])
             }
         }
         report.clusters = .init(try MappedCensus(file: file, header: header))

@@ -59,7 +59,7 @@ struct InfoReport: Encodable {
     /// Why `serve` refuses the image; nil when it does not.
     var refusal: String?
     /// What the given secrets open.
-    var passphraseCheck: PassphraseCheck?
+    var passphraseCheck: PassphraseReport?
     /// What of the disk this is about; nil for all of it.
     var part: String?
     /// What lies where, if no key is needed to see it.

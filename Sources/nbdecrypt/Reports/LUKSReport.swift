@@ -93,7 +93,7 @@ struct LUKSReport: Encodable {
     let virtualSizeReason: String
     /// Where `cryptsetup open` would give another disk.
     let differences: [String]
-    let verdict: LUKSVerdict
+    let verdict: LUKSVerdictReport
     /// Why `serve` refuses it; nil when it does not.
     let refusal: String?
 
@@ -139,12 +139,12 @@ struct LUKSReport: Encodable {
         differences =
             guestSize == nil && (!volume.isInReencryption || volume.isOnlyInitialised)
             ? CryptsetupDifferences.list(volume) : []
-        verdict = LUKSVerdict(volume, LUKSVerdict.Place(container, path: path), dataSize: container.dataSize)
+        verdict = LUKSVerdictReport(container, path: path)
         do throws(FormatError) {
             _ = try LUKSSegments(volume, allowing: permissions)
-            refusal = container.refusal
+            refusal = container.refusal?.worded
         } catch {
-            refusal = error.description
+            refusal = error.worded
         }
     }
 }

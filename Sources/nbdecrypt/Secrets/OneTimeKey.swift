@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import NBDServer
 
 /// A key for TLS that exists while the server does, in a file that only this user can read.
@@ -22,7 +23,7 @@ struct OneTimeKey {
         }
         do { try PreSharedKeys.makeFile(path, user: Self.user) } catch {
             remove()
-            throw Failure(.cannotOpen, error.description)
+            throw Failure(.cannotOpen, error.worded)
         }
     }
 

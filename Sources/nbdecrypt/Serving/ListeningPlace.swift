@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import NBDServer
 
 /// The sockets of a server, and what to clean up after them.
@@ -52,7 +53,7 @@ struct ListeningPlace {
                 }
             }
         } catch let error as ListenError {
-            throw Failure(.cannotOpen, error.description)
+            throw Failure(.cannotOpen, error.worded)
         }
     }
 

@@ -67,11 +67,11 @@ import TestSupport
             try host.opener.open(SimulatedHost.source("disk"), access)
         }
         #expect(error?.description.hasPrefix("it is far away, where nothing keeps other programs from writing") == true)
-        #expect(error?.description.contains("add --allow-unlocked") == true)
+        #expect(error?.description.contains("add allowsUnlocked") == true)
         access.allowsUnlocked = true
         #expect(try host.opener.open(SimulatedHost.source("disk"), access).device.isWritable)
         #expect(
-            throws: FormatError.unreadable("it cannot be written to; serve it without --writable")
+            throws: FormatError.unreadable("it cannot be written to; serve it without \(remedy: .writable)")
         ) { try host.opener.open(SimulatedHost.source("fixed"), access) }
     }
 
@@ -94,7 +94,7 @@ import TestSupport
     ) throws(FormatError) -> OpenSource {
         let meaning: ReferenceName
         do { meaning = try ReferenceName(FileReference(bytes: Array(name.utf8), shown: name)) } catch {
-            throw .unsupported(error.reason)
+            throw .unsupported(Sentence(error.reason))
         }
         return try FileReferences(policy, allowed: ["/etc/hostname"]).open(
             meaning, "it (\(name))", of: try host.opener.open(ImageSource(image)), by: host.opener,
@@ -118,7 +118,7 @@ import TestSupport
             }
         }
         let denied = #expect(throws: FormatError.self) { try open("base", at: "sim://host/top", .deny, on: host) }
-        #expect(denied?.description.contains("--references deny") == true)
+        #expect(denied?.description.contains("references deny") == true)
         let missing = #expect(throws: FormatError.self) { try open("none", at: "sim://host/top", on: host) }
         #expect(missing == .unreadable("it (none): the machine has no such image"))
     }

@@ -129,7 +129,7 @@ import Testing
         backup.fileSize = 1 << 20
         for image in [header, backup.image] {
             let error = #expect(throws: FormatError.self) { try Self.read(image.device) }
-            #expect(error?.description.contains("--header") == true)
+            #expect(error?.description.contains("with luksHeader") == true)
         }
     }
 }

@@ -44,7 +44,7 @@ import Testing
             let error = try #require(throws: FormatError.self) {
                 try LUKSSegments(volume, allowing: .linearSegments)
             }
-            #expect(error.code == .unsupported && error.description.hasSuffix("add --allow-null-cipher"))
+            #expect(error.code == .unsupported && error.description.hasSuffix("add nullCipher"))
             try LUKSPlaintext.check(volume, allowing: .nullCipher)
         }
     }
@@ -60,7 +60,7 @@ import Testing
         #expect(
             error.description
                 == "segment 1 is linear: its data is not encrypted; anybody could have changed the header to say so; if "
-                + "that is what you expect, add --allow-linear-segments")
+                + "that is what you expect, add linearSegments")
         _ = try LUKSSegments(volume, allowing: .linearSegments)
     }
 

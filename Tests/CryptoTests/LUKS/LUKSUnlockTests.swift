@@ -62,8 +62,8 @@ import Testing
             #expect(
                 error.description
                     == "trying a secret on 32 keyslots and digests could take about 5153 seconds, allowed for a volume are "
-                    + "900; name the keyslot with --key-slot, or, if the image is to be trusted, allow more with "
-                    + "--max-kdf-seconds")
+                    + "900; name the keyslot with keyslot, or, if the image is to be trusted, allow more with "
+                    + "limits.seconds")
         }
         try Self.unlock(keyslots: 32, Self.dear, only: 31).prepare(volumeKeyCount: 0)
         try Self.unlock(keyslots: 32, Self.dear, seconds: 6000).prepare(volumeKeyCount: 0)
@@ -79,7 +79,7 @@ import Testing
         #expect(throws: UnlockError.self) { try digests.prepare(volumeKeyCount: 0) }
         try digests.prepare(volumeKeyCount: 1)
         let keys = try #require(throws: UnlockError.self) { try digests.prepare(volumeKeyCount: 12) }
-        #expect(keys.description.contains("--max-kdf-seconds"))
+        #expect(keys.description.contains("limits.seconds"))
     }
 
     @Test func `32 ordinary keyslots are within the limit, with five secrets`() throws {

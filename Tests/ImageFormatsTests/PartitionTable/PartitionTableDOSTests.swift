@@ -221,7 +221,7 @@ import Testing
             let error = #expect(throws: FormatError.self) { try fixture.table() }
             #expect(error?.code == .unsupported)
             #expect(
-                error?.description.contains("between \(sizes) bytes; say --sector-size") == true,
+                error?.description.contains("between \(sizes) bytes; say sectorSize") == true,
                 "\(String(describing: error))")
         }
     }

@@ -187,7 +187,7 @@ import Testing
         if isBackup { for size in [512, 4096] { fixture.put(0 as UInt8, at: size) } }
         let error = #expect(throws: FormatError.self) { try fixture.table() }
         #expect(error?.code == .unsupported)
-        #expect(error?.description.contains("the sector sizes 512 and 4096; say --sector-size") == true)
+        #expect(error?.description.contains("the sector sizes 512 and 4096; say sectorSize") == true)
         #expect(try fixture.table(sectorSize: 512)?.partitions.map(\.range.offset) == [3000 * 512])
         #expect(try fixture.table(sectorSize: 4096)?.partitions.map(\.range.offset) == [64 * 4096])
     }

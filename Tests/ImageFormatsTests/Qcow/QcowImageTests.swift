@@ -154,7 +154,7 @@ import TestSupport
             } throws: { error in
                 "\(error)".hasPrefix(
                     "qcow L1 table: entry 0 at byte 512: found an L2 table at byte \(table), outside the file's")
-                    && "\(error)".contains("--allow-damaged") && (error as? FormatError)?.code == .damaged
+                    && "\(error)".contains("allowsDamage") && (error as? FormatError)?.code == .damaged
             }
             #expect {
                 try fixture.image().read(count: 1, at: 0)

@@ -102,7 +102,7 @@ import TestSupport
         } else {
             #expect {
                 try MappedCensus.checkL1(file: fixture.device, header: header)
-            } throws: { "\($0)".contains(part) && "\($0)".contains("--allow-damaged") }
+            } throws: { "\($0)".contains(part) && "\($0)".contains("allowsDamage") }
             #expect { try fixture.image().read(count: 1, at: 0) } throws: { "\($0)".contains(part) }
         }
     }

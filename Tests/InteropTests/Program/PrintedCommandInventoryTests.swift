@@ -9,156 +9,148 @@ import Testing
 @Suite struct PrintedCommandInventoryTests {
     /// What becomes of a mention of a program in a string of the sources.
     private enum Use {
-        /// A command; the test that runs it, by its file without ".swift" and its function.
-        case run(by: String, String)
+        /// A command; the tests that run it wherever it is printed, each by its file without ".swift" and its sentence.
+        case run(by: [String])
         /// No command: the name of a program in a sentence, or one that is not for tests.
         case word(_ why: String)
     }
 
     private static let inGuest = "names the program for the machine that has the drive, or the version that is needed"
 
-    /// By the file in Sources and the mention.
+    /// By the mention, wherever in the sources it is.
     private static let uses: [String: Use] = [
-        "FileDevice.swift: lsblk and ": .word("programs that show what uses a device"),
-        "FileDevice.swift: findmnt show whose": .word("programs that show what uses a device"),
-        "CipherSpecParser.swift: cryptsetup opens it, with the kernel's": .word("says who opens such a container"),
-        "LUKS2BinaryHeader.swift: cryptsetup writes ": .word("says what is usual"),
-        "LUKS2Field.swift: base64": .word("the encoding of a field"),
-        "LUKS2Header.swift: cryptsetup repair DEVICE": .run(
-            by: "PrintedCommandTests",
-            "a damaged copy of a header is written anew by the command that the warning prints"),
-        "LUKS2Header.swift: cryptsetup luksHeaderRestore --header-backup-file BACKUP DEVICE":
-            .run(
-                by: "PrintedCommandTests",
-                "a header of which no copy can be used comes back by the command that is printed"),
-        "LUKSHeader.swift: cryptsetup reencrypt (before version 2.5":
-            .word("goes on where it began, with its files there; needs a kernel with dm-crypt"),
-        "LUKSHeader.swift: cryptsetup-reencrypt": .word("no longer in Debian 12"),
-        "LUKSSupport.swift: cryptsetup reencrypt --resume-only DEVICE": .run(
-            by: "PrintedCommandTests",
-            "a reencryption that was interrupted goes on by the command that the refusal prints"),
-        "LUKSSupport.swift: cryptsetup sees the disk": .word("says where to type the command"),
-        "LUKSSupport.swift: cryptsetup-reencrypt of a cryptsetup before 2.5, which began it":
-            .word("no longer in Debian 12"),
-        "LUKSSupport.swift: cryptsetup on the machine that has the drive": .word(inGuest),
-        "LUKSSupport.swift: cryptsetup that made it": .word(inGuest),
-        "LUKSSupport.swift: cryptsetup and copy the disk": .word(inGuest),
-        "LUKSUnlock+Keyslots.swift: nbdecrypt info": .word("says which command shows the keyslots"),
-        "LUKSUnlock.swift: cryptsetup luksDump --dump-volume-key --volume-key-file NEW DEVICE":
-            .run(
-                by: "PrintedCommandTests", "the volume key that fits is written by the command that the refusal prints"),
-        "ImageProbe.swift: rbd flatten --encryption-format luks --encryption-passphrase-file FILE ":
-            .word("needs a cluster of Ceph 18, and the rbd of Debian 12 is of Ceph 16"),
-        "ImageProbe.swift: qemu-nbd serves it": .word("says which program reads the format"),
-        "QcowHeader.swift: qemu-nbd --read-only --persistent --socket=$PWD/nbd.sock":
-            .run(
-                by: "PrintedCommandTests",
-                "a qcow image with too large a table is served by the command that the refusal prints"),
-        "AuditLeak.swift: qemu-img amend -o data_file_raw=off": .run(
-            by: "PrintedRepairTests",
-            "the mark of a data file that holds ciphertext is cleared by the command that audit prints"),
-        "AuditedLayer.swift: qemu-img check -r leaks": .run(
-            by: "PrintedRepairTests", "lost clusters are freed by the command that audit prints"),
-        "Qcow2BitmapEntry.swift: qemu-img bitmap --remove": .run(
-            by: "PrintedCommandTests", "a bitmap that was in use is removed by the command that is printed"),
-        "Qcow2Marks.swift: qemu-img check -r all": .run(
-            by: "PrintedRepairTests",
-            "a dirty bit and a corrupt bit are explained, and taken away by the command that audit and serve print"),
-        "Qcow2Support.swift: qemu-img amend -o data_file=NAME": .run(
-            by: "PrintedRepairTests", "a data file without a name gets one by the command that the refusal prints"),
-        "ListeningSocket.swift: modprobe vsock": .word("a question; a module of the kernel"),
-        "Server.swift: ulimit -n": .word("names a limit; the shell's command wants a number"),
-        "Serving.swift: ulimit -n": .word("names a limit; the shell's command wants a number"),
-        "CommandSecrets.swift: ulimit -l": .word("names a limit; the shell's command wants a number"),
-        "PreSharedKeys.swift: psktool -u USER -p ": .run(
-            by: "TLSOptionTests", "a file without keys gets one by the command that the refusal prints"),
-        "PreSharedKeys.swift: chmod 600 it": .word("says how to protect a file"),
-        "PreSharedKeysParser.swift: psktool -u USER -p ": .word(
-            "says what writes such lines; it is run where there is none"),
-        "TLSCertificateLoader.swift: chmod 600 it": .word("says how to protect a file"),
-        "TLSCertificateLoader.swift: openssl pkey writes it": .word("says which form is meant"),
-        "TLSOptions.swift: psktool's format": .word("says which form is meant"),
-        "FormatDecision.swift: qemu-img convert": .word("names the program; the format is one that only it reads"),
-        "FormatDecision.swift: qemu-img convert, ": .word("names the program; the format is one that only it reads"),
-        "ImageChain.swift: qemu-img rebase": .word("names the program; which layer goes is for a person to say"),
-        "ImageOpener.swift: qemu-img may hang at the end": .word("says which client not to use"),
-        "ImageOpener.swift: nbdcopy": .word("says which client to use"),
-        "SourceOpener.swift: nbdcopy ": .run(
-            by: "RefusalTests", "the command that is printed for the URL of an NBD server copies the image"),
-        "SourceURL.swift: rbd": .word("a protocol"),
-        "SourceURL.swift: ssh": .word("a protocol"),
-        "DiskReport.swift: nbdecrypt serve ": .run(
-            by: "VolumeInfoTests",
-            "the volumes of a group are listed with size, contents, and why not or how they are served"),
-        "InfoReport.swift: nbdecrypt serve ": .run(
-            by: "InfoTests", "the command that it prints moves the disk to LUKS, whatever the image is called"),
-        "InfoReport.swift: qemu-img convert -p -f raw -O qcow2 ": .run(
-            by: "InfoTests", "the command that it prints moves the disk to LUKS, whatever the image is called"),
-        "Instructions.swift: nbdcopy -p ": .run(
-            by: "InstructionTests", "qemu-img and nbdcopy copy the disk as printed"),
-        "Instructions.swift: nbd-client, the disk lacks its last ": .word("says what a command leaves out"),
-        "Instructions.swift: sudo": .run(
-            by: "InstructionTests", "nbd-client negotiates as printed, up to the device, which is not there"),
-        "Instructions.swift: nbd-client": .run(
-            by: "InstructionTests", "nbd-client negotiates as printed, up to the device, which is not there"),
-        "CryptsetupDifferences.swift: cryptsetup open uses segment ": .word("says what cryptsetup does otherwise"),
-        "CryptsetupDifferences.swift: cryptsetup open ignores the iv_tweak ": .word(
-            "says what cryptsetup does otherwise"),
-        "CryptsetupDifferences.swift: cryptsetup open takes the whole device for the segment, nbdecrypt its ":
-            .word("says what cryptsetup does otherwise"),
-        "LUKSVerdict.swift: cryptsetup repair ": .run(
-            by: "LUKSInfoTests",
-            "every command that is printed runs on the container it is printed for, and the disk stays the same"),
-        "LUKSVerdict.swift: cryptsetup reencrypt --resume-only ": .run(
-            by: "LUKSReencryptionTests",
-            "the disk is served byte for byte under the old key, and the command that is printed goes on"),
-        "LUKSVerdict.swift: cryptsetup luksChangeKey --iter-time 5000 ": .run(
-            by: "LUKSInfoTests",
-            "a container of QEMU, which cryptsetup cannot convert, gets the command that makes its keyslot stronger"),
-        "LUKSVerdict.swift: cryptsetup convert makes of it": .word("says what a command makes"),
-        "LUKSVerdict.swift: cryptsetup convert --type luks2 ": .run(
-            by: "LUKSInfoTests", "the verdict names what is weak, and its commands mend it"),
-        "LUKSVerdict.swift: cryptsetup luksConvertKey --pbkdf argon2id ": .run(
-            by: "LUKSInfoTests",
-            "every command that is printed runs on the container it is printed for, and the disk stays the same"),
-        "LUKSVerdict.swift: cryptsetup reencrypt ": .run(
-            by: "LUKSInfoTests",
-            "every command that is printed runs on the container it is printed for, and the disk stays the same"),
-        "LUKSVerdict.swift: nbdecrypt serve ": .run(
-            by: "PrintedCommandTests",
-            "the commands for a container that cryptsetup does not see make a new image of the same disk"),
-        "LUKSVerdict.swift: qemu-img convert -p -f raw -O qcow2 ": .run(
-            by: "PrintedCommandTests",
-            "the commands for a container that cryptsetup does not see make a new image of the same disk"),
-        "ListenOptions.swift: ssh tunnel, ": .word("says what protects a connection"),
-        "QEMUCommands.swift: qemu-img convert -p ": .run(
-            by: "InstructionTests", "qemu-img and nbdcopy copy the disk as printed"),
-        "QEMUCommands.swift: qemu-system-x86_64 -m 2G ": .run(
-            by: "InstructionTests", "QEMU opens the drive as printed"),
-        "RenameCommand.swift: qemu-img convert ": .run(
-            by: "NamedFilesTests", "what only QEMU can read is copied and named by the commands that the refusal prints"
+        "lsblk and ": .word("programs that show what uses a device"),
+        "findmnt show whose": .word("programs that show what uses a device"),
+        "cryptsetup opens it, with the kernel's": .word("says who opens such a container"),
+        "cryptsetup writes ": .word("says what is usual"),
+        "base64": .word("the encoding of a field"),
+        "cryptsetup repair DEVICE": .run(by: [
+            "PrintedCommandTests: a damaged copy of a header is written anew by the command that the warning prints"
+        ]),
+        "cryptsetup luksHeaderRestore --header-backup-file BACKUP DEVICE": .run(by: [
+            "PrintedCommandTests: a header of which no copy can be used comes back by the command that is printed"
+        ]),
+        "cryptsetup reencrypt (before version 2.5": .word(
+            "goes on where it began, with its files there; needs a kernel with dm-crypt"),
+        "cryptsetup-reencrypt": .word("no longer in Debian 12"),
+        "cryptsetup reencrypt --resume-only DEVICE": .run(by: [
+            "PrintedCommandTests: a reencryption that was interrupted goes on by the command that the refusal prints"
+        ]),
+        "cryptsetup sees the disk": .word("says where to type the command"),
+        "cryptsetup-reencrypt of a cryptsetup before 2.5, which began it": .word("no longer in Debian 12"),
+        "cryptsetup on the machine that has the drive": .word(inGuest),
+        "cryptsetup that made it": .word(inGuest),
+        "cryptsetup and copy the disk": .word(inGuest),
+        "nbdecrypt info": .word("says which command shows the keyslots"),
+        "cryptsetup luksDump --dump-volume-key --volume-key-file NEW DEVICE": .run(by: [
+            "PrintedCommandTests: the volume key that fits is written by the command that the refusal prints"
+        ]
         ),
-        "RenameCommand.swift: qemu-img rebase -u ": .run(
-            by: "NamedFilesTests",
-            "a file that is described with its secret gets a plain name by the command that the refusal prints"),
-        "RenameCommand.swift: qemu-img amend -o data_file=": .run(
-            by: "NamedFilesTests", "a data file that is not there is named anew by the command that the message prints"),
-        "RenameCommand.swift: qemu-img convert -O qcow2 ": .run(
-            by: "NamedFilesTests",
-            "an image of qcow version 1, which cannot be renamed in, is copied by the command that the refusal prints"),
-        "SecretShape.swift: tr -d '[": .run(
-            by: "SecretHintTests",
-            "a key that was written down as text is recognised, and the printed command makes the key"),
-        "SecretShape.swift: tr a-f A-F | basenc --base16 -d": .run(
-            by: "SecretHintTests",
-            "a key that was written down as text is recognised, and the printed command makes the key"),
-        "SecretShape.swift: base64": .word("the name of an encoding"),
-        "SecretShape.swift: base64 -di": .run(
-            by: "SecretHintTests",
-            "a key that was written down as text is recognised, and the printed command makes the key"),
-        "SecretShape.swift: cat ": .run(
-            by: "SecretHintTests",
-            "a key that was written down as text is recognised, and the printed command makes the key"),
+        "rbd flatten --encryption-format luks --encryption-passphrase-file FILE ": .word(
+            "needs a cluster of Ceph 18, and the rbd of Debian 12 is of Ceph 16"),
+        "qemu-nbd serves it": .word("says which program reads the format"),
+        "qemu-nbd --read-only --persistent --socket=$PWD/nbd.sock": .run(by: [
+            "PrintedCommandTests: a qcow image with too large a table is served by the command that the refusal prints"
+        ]),
+        "qemu-img amend -o data_file_raw=off": .run(by: [
+            "PrintedRepairTests: the mark of a data file that holds ciphertext is cleared by the command that audit prints"
+        ]),
+        "qemu-img check -r leaks": .run(by: [
+            "PrintedRepairTests: lost clusters are freed by the command that audit prints"
+        ]),
+        "qemu-img bitmap --remove": .run(by: [
+            "PrintedCommandTests: a bitmap that was in use is removed by the command that is printed"
+        ]),
+        "qemu-img check -r all": .run(by: [
+            "PrintedRepairTests: a dirty bit and a corrupt bit are explained, and taken away by the command that audit and serve print"
+        ]),
+        "qemu-img amend -o data_file=NAME": .run(by: [
+            "PrintedRepairTests: a data file without a name gets one by the command that the refusal prints"
+        ]),
+        "modprobe vsock": .word("a question; a module of the kernel"),
+        "ulimit -n": .word("names a limit; the shell's command wants a number"),
+        "ulimit -l": .word("names a limit; the shell's command wants a number"),
+        "psktool -u USER -p ": .run(by: [
+            "TLSOptionTests: a file without keys gets one by the command that the refusal prints"
+        ]),
+        "chmod 600 it": .word("says how to protect a file"),
+        "openssl pkey writes it": .word("says which form is meant"),
+        "psktool's format": .word("says which form is meant"),
+        "qemu-img convert": .word("names the program; the format is one that only it reads"),
+        "qemu-img convert, ": .word("names the program; the format is one that only it reads"),
+        "qemu-img rebase": .word("names the program; which layer goes is for a person to say"),
+        "qemu-img may hang at the end": .word("says which client not to use"),
+        "nbdcopy": .word("says which client to use"),
+        "rbd": .word("a protocol"),
+        "ssh": .word("a protocol"),
+        "nbdcopy ": .run(by: ["RefusalTests: the command that is printed for the URL of an NBD server copies the image"]
+        ),
+        "nbdecrypt serve ": .run(by: [
+            "VolumeInfoTests: the volumes of a group are listed with size, contents, and why not or how they are served",
+            "InfoTests: the command that it prints moves the disk to LUKS, whatever the image is called",
+            "PrintedCommandTests: the commands for a container that cryptsetup does not see make a new image of the same disk",
+        ]
+        ),
+        "qemu-img convert -p -f raw -O qcow2 ": .run(by: [
+            "InfoTests: the command that it prints moves the disk to LUKS, whatever the image is called",
+            "PrintedCommandTests: the commands for a container that cryptsetup does not see make a new image of the same disk",
+        ]),
+        "nbdcopy -p ": .run(by: ["InstructionTests: qemu-img and nbdcopy copy the disk as printed"]),
+        "nbd-client, the disk lacks its last ": .word("says what a command leaves out"),
+        "sudo": .run(by: ["InstructionTests: nbd-client negotiates as printed, up to the device, which is not there"]),
+        "nbd-client": .run(by: [
+            "InstructionTests: nbd-client negotiates as printed, up to the device, which is not there"
+        ]),
+        "cryptsetup open uses segment ": .word("says what cryptsetup does otherwise"),
+        "cryptsetup open ignores the iv_tweak ": .word("says what cryptsetup does otherwise"),
+        "cryptsetup open takes the whole device for the segment, nbdecrypt its ": .word(
+            "says what cryptsetup does otherwise"),
+        "cryptsetup repair ": .run(by: [
+            "LUKSInfoTests: every command that is printed runs on the container it is printed for, and the disk stays the same"
+        ]),
+        "cryptsetup reencrypt --resume-only ": .run(by: [
+            "LUKSReencryptionTests: the disk is served byte for byte under the old key, and the command that is printed goes on"
+        ]),
+        "cryptsetup luksChangeKey --iter-time 5000 ": .run(by: [
+            "LUKSInfoTests: a container of QEMU, which cryptsetup cannot convert, gets the command that makes its keyslot stronger"
+        ]),
+        "cryptsetup convert makes of it": .word("says what a command makes"),
+        "cryptsetup convert --type luks2 ": .run(by: [
+            "LUKSInfoTests: the verdict names what is weak, and its commands mend it"
+        ]),
+        "cryptsetup luksConvertKey --pbkdf argon2id ": .run(by: [
+            "LUKSInfoTests: every command that is printed runs on the container it is printed for, and the disk stays the same"
+        ]),
+        "cryptsetup reencrypt ": .run(by: [
+            "LUKSInfoTests: every command that is printed runs on the container it is printed for, and the disk stays the same"
+        ]),
+        "ssh tunnel, ": .word("says what protects a connection"),
+        "qemu-img convert -p ": .run(by: ["InstructionTests: qemu-img and nbdcopy copy the disk as printed"]),
+        "qemu-system-x86_64 -m 2G ": .run(by: ["InstructionTests: QEMU opens the drive as printed"]),
+        "qemu-img convert ": .run(by: [
+            "NamedFilesTests: what only QEMU can read is copied and named by the commands that the refusal prints"
+        ]),
+        "qemu-img rebase -u ": .run(by: [
+            "NamedFilesTests: a file that is described with its secret gets a plain name by the command that the refusal prints"
+        ]),
+        "qemu-img amend -o data_file=": .run(by: [
+            "NamedFilesTests: a data file that is not there is named anew by the command that the message prints"
+        ]),
+        "qemu-img convert -O qcow2 ": .run(by: [
+            "NamedFilesTests: an image of qcow version 1, which cannot be renamed in, is copied by the command that the refusal prints"
+        ]),
+        "tr -d '[": .run(by: [
+            "SecretHintTests: a key that was written down as text is recognised, and the printed command makes the key"
+        ]),
+        "tr a-f A-F | basenc --base16 -d": .run(by: [
+            "SecretHintTests: a key that was written down as text is recognised, and the printed command makes the key"
+        ]),
+        "base64 -di": .run(by: [
+            "SecretHintTests: a key that was written down as text is recognised, and the printed command makes the key"
+        ]),
+        "cat ": .run(by: [
+            "SecretHintTests: a key that was written down as text is recognised, and the printed command makes the key"
+        ]),
     ]
 
     @Test
@@ -172,9 +164,13 @@ import Testing
 
     @Test func `the tests that are said to run printed commands are there`() throws {
         let sources = try Self.swiftFiles("Tests/InteropTests")
-        for case .run(let file, let function) in Self.uses.values {
-            let path = try #require(sources.first { $0.hasSuffix("/\(file).swift") }, "\(file)")
-            #expect(try File.text(path).contains("func `\(function)`("), "\(file).\(function)")
+        for case .run(let tests) in Self.uses.values {
+            for test in tests {
+                let parts = test.components(separatedBy: ": ")
+                let (file, sentence) = (try #require(parts.first), parts.dropFirst().joined(separator: ": "))
+                let path = try #require(sources.first { $0.hasSuffix("/\(file).swift") }, "\(file)")
+                #expect(try File.text(path).contains("func `\(sentence)`("), "\(test)")
+            }
         }
     }
 
@@ -193,16 +189,13 @@ import Testing
         let program = try NSRegularExpression(
             pattern: "(?<![\\w./-])(?:\(programs.joined(separator: "|")))(?![\\w])[^\"\\\\;:)`]*")
         return try swiftFiles("Sources").filter { !$0.contains("/TestSupport/") }.flatMap { path in
-            let name = (path as NSString).lastPathComponent
-            return try File.text(path).components(separatedBy: "\n").flatMap { line -> [String] in
+            try File.text(path).components(separatedBy: "\n").flatMap { line -> [String] in
                 guard !line.drop(while: { $0 == " " }).hasPrefix("//"), let begin = line.firstIndex(of: "\""),
                     let end = line.lastIndex(of: "\""), begin < end
                 else { return [] }
                 let text = String(line[line.index(after: begin)..<end])
                 let whole = NSRange(location: 0, length: text.utf16.count)
-                return program.matches(in: text, range: whole).map {
-                    "\(name): \((text as NSString).substring(with: $0.range))"
-                }
+                return program.matches(in: text, range: whole).map { (text as NSString).substring(with: $0.range) }
             }
         }
     }

@@ -52,7 +52,7 @@ struct TestNegotiation {
     /// What has been agreed on; nil before the end of the negotiation.
     var session: Session? { if case .transmission(let session) = outcome { session } else { nil } }
     /// Has the server ended it? The reason is empty for an orderly end.
-    var closeReason: String? { if case .close(let reason) = outcome { reason ?? "" } else { nil } }
+    var closeReason: String? { if case .close(let reason) = outcome { reason?.description ?? "" } else { nil } }
     /// Does TLS begin?
     var isTLSNext: Bool { if case .startTLS = outcome { true } else { false } }
 }

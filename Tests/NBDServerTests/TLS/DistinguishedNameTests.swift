@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import Testing
 
 @testable import NBDServer
@@ -45,7 +46,7 @@ import Testing
     func `what is wrong with a name is told with its place`(text: String, place: Int, what: String) {
         #expect(
             throws: TLSError(
-                "--tls-allow-dn \(text): at character \(place), \(what); "
+                "\(remedy: .allowName(nil)) \(text): at character \(place), \(what); "
                     + "write it like CN=laptop.example.com,O=Example Home, the most specific first")
         ) { try DistinguishedName(text) }
     }

@@ -11,7 +11,8 @@ import Testing
         _ sentence: String, _ path: String, _ body: () throws -> Void, location: SourceLocation = #_sourceLocation
     ) {
         let expected = sentence.replacingOccurrences(of: "PATH", with: path)
-        #expect(throws: TLSError(expected), sourceLocation: location, performing: body)
+        let error = #expect(throws: TLSError.self, sourceLocation: location, performing: body)
+        #expect(error?.description == expected, sourceLocation: location)
     }
 
     // MARK: Certificates
@@ -22,14 +23,14 @@ import Testing
     }
 
     @Test func `without credentials there is no TLS`() {
-        expectError("TLS needs credentials; give --tls-certs DIR or --tls-psk FILE", "") {
+        expectError("TLS needs credentials; give certificates DIR or preSharedKeys FILE", "") {
             _ = try TLSContext(certificates: nil, preSharedKeys: nil)
         }
     }
 
     @Test func `a list of names without a check of certificates is a mistake`() throws {
         let certificates = try TLSCredentials.server(allowedNames: ["CN=laptop"])
-        expectError("--tls-allow-dn needs client certificates; give --tls-verify-peer, too", "") {
+        expectError("allowedNames needs client certificates; give verifiesPeer, too", "") {
             _ = try TLSContext(certificates: certificates, preSharedKeys: nil)
         }
     }
@@ -39,7 +40,7 @@ import Testing
         let directory = try TLSCredentials.copy("server")
         try FileManager.default.removeItem(atPath: "\(directory)/\(name)")
         expectError(
-            "cannot open PATH/\(name): No such file or directory; make it, or correct --tls-certs", directory
+            "cannot open PATH/\(name): No such file or directory; make it, or correct certificates", directory
         ) { _ = try context(directory) }
     }
 
@@ -124,7 +125,7 @@ import Testing
         let directory = try TLSCredentials.copy("server")
         try Data(count: 1 << 20 + 1).write(to: URL(fileURLWithPath: "\(directory)/ca-cert.pem"))
         expectError(
-            "PATH/ca-cert.pem has 1048577 bytes, and at most 1048576 are read; correct --tls-certs", directory
+            "PATH/ca-cert.pem has 1048577 bytes, and at most 1048576 are read; correct certificates", directory
         ) { _ = try context(directory) }
     }
 
@@ -132,7 +133,7 @@ import Testing
         let directory = try TLSCredentials.copy("server")
         try FileManager.default.removeItem(atPath: "\(directory)/server-key.pem")
         try #require(unsafe mkfifo("\(directory)/server-key.pem", 0o600) == 0)
-        expectError("PATH/server-key.pem is not a regular file; correct --tls-certs", directory) {
+        expectError("PATH/server-key.pem is not a regular file; correct certificates", directory) {
             _ = try context(directory)
         }
     }
@@ -235,7 +236,7 @@ import Testing
 
     @Test func `a missing file of keys is named`() throws {
         let path = try TLSCredentials.directory("missing.psk")
-        expectError("cannot open PATH: No such file or directory; make it, or correct --tls-psk", path) {
+        expectError("cannot open PATH: No such file or directory; make it, or correct preSharedKeys", path) {
             _ = try PreSharedKeys(path: path)
         }
     }
@@ -254,7 +255,7 @@ import Testing
         #expect(keys[0] != keys[1])
         let text = try String(contentsOfFile: paths[0], encoding: .utf8)
         #expect(text == "nbd:\(keys[0].hexadecimal())\n")
-        expectError("cannot make PATH for a key: File exists; name a file with --tls-psk instead", paths[0]) {
+        expectError("cannot make PATH for a key: File exists; name a file with preSharedKeys instead", paths[0]) {
             try PreSharedKeys.makeFile(paths[0], user: "nbd")
         }
     }

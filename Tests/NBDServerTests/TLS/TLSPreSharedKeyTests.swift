@@ -66,7 +66,7 @@ import Testing
         let outcome = try TLSPair(context(), TLSPair.Client(version: version)).shakeHands()
         #expect(outcome.client == "sslv3 alert handshake failure")
         guard case .failed(let reason) = outcome.server else { throw TLSPair.Stuck() }
-        #expect(reason.contains("compare --tls-certs and --tls-psk with what the client is told"))
+        #expect(reason.description.contains("compare certificates and preSharedKeys with what the client is told"))
     }
 
     @Test(arguments: TLSHandshakeTests.versions)
@@ -95,6 +95,6 @@ import Testing
             case .failed(let reason) = try TLSPair(context(), client(name, [UInt8](0..<32), version))
                 .shakeHands().server
         else { throw TLSPair.Stuck() }
-        #expect(reason.contains(#""eve\u{1B}[2J\u{A}\u{202E}ok""#))
+        #expect(reason.description.contains(#""eve\u{1B}[2J\u{A}\u{202E}ok""#))
     }
 }

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import Crypto
+import DiskStack
+import FoundationEssentials
+
+/// The commands that improve a LUKS container.
+struct LUKSCommands {
+    /// The file with the header.
+    private let header: String
+    /// The container with its data, as cryptsetup takes it.
+    private let volume: String
+    /// What cryptsetup wants for a file, of which it cannot tell whether somebody uses it.
+    private let offline: String
+    /// What `serve` needs to find the container and to open it.
+    private let served: String
+
+    /// - Parameter path: the image as a person typed it.
+    init(_ container: LUKSContainer, path: String) {
+        let image = ShellText.fileArgument(path)
+        let found: String
+        switch container.place {
+        case _ where !container.isHeaderInFile:
+            header = image
+            volume = image
+            offline = ""
+            found = image + container.remedies.arguments
+        case "detached header":
+            header = ShellText.fileArgument(container.headerName ?? "HEADER")
+            volume = "--header \(header) \(container.isDataInFile ? image : "DEVICE")"
+            offline = container.isDataInFile ? Self.offline(path) : ""
+            found = image + container.remedies.arguments
+        case "header alone":
+            header = image
+            volume = "--header \(header) DEVICE"
+            offline = ""
+            found = "DEVICE --header \(header)"
+        default:
+            header = image
+            volume = image
+            offline = Self.offline(path)
+            found = image + container.choices.arguments
+        }
+        let allowed = Set(LUKSPlaintext.all(in: container.volume).map { RemedyWording.words($0.remedy) }).sorted()
+        served = allowed.map { "\($0) " }.joined() + found
+    }
+
+    /// What to type.
+    func command(for improvement: LUKSImprovement) -> String {
+        switch improvement {
+        case .renewal:
+            "nbdecrypt serve \(served) --run 'qemu-img convert -p -f raw -O qcow2 "
+                + "--object secret,id=new,file=new-passphrase -o encrypt.format=luks,encrypt.key-secret=new,"
+                + "encrypt.iter-time=5000 \"$uri\" new.qcow2'"
+        case .repair: "cryptsetup repair \(header)"
+        case .resumption: "cryptsetup reencrypt --resume-only \(offline)\(volume)"
+        case .conversion: "cryptsetup convert --type luks2 \(header)"
+        case .argon2: "cryptsetup luksConvertKey --pbkdf argon2id \(header)"
+        case .longerDerivation: "cryptsetup luksChangeKey --iter-time 5000 \(header)"
+        case .reencryption: "cryptsetup reencrypt \(offline)--cipher aes-xts-plain64 --key-size 512 \(volume)"
+        case .largerSectors: "cryptsetup reencrypt \(offline)--sector-size 4096 \(volume)"
+        }
+    }
+
+    private static func offline(_ path: String) -> String {
+        let type = try? FileManager.default.attributesOfItem(atPath: path)[.type] as? FileAttributeType
+        return type == .typeBlockSpecial ? "" : "--force-offline-reencrypt "
+    }
+}
