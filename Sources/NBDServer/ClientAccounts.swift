@@ -2,9 +2,12 @@
 
 internal import BlockIO
 import Logging
+import Synchronization
 
 /// What a client has transferred so far, and how many of its failures have been told.
-struct ClientAccounts {
+///
+/// Belongs to the queue of the connection's loop, but for ``addSentByWorker(_:)``.
+final class ClientAccounts: @unchecked Sendable {
     /// What a client does for the first time.
     enum Milestone {
         /// It has transferred something.
@@ -26,12 +29,14 @@ struct ClientAccounts {
     /// From how many bytes on the client counts as more than a probe.
     private var threshold = probeLimit + 1
     private var failureCount = 0
+    /// Bytes of data that are not counted yet.
+    private let sentByWorkers = Atomic(0)
 
     /// The client has chosen a disk of this size, in bytes: who has read all of a small one has done more than look.
-    mutating func expect(_ size: UInt64) { threshold = min(size, threshold) }
+    func expect(_ size: UInt64) { threshold = min(size, threshold) }
 
     /// Counts data that has been sent, or written.
-    mutating func count(read: Int, written: UInt64, reached: (Milestone) -> Void) {
+    func count(read: Int, written: UInt64, reached: (Milestone) -> Void) {
         if !hasStarted {
             hasStarted = true
             reached(.started)
@@ -44,13 +49,19 @@ struct ClientAccounts {
         }
     }
 
+    /// Adds bytes of data that a worker has sent. Any thread may call.
+    func addSentByWorker(_ count: Int) { sentByWorkers.add(count, ordering: .relaxed) }
+
+    /// What workers have sent since the last call, in bytes; to be counted.
+    func takeSentByWorkers() -> Int { sentByWorkers.exchange(0, ordering: .relaxed) }
+
     /// What becomes of a failure in the log.
     enum Telling {
         case told, last, untold
     }
 
     /// Counts a failed request.
-    mutating func countFailure() -> Telling {
+    func countFailure() -> Telling {
         failureCount += 1
         if failureCount > Self.failuresToTell { return .untold }
         return failureCount == Self.failuresToTell ? .last : .told
@@ -66,6 +77,12 @@ extension Connection {
             case .transferred: context.observe(.transferred(id: id))
             }
         }
+    }
+
+    /// Counts what workers have sent.
+    func countSentByWorkers() {
+        let sent = accounts.takeSentByWorkers()
+        if sent > 0 { count(read: sent) }
     }
 
     /// Logs a failed request, unless there have been many.

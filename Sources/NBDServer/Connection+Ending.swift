@@ -12,7 +12,7 @@ extension Connection {
     /// Takes no more requests; replies that are under way leave, as long as the client takes some in time.
     func takeNoMore(_ reason: Sentence?) {
         if let reason { log.info(telling: "\(reason); connection closed") }
-        phase = .leaving
+        phase = .leaving(phase.transmission)
         waitForProgress()
     }
 
@@ -24,17 +24,17 @@ extension Connection {
     /// Nothing is left to be handled or sent.
     func everythingHasLeft() {
         switch phase {
-        case .securing(let securing): beginSecuring(securing)
-        case .transmission where isStopping && workersBusy == 0 && writePayload == nil:
+        case .securing(let securing): securing.start()
+        case .transmitting(let transmission) where isStopping && transmission.isIdle:
             // Requests that wait in the socket are refused, too.
-            guard hasHeardAll else { return loop.run { [self] in readable() } }
+            guard hasHeardAll else { return readLater() }
             guard socket.unsentCount > 0 else { return finish() }
             watch?.setDeadline(Self.glance) { [self] in
                 hasHeardAll = false
                 pump()
             }
         case .leaving where workersBusy == 0: finish()
-        default: break
+        case .negotiating, .transmitting, .leaving, .drained: break
         }
     }
 
@@ -61,14 +61,15 @@ extension Connection {
     /// Is a good-bye the last thing that the client has said, be it heard so far or not?
     private func hasSaidGoodbye() -> Bool {
         for _ in 0..<Self.receivesPerTurn {
-            guard case .bytes = loop.receive(from: stream, appendingTo: &input) else { break }
+            guard case .bytes = input.receive(from: stream, through: loop.scratch) else { break }
         }
         switch phase {
         case .leaving, .drained: return true
         case .securing: return false
-        case .negotiation: return Negotiation.isAbort(input.all.suffix(NBDOptionHeader.encodedLength))
-        case .transmission(let session):
-            let last = NBDRequest(decoding: input.all.suffix(session.mode.requestLength), session.mode)
+        case .negotiating: return Negotiation.isAbort(input.all.suffix(NBDOptionHeader.encodedLength))
+        case .transmitting(let transmission):
+            let mode = transmission.session.mode
+            let last = NBDRequest(decoding: input.all.suffix(mode.requestLength), mode)
             return last.flatMap { NBDProtocol.Command(rawValue: $0.type) } == .disconnect
         }
     }
@@ -81,17 +82,12 @@ extension Connection {
         if let reason { log.info("\(reason); connection closed") }
         // A worker that still uses the descriptor must not find another client's under its number; it ends the connection
         // when it has finished.
-        let isSecuring = if case .securing(let securing) = phase { securing.step == .working } else { false }
+        let isSecuring = if case .securing(let securing) = phase { securing.isWorking } else { false }
         let isInUse = !right.close() || isSecuring
+        phase.transmission?.abandon()
         phase = .drained
         input = ReceivedBytes()
-        pieces = nil
-        starved = []
-        writePayload?.abandon(memory)
-        writePayload = nil
         sendQueue.releaseAll()
-        // What has not begun is nobody's any more; what has looks at `isClosed` now and then.
-        lane.drop(owner)
         context.handshakes.drop(owner)
         showStatus()
         guard isInUse else { return end() }

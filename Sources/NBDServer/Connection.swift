@@ -1,20 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import BlockIO
 import Dispatch
 import Logging
 import Synchronization
 
-/// One client, from the greeting to the end.
+/// One client, from the greeting to the end: what is received from it and sent to it, and the phases that it goes through,
+/// each an object that holds what only it needs.
 ///
 /// All state belongs to the queue of the connection's loop; workers get a buffer, use it and hand it back there, or send
 /// it when ``SendingRight`` lets them.
 /// What a readiness event brings is received, every complete message is handled, and the replies leave together. The client
 /// is not read from while replies wait to be sent, so that memory stays bounded and the socket holds it back.
-///
-/// This file is its state. Connection+Events is what wakes it, +Messages the state machine, +Negotiation, +Requests, +Reads
-/// and +Writes what that does with messages, +Workers what workers do with replies, +Ending how it goes.
-final class Connection: @unchecked Sendable {
+final class Connection: SocketHandler, @unchecked Sendable {
     /// What the server wants to know.
     enum Event: Equatable {
         /// The client has chosen an export.
@@ -26,32 +23,16 @@ final class Connection: @unchecked Sendable {
         case ended(id: UInt64, bytesRead: UInt64)
     }
 
-    enum Phase {
-        case negotiation(Negotiation)
-        /// TLS comes before anything else.
-        case securing(Securing)
-        case transmission(Session)
-        /// No request is taken any more; replies that are under way still leave.
-        case leaving
-        /// Everything has been said; what the client still sends is thrown away until it hangs up, because closing a
-        /// socket with unread bytes would destroy replies on their way.
-        case drained
-    }
-
-    /// What became of a message.
-    enum Step {
-        /// It was handled; the next one may come after this many bytes of payload, which are skipped.
-        case handled(payload: Int = 0)
-        /// Nothing complete is there.
-        case incomplete
-        /// Replies must leave first.
-        case flushFirst
-        /// Workers must finish first.
-        case waitForWorkers
-    }
-
+    /// Why a client is let go for which the system has not even the smallest buffer.
+    static let noMemory = "there is no memory for its request"
     /// How long a client that negotiates is told that the server stops.
     private static let courtesy = DispatchTimeInterval.milliseconds(500)
+    /// Receives in a row of what TLS holds back before other clients of the loop have their turn.
+    static let receivesPerTurn = 16
+    /// Messages in a row before other clients of the loop have their turn.
+    private static let turn = 128
+    /// As many at least, so that who has much to say does not leave one to each of the others.
+    private static let leastTurn = 16
 
     let id: UInt64
     /// To whose turns its work counts.
@@ -61,33 +42,18 @@ final class Connection: @unchecked Sendable {
     let context: ServerContext
     var log: Logger
 
-    var phase: Phase
+    var phase = Phase.drained
     /// The socket, or TLS over it.
     var stream: any ByteStream
     var input = ReceivedBytes()
-    /// Payload bytes of a refused request that are still to come.
-    var payloadToSkip = 0
     /// For replies and payloads.
     let memory: PayloadShare
+    /// Of ``sendQueue``, for workers.
+    let right: SendingRight
     var sendQueue: SendQueue
-    /// Shared by the sendQueue and the workers.
-    let right = SendingRight()
-    /// A read that is served piece by piece.
-    var pieces: PiecewiseRead?
-    /// A write whose payload is being received.
-    var writePayload: WritePayload?
-    /// Requests for whose replies workers have found no memory; they come before others.
-    var starved: [Starved] = []
-    /// Where requests wait for the device of the chosen export.
-    var lane: any Workers
-    var workersBusy = 0
-    /// Of requests at the lane at the same time: as many as its source likes, if that is more than clients have elsewhere.
-    var requestsInFlight: Int
     /// While the client has to do something; see ``watchForStall()``.
     var stall: Stall?
-    var accounts = ClientAccounts()
-    /// Bytes of data that workers have sent and that are not in the accounts yet.
-    let sentByWorkers = Atomic(0)
+    let accounts = ClientAccounts()
     /// The server stops: requests are refused, and the end comes when those before are done.
     var isStopping = false
     /// Nothing has come since the last message: there was no more to receive.
@@ -103,32 +69,33 @@ final class Connection: @unchecked Sendable {
     let hasClosed = Atomic(false)
     /// Changes on the queue of the loop; workers may look.
     var isClosed: Bool { hasClosed.load(ordering: .relaxed) }
+    /// Requests that workers have, or wait for.
+    var workersBusy: Int { phase.transmission?.workersBusy ?? 0 }
 
-    init(id: UInt64, socket: Socket, loop: EventLoop, context: ServerContext) {
+    init(id: UInt64, socket: Socket, loop: EventLoop, context: ServerContext, right: SendingRight = SendingRight()) {
         self.id = id
         self.owner = WorkOwner(peer: socket.peer, connection: id)
         self.memory = PayloadShare(of: context.buffers)
+        self.right = right
+        self.sendQueue = SendQueue(memory: memory, right: right)
         self.socket = socket
         self.stream = socket
         self.loop = loop
         self.context = context
-        self.lane = context.files
-        self.requestsInFlight = context.limits.requestsInFlight
         self.log = context.log.logger(client: id, isStranger: true)
         var negotiation = Negotiation(
             exports: context.exports, tls: context.tls.demand, maximumLength: context.limits.requestBytes
         ) { context.offersMore(id) }
         if log.logLevel <= .debug { negotiation.notes = [] }
-        self.phase = .negotiation(negotiation)
-        self.sendQueue = SendQueue(memory: memory, right: right)
+        self.phase = .negotiating(Negotiating(self, negotiation))
     }
 
-    /// Greets the client. Called once, on any queue.
+    // MARK: From the server, on any queue
+
+    /// Greets the client. Called once.
     func start() {
         loop.run { [self] in
-            let watch = SocketWatch(
-                socket, loop: loop, readable: { [self] in readable() }, writable: { [self] in writable() },
-                lost: { [self] in close("cannot be watched: the system has no room for it") })
+            let watch = SocketWatch(socket, loop: loop, handler: self)
             watch.setDeadline(context.limits.negotiation) { [self] in close("did not finish the negotiation in time") }
             self.watch = watch
             send(Negotiation.greeting)
@@ -136,26 +103,176 @@ final class Connection: @unchecked Sendable {
         }
     }
 
-    /// Lets requests that are under way finish, refuses others, then says good-bye. Called on any queue.
+    /// Lets requests that are under way finish, refuses others, then says good-bye.
     func leave() {
         loop.run { [self] in
             guard !isClosed else { return }
             isStopping = true
             switch phase {
-            case .negotiation(var negotiation):
-                negotiation.isStopping = true
-                phase = .negotiation(negotiation)
+            case .negotiating(let negotiating):
+                negotiating.stop()
                 watch?.setDeadline(Self.courtesy) { [self] in close(nil) }
             case .securing: close(nil)
-            case .transmission, .leaving: break
+            case .transmitting, .leaving: break
             case .drained: return letGo()
             }
             pump()
         }
     }
 
-    /// Closes now. Called on any queue.
+    /// Closes now.
     func abort() {
         loop.run { [self] in close(nil) }
+    }
+
+    // MARK: From the loop
+
+    /// Receives and serves once; what is still in the socket then is told of again.
+    func readable(_ scratch: ScratchMemory) {
+        dispatchPrecondition(condition: .onQueue(loop.queue))
+        if case .securing(let securing) = phase { return securing.proceed() }
+        // It may be this processor that the worker needs.
+        guard !waiting.contains(.right) else { return EventLoop.giveWay() }
+        for _ in 0..<Self.receivesPerTurn {
+            guard !isClosed, waiting.isDisjoint(with: .toBeResumed), watch?.isReading == true else { return }
+            // Nothing else can come before the rest of a payload.
+            let payload = input.count == 0 ? phase.transmission?.writePayload?.receive(from: stream) : nil
+            switch payload ?? input.receive(from: stream, through: scratch) {
+            case .wouldBlock:
+                if isStopping, !hasHeardAll {
+                    hasHeardAll = true
+                    pump()
+                }
+                return
+            // A client that shuts down its sending side has gone: nobody waits for replies.
+            case .closed: close(nil)
+            case .bytes:
+                stall?.hasMoved = true
+                pump()
+            }
+            guard stream.hasPending else { return }
+        }
+        // A client that only talks does not keep the others of the loop from being heard.
+        readLater()
+    }
+
+    /// The client has taken some of what was sent.
+    func writable() {
+        if isBlocked, !isClosed {
+            waiting.remove(.room)
+            stall?.hasMoved = true
+            if case .leaving = phase { waitForProgress() }
+            pump()
+        } else if case .securing(let securing) = phase {
+            securing.proceed()
+        }
+    }
+
+    func lost() { close("cannot be watched: the system has no room for it") }
+
+    /// Receives once others of the loop have had their turn, though the socket may not tell of anything.
+    func readLater() {
+        loop.run { [self] in readable(loop.scratch) }
+    }
+
+    // MARK: Messages
+
+    /// Does everything that can be done without waiting.
+    func pump() {
+        var turn = Self.turn
+        defer { showStatus() }
+        waiting.subtract(.toBeResumed)
+        work: while !isClosed, !isBlocked {
+            let step = sendQueue.hasNext ? .flushFirst : nextStep()
+            switch step {
+            case .handled:
+                hasHeardAll = false
+                turn -= 1
+                if turn == 0 || loop.hasWork && turn <= Self.turn - Self.leastTurn {
+                    // Other clients of the loop, and replies of workers, have their turn first.
+                    waiting.insert(.turn)
+                } else if sendQueue.filledCount < memory.sizes.enough {
+                    continue
+                }
+            case .waitForWorkers:
+                // With none of its requests at a worker nobody would say when to go on.
+                guard workersBusy > 0 else {
+                    close(Self.noMemory)
+                    break work
+                }
+                waiting.insert(.workers)
+            case .flushFirst, .waitForPiece, .incomplete: break
+            }
+            switch sendQueue.flush(to: stream) {
+            case .done(let dataCount):
+                if dataCount > 0 { count(read: dataCount) }
+            case .waitsForRight:
+                waiting.insert(.right)
+                break work
+            case .blocked:
+                waitForClient()
+                break work
+            case .closed:
+                hungUp()
+                break work
+            }
+            switch step {
+            case .handled where waiting.contains(.turn): return loop.run { [self] in takeNextTurn() }
+            case .handled: break
+            case .flushFirst: if sendQueue.hasNext { sendQueue.advance() }
+            case .waitForWorkers, .waitForPiece: break work
+            case .incomplete:
+                everythingHasLeft()
+                break work
+            }
+        }
+        // What there is to receive is told of until then; that is soon.
+        if !waiting.contains(.right) { updateInterest() }
+    }
+
+    private func nextStep() -> Step {
+        switch phase {
+        case .negotiating(let negotiating): return negotiating.next()
+        case .transmitting(let transmission): return transmission.next()
+        case .securing: return .incomplete
+        case .leaving(let transmission):
+            if let step = transmission?.unfinished() { return step }
+        case .drained: break
+        }
+        _ = input.drop(input.count)
+        return .incomplete
+    }
+
+    private func takeNextTurn() {
+        pump()
+        // While it was paused nothing was received, and the socket will not tell of what TLS holds back.
+        if stream.hasPending { readable(loop.scratch) }
+    }
+
+    /// Adds negotiation bytes, for which there is room.
+    func send(_ bytes: [UInt8]) {
+        if !sendQueue.add(bytes) { close("there is no memory for a reply") }
+    }
+
+    // MARK: Interest
+
+    /// Of what the loop has to tell now.
+    private var interest: (reading: Bool, writing: Bool) {
+        // Nothing is received before the client has taken what it is told.
+        if isBlocked { return (false, true) }
+        let goesOn = waiting.isDisjoint(with: [.turn, .workers])
+        return switch phase {
+        case .negotiating, .drained: (goesOn, false)
+        case .securing(let securing): securing.interest
+        case .transmitting(let transmission): (goesOn && transmission.wantsRequests, false)
+        case .leaving: (false, false)
+        }
+    }
+
+    /// Says what the loop has to tell of from now on.
+    func updateInterest() {
+        guard !isClosed else { return }
+        let (reading, writing) = interest
+        if watch?.watch(reading: reading, writing: writing) == true, stream.hasPending { readLater() }
     }
 }

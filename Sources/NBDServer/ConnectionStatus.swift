@@ -27,9 +27,9 @@ struct ConnectionStatus: ~Copyable, Sendable {
 extension Connection {
     private var stage: ConnectionStatus.Stage {
         switch phase {
-        case .negotiation: .negotiation
+        case .negotiating: .negotiation
         case .securing: .securing
-        case .transmission: .transmission
+        case .transmitting: .transmission
         case .leaving: .leaving
         case .drained: .drained
         }
@@ -41,12 +41,13 @@ extension Connection {
         status.waiting.store(waiting.rawValue, ordering: .relaxed)
         status.isReading.store(watch?.isReading ?? false, ordering: .relaxed)
         status.isWriting.store(watch?.isWriting ?? false, ordering: .relaxed)
-        status.isInPieces.store(pieces != nil, ordering: .relaxed)
-        status.isInPayload.store(writePayload != nil, ordering: .relaxed)
+        let transmission = phase.transmission
+        status.isInPieces.store(transmission?.pieces != nil, ordering: .relaxed)
+        status.isInPayload.store(transmission?.writePayload != nil, ordering: .relaxed)
         status.receivedCount.store(input.count, ordering: .relaxed)
         status.outgoingCount.store(sendQueue.filledCount, ordering: .relaxed)
-        status.workersBusy.store(workersBusy, ordering: .relaxed)
-        status.starvedCount.store(starved.count, ordering: .relaxed)
+        status.workersBusy.store(transmission?.workersBusy ?? 0, ordering: .relaxed)
+        status.starvedCount.store(transmission?.starved.count ?? 0, ordering: .relaxed)
     }
 
     /// What it is doing, as far as others may know: nothing of what is transferred. Any thread may ask.

@@ -23,7 +23,8 @@ final class EventLoop: @unchecked Sendable {
     private let budget = Budget(looks: 0)
     /// Requests that touch more places than this are left to workers.
     static let looksPerRequest = 256
-    private var scratch = [UInt8](repeating: 0, count: 64 << 10)
+    /// For whichever connection receives. Used on the queue.
+    let scratch = ScratchMemory()
 
     /// Confined to the queue, as what follows, up to the mailbox.
     private var epoll: Epoll
@@ -141,14 +142,6 @@ final class EventLoop: @unchecked Sendable {
         if watches.removeValue(forKey: descriptor.rawValue) != nil { epoll.forget(descriptor) }
     }
 
-    /// Receives once from `stream` and appends what came to `input`. Called on the queue.
-    func receive(from stream: any ByteStream, appendingTo input: inout ReceivedBytes) -> Socket.Progress {
-        dispatchPrecondition(condition: .onQueue(queue))
-        let progress = scratch.withMutableBytes { stream.receive(into: &$0) }
-        if case .bytes(let count) = progress { input.append(scratch[..<count]) }
-        return progress
-    }
-
     /// For a request that is served at once. Called on the queue.
     var readMode: ReadMode {
         budget.refill(Self.looksPerRequest)
@@ -202,7 +195,10 @@ final class EventLoop: @unchecked Sendable {
         if count > 0 { activity.store(.awake, ordering: .relaxed) }
         for index in 0..<count {
             let event = epoll.ready[index]
-            watches[event.descriptor]?.isReady(reading: event.can_read, writing: event.can_write)
+            guard let watch = watches[event.descriptor] else { continue }
+            // A hang-up counts as both.
+            if event.can_read, watch.isReading { watch.handler?.readable(scratch) }
+            if event.can_write, watch.isWriting { watch.handler?.writable() }
         }
         return count > 0
     }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import BlockIO
+
 /// Bytes that a client has sent and that are not used yet. An idle client's take no memory.
 struct ReceivedBytes {
     private var bytes: [UInt8] = []
@@ -23,10 +25,16 @@ struct ReceivedBytes {
         return drop(moved)
     }
 
-    mutating func append(_ more: ArraySlice<UInt8>) {
-        bytes.removeFirst(position)
-        position = 0
-        bytes += more
+    /// Receives once, behind what is there.
+    /// - Parameter scratch: so that no memory is held while nothing comes.
+    mutating func receive(from stream: any ByteStream, through scratch: ScratchMemory) -> Socket.Progress {
+        let progress = scratch.bytes.withMutableBytes { stream.receive(into: &$0) }
+        if case .bytes(let count) = progress {
+            bytes.removeFirst(position)
+            position = 0
+            bytes += scratch.bytes[..<count]
+        }
+        return progress
     }
 
     /// Drops up to `count` bytes.

@@ -79,27 +79,21 @@ struct Reply {
     /// How many bytes a reply with `count` bytes of data takes at most.
     func length(ofData count: Int) -> Int { mode.headLength + (mode == .simple ? 0 : 8) + count }
 
-    /// Puts data into `buffer`, which has room for it.
+    /// How many bytes come before the data of a part, for a head, where one belongs: in one chunk there is one for all parts.
+    func headLength(of part: Range<Int>) -> Int { !isFragmented && part.lowerBound > 0 ? 0 : length(ofData: 0) }
+
+    /// Makes a reply, or the part of one, of a part of the data, in place: it lies behind the room for ``headLength(of:)``.
     ///
     /// Where the client takes chunks and has not forbidden it, runs of zeros become holes. Otherwise, where it takes chunks
     /// and `part` is not all of the data, a chunk must follow the last part: success, or why a part is not what it should be.
-    /// - Parameters:
-    ///   - part: which bytes of the request's; a head is written where one belongs.
-    ///   - fill: fills all of the span, or throws; nothing has been added then.
-    func data<Failure: Error>(
-        _ part: Range<Int>, in buffer: PayloadBuffer, _ fill: (inout MutableRawSpan) throws(Failure) -> Void
-    ) throws(Failure) {
+    /// - Parameter part: which bytes of the request's.
+    /// - Returns: how many bytes there are now; not more than before.
+    func frame(_ bytes: inout MutableRawSpan, _ part: Range<Int>) -> Int {
         let isLast = part.upperBound == Int(request.length)
-        let dataHead = !isFragmented && part.lowerBound > 0 ? 0 : length(ofData: 0)
-        try buffer.append(upTo: dataHead + part.count, dataCount: part.count) { (bytes) throws(Failure) -> Int in
-            try bytes.withSlice(dataHead..<bytes.byteCount) { (data) throws(Failure) in try fill(&data) }
-            guard isFragmented else {
-                // One head for all parts, before the first of them; while more of them may fail it is not the last.
-                if dataHead > 0 { encodeDataHead(&bytes, at: 0, 0..<Int(request.length), isDone: isLast) }
-                return bytes.byteCount
-            }
-            return carve(&bytes, part, isLast: isLast)
-        }
+        guard !isFragmented else { return carve(&bytes, part, isLast: isLast) }
+        // One head for all parts, before the first of them; while more of them may fail it is not the last.
+        if part.lowerBound == 0 { encodeDataHead(&bytes, at: 0, 0..<Int(request.length), isDone: isLast) }
+        return bytes.byteCount
     }
 
     private func encodeDataHead(_ bytes: inout MutableRawSpan, at position: Int, _ part: Range<Int>, isDone: Bool) {

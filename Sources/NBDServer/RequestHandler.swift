@@ -24,9 +24,13 @@ struct RequestHandler: Sendable {
     /// - Parameter part: in bytes from the start of the data.
     /// - Returns: why it cannot be done; nothing has been added then.
     func read(_ part: Range<Int>, into buffer: PayloadBuffer, _ mode: ReadMode) -> BlockError? {
+        let (reply, head) = (reply, reply.headLength(of: part))
         do throws(BlockError) {
-            try reply.data(part, in: buffer) { (data) throws(BlockError) in
-                try device.read(into: &data, at: request.offset + UInt64(part.lowerBound), mode)
+            try buffer.append(upTo: head + part.count, dataCount: part.count) { (bytes) throws(BlockError) -> Int in
+                try bytes.withSlice(head..<bytes.byteCount) { (data) throws(BlockError) in
+                    try device.read(into: &data, at: request.offset + UInt64(part.lowerBound), mode)
+                }
+                return reply.frame(&bytes, part)
             }
             return nil
         } catch { return error }
@@ -61,13 +65,17 @@ struct RequestHandler: Sendable {
             }
         } catch { return .finished(error) }
         // All of it is there.
-        reply.data(0..<length, in: buffer) { _ in }
+        buffer.append(upTo: head + length, dataCount: length) { reply.frame(&$0, 0..<length) }
         return .finished(nil)
     }
 
     /// Puts zeros into `buffer` in the place of data that cannot be read, where the head of the reply has promised some.
     func pad(_ part: Range<Int>, into buffer: PayloadBuffer) {
-        reply.data(part, in: buffer) { $0.clear() }
+        let head = reply.headLength(of: part)
+        buffer.append(upTo: head + part.count, dataCount: part.count) { bytes in
+            bytes.withSlice(head..<bytes.byteCount) { $0.clear() }
+            return reply.frame(&bytes, part)
+        }
     }
 
     /// What has become of an operation.

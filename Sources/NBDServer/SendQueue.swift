@@ -2,9 +2,8 @@
 
 /// What a connection has to send: the buffer that is being filled or sent, and the replies that workers have finished.
 ///
-/// A reply that has begun keeps the ``SendingRight`` until its last byte has left, be it in one buffer or in pieces: only
-/// here is the right taken for the loop and given back. Nothing comes between the pieces: neither what workers would
-/// send, nor what they have handed to the loop.
+/// The loop's side of ``SendingRight``, which it keeps here from the first byte of a reply to the last, be it in one buffer or in
+/// pieces.
 ///
 /// Belongs to the queue of the connection's loop.
 struct SendQueue {

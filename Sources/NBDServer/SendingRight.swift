@@ -4,8 +4,12 @@ import Synchronization
 
 /// Who may send on the stream of a connection: its loop, or a worker that has just filled a buffer.
 ///
-/// One at a time, and between whole replies only: who has sent a part of one keeps the right, or hands it to the loop, whose
-/// side is ``SendQueue``. The socket is not closed while a worker has the right: another client's could get its number.
+/// One at a time. *A reply that has begun keeps the right to send until its last byte has left, whoever sends it, in pieces or
+/// not*: nothing comes between its bytes, neither what workers would send nor what they have handed to the loop. A worker that
+/// has sent a part hands the right to the loop with it. The loop's side is ``SendQueue``, that of workers
+/// ``send(_:to:accounts:)``: nobody else takes the right or gives it back.
+///
+/// The socket is not closed while a worker has the right: another client's could get its number.
 final class SendingRight: Sendable {
     private enum Holder: UInt8, AtomicRepresentable {
         case nobody, loop, worker
@@ -46,4 +50,32 @@ final class SendingRight: Sendable {
 
     /// The loop is to send the rest, or to close the connection. False when the connection has been closed meanwhile, see ``giveBackFromWorker()``.
     func handToLoop() -> Bool { change(.worker, .handed) }
+
+    /// What a worker has done with a reply.
+    enum Sent {
+        /// Nothing: somebody else is sending.
+        case nothing
+        /// It has sent less than all; the loop sends what is left.
+        case part
+        case all
+        /// The client has gone.
+        case failed
+        /// The connection was closed meanwhile, and waits for the worker to give up the socket.
+        case closed
+    }
+
+    /// Sends a whole reply from the worker that has filled a buffer with it, if nobody else is sending: it is in the cache of
+    /// this processor.
+    /// - Parameter accounts: told of the data before the right is back: the client may be gone, and its accounts closed, when
+    ///   the loop hears of it.
+    func send(_ buffer: PayloadBuffer, to stream: any ByteStream, accounts: ClientAccounts) -> Sent {
+        guard stream.isTwoWay, takeForWorker() else { return .nothing }
+        switch buffer.send(to: stream) {
+        case .bytes:
+            accounts.addSentByWorker(buffer.dataCount)
+            return giveBackFromWorker() ? .all : .closed
+        case .wouldBlock: return handToLoop() ? .part : .closed
+        case .closed: return handToLoop() ? .failed : .closed
+        }
+    }
 }

@@ -3,54 +3,39 @@
 import Dispatch
 import SystemPackage
 
-/// Tells a connection when its socket can be read or written, and when its time is up; closes the socket at the end.
+/// What a loop is to tell of a connection's socket, and when its time is up; closes the socket at the end.
 ///
 /// Everything happens on the queue of the connection's loop.
 final class SocketWatch: @unchecked Sendable {
     private let socket: Socket
     private let loop: EventLoop
-    private var readable: (() -> Void)?
-    private var writable: (() -> Void)?
-    private var lost: (() -> Void)?
+    /// Who is told; nil after ``cancel()``.
+    private(set) var handler: (any SocketHandler)?
     private var deadline: (any DispatchSourceTimer)?
     /// Is the reader told when there is something to receive?
     private(set) var isReading = false
     private(set) var isWriting = false
 
-    /// - Parameters:
-    ///   - readable, writable: called while ``watch(reading:writing:)`` wants it. The watch holds on to them, and what they
-    ///     hold on to, until it is cancelled.
-    ///   - lost: called when the system cannot watch the socket.
-    init(
-        _ socket: Socket, loop: EventLoop, readable: @escaping () -> Void, writable: @escaping () -> Void,
-        lost: @escaping () -> Void
-    ) {
+    /// - Parameter handler: called while ``watch(reading:writing:)`` wants it. The watch holds on to it until it is cancelled.
+    init(_ socket: Socket, loop: EventLoop, handler: any SocketHandler) {
         self.socket = socket
         self.loop = loop
-        self.readable = readable
-        self.writable = writable
-        self.lost = lost
+        self.handler = handler
     }
 
     /// Says what to tell from now on: as long as it is so, not only when it becomes so.
     /// - Returns: true when reading has begun anew.
     func watch(reading: Bool, writing: Bool) -> Bool {
-        guard readable != nil, reading != isReading || writing != isWriting else { return false }
+        guard handler != nil, reading != isReading || writing != isWriting else { return false }
         let begins = reading && !isReading
         (isReading, isWriting) = (reading, writing)
         if !reading, !writing {
             loop.forget(socket.descriptor)
         } else if !loop.watch(socket.descriptor, self, reading: reading, writing: writing) {
             // Whoever asked is in the middle of something.
-            loop.run { [self] in lost?() }
+            loop.run { [self] in handler?.lost() }
         }
         return begins
-    }
-
-    /// Called by the loop. A hang-up counts as both.
-    func isReady(reading: Bool, writing: Bool) {
-        if reading, isReading { readable?() }
-        if writing, isWriting { writable?() }
     }
 
     /// Does `action` after a while, in place of what was to be done before; nil, or `never`, for nothing.
@@ -67,11 +52,11 @@ final class SocketWatch: @unchecked Sendable {
 
     /// Tells nothing more, and closes the socket.
     func cancel() {
-        guard readable != nil else { return }
+        guard handler != nil else { return }
         setDeadline(.never, nil)
         loop.forget(socket.descriptor)
         socket.close()
-        (readable, writable, lost) = (nil, nil, nil)
+        handler = nil
         (isReading, isWriting) = (false, false)
     }
 }

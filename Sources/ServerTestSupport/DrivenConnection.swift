@@ -121,17 +121,17 @@ final class DrivenConnection: @unchecked Sendable {
     /// - Returns: false when nobody has anything to do.
     private func step() -> Bool {
         var steps = loopSteps() + works.indices.prefix(4).map(Step.work)
-        if isToStop, case .transmission = connection.phase { steps.append(.stop) }
+        if isToStop, case .transmitting = connection.phase { steps.append(.stop) }
         guard !steps.isEmpty else { return false }
         depth += 1
         defer { depth -= 1 }
         switch steps[decide(steps.count)] {
         case .work(let index): works.remove(at: index).run()
         case .mail: onLoop { _ = loop.step() }
-        case .readable: onLoop { connection.watch?.isReady(reading: true, writing: false) }
+        case .readable: onLoop { connection.readable(loop.scratch) }
         case .writable:
             peer.takesMore()
-            onLoop { connection.watch?.isReady(reading: false, writing: true) }
+            onLoop { connection.writable() }
         case .stop:
             isToStop = false
             connection.leave()

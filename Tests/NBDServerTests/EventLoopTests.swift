@@ -53,15 +53,15 @@ import Testing
         let watch = Watched()
         let loop = loop
         onLoop {
-            let made = SocketWatch(socket, loop: loop) {
-                // Leaves the byte where it is.
-                if calls.add(1, ordering: .relaxed).newValue == 3 {
-                    _ = watch.value.withLock { $0 }?.watch(reading: false, writing: false)
-                    enough.signal()
-                }
-            } writable: {
-            } lost: {
-            }
+            let made = SocketWatch(
+                socket, loop: loop,
+                handler: Reader {
+                    // Leaves the byte where it is.
+                    if calls.add(1, ordering: .relaxed).newValue == 3 {
+                        _ = watch.value.withLock { $0 }?.watch(reading: false, writing: false)
+                        enough.signal()
+                    }
+                })
             watch.value.withLock { $0 = made }
             #expect(made.watch(reading: true, writing: false))
         }
@@ -87,11 +87,7 @@ import Testing
         let calls = Atomic(0)
         let loop = loop
         onLoop {
-            let watch = SocketWatch(socket, loop: loop) {
-                calls.add(1, ordering: .relaxed)
-            } writable: {
-            } lost: {
-            }
+            let watch = SocketWatch(socket, loop: loop, handler: Reader { calls.add(1, ordering: .relaxed) })
             _ = watch.watch(reading: true, writing: true)
             watch.cancel()
             watch.cancel()
@@ -141,7 +137,18 @@ import Testing
     }
 }
 
-/// A place for a watch that its own callbacks use.
+/// A place for a watch that its own handler uses.
 private final class Watched: Sendable {
     let value = Mutex<SocketWatch?>(nil)
+}
+
+/// Is told when its socket can be read, and does not read.
+private final class Reader: SocketHandler {
+    private let told: @Sendable () -> Void
+
+    init(_ told: @escaping @Sendable () -> Void) { self.told = told }
+
+    func readable(_ scratch: ScratchMemory) { told() }
+    func writable() {}
+    func lost() {}
 }

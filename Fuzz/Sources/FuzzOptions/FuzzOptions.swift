@@ -69,20 +69,21 @@ private func options(_ bytes: ArraySlice<UInt8>) -> [UInt8] {
 private func negotiate(_ message: [UInt8], _ tls: Negotiation.TLSDemand, pieceLength: Int) -> Result {
     var negotiation = Negotiation(exports: exports, tls: tls, maximumLength: 64 << 20)
     var result = Result()
-    var input = ReceivedBytes()
+    var input: ArraySlice<UInt8> = []
     var rest = message[...]
     var isSecure = false
     repeat {
         let piece = rest.prefix(pieceLength)
         rest.removeFirst(piece.count)
-        input.append(piece)
+        input += piece
         while true {
-            var unused = input.all
+            var unused = input
             var output: [UInt8] = []
             let before = unused.count
             let outcome = negotiation.receive(&unused, &output)
             precondition(unused.count <= before && output.count <= Negotiation.longestOutput)
-            let used = input.drop(before - unused.count)
+            let used = before - unused.count
+            input.removeFirst(used)
             check(output, outcome, isHidden: tls == .required && !isSecure)
             result.output += output
             switch outcome {

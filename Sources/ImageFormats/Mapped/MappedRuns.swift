@@ -34,15 +34,15 @@ struct MappedRuns<Mapping: ImageMapping> {
             start = position - position % mapping.clusterSize
             known = start + UInt64(entries.count) << UInt64(mapping.clusterBits)
         }
-        let run = run(mapping, limit: min(limit, known - position))
+        let limit = min(limit, known - position)
+        var run = MappedRun(cluster: .unallocated, length: limit)
+        if let words = entries.words {
+            let skipped = Int((position - start) >> UInt64(mapping.clusterBits))
+            run = mapping.run(
+                in: words, from: entries.first + skipped << mapping.entryWordBits, at: GuestOffset(position),
+                limit: limit)
+        }
         position += run.length
         return run
-    }
-
-    private func run(_ mapping: Mapping, limit: UInt64) -> MappedRun {
-        guard let words = entries.words else { return MappedRun(cluster: .unallocated, length: limit) }
-        let skipped = Int((position - start) >> UInt64(mapping.clusterBits))
-        return mapping.run(
-            in: words, from: entries.first + skipped << mapping.entryWordBits, at: GuestOffset(position), limit: limit)
     }
 }

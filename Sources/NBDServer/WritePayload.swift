@@ -61,29 +61,29 @@ final class WritePayload: @unchecked Sendable {
     }
 }
 
-extension Connection {
+extension Transmission {
     /// Takes the payload from now on.
-    func startWrite(_ handler: RequestHandler, isDurable: Bool) -> Step {
+    func startWrite(_ handler: RequestHandler, isDurable: Bool) -> Connection.Step {
         writePayload = WritePayload(handler: handler, isDurable: isDurable)
         return .handled()
     }
 
     /// Takes what is there of the payload, and has a worker write each piece that is complete.
-    func receive(_ writePayload: WritePayload) -> Step {
+    func receive(_ writePayload: WritePayload) -> Connection.Step {
         if writePayload.piece == nil {
-            guard input.count > 0 else {
-                watchForStall()
+            guard connection.input.count > 0 else {
+                connection.watchForStall()
                 return .incomplete
             }
             guard let buffer = nextPiece(writePayload) else {
-                return sendQueue.isFilling ? .flushFirst : .waitForWorkers
+                return connection.sendQueue.isFilling ? .flushFirst : .waitForWorkers
             }
             writePayload.begin(buffer)
         }
         guard let (buffer, length) = writePayload.piece else { return .incomplete }
-        writePayload.received += input.move(length - buffer.count, to: buffer)
+        writePayload.received += connection.input.move(length - buffer.count, to: buffer)
         guard buffer.count == length else {
-            watchForStall()
+            connection.watchForStall()
             return .incomplete
         }
         writePayload.piece = nil
@@ -115,22 +115,22 @@ extension Connection {
         writePayload.pending -= 1
         let isWhole = writePayload.isAll(in: piece)
         if let error {
-            report(error)
+            connection.report(error)
             let place = writePayload.handler.request.offset + UInt64(offset)
             if writePayload.failure.map({ place < $0.offset }) ?? true { writePayload.failure = (error, place) }
         }
         piece.reset()
-        guard !isClosed, writePayload.isReceived, writePayload.pending == 0 else {
+        guard !connection.isClosed, writePayload.isReceived, writePayload.pending == 0 else {
             workersBusy -= 1
             memory.put(piece)
-            return isClosed ? () : pump()
+            return connection.isClosed ? () : connection.pump()
         }
         let handler = writePayload.handler
         if let failure = writePayload.failure {
             handler.reply.fail(failure.error, at: failure.offset, in: piece)
             return workerFinished(piece)
         }
-        count(written: handler.request.length)
+        connection.count(written: handler.request.length)
         guard writePayload.isDurable, !isWhole else {
             handler.reply.succeed(in: piece)
             return workerFinished(piece)

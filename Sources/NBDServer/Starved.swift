@@ -6,30 +6,30 @@ enum Starved {
     case operation(RequestHandler, RequestRules.Operation, BlockStatusFilter?)
 }
 
-extension Connection {
+extension Transmission {
     /// Has the loop see to a request for whose reply there is no memory. Called on a worker.
     func starve(_ request: Starved) {
         loop.run { [self] in
             workersBusy -= 1
-            guard !isClosed else { return }
+            guard !connection.isClosed else { return }
             starved.append(request)
-            pump()
+            connection.pump()
         }
     }
 
     /// Serves the first of the requests that have found no memory, once this client has none: then it gets some, however
     /// little there is.
-    func serveStarved() -> Step {
-        guard !sendQueue.isFilling else { return .flushFirst }
+    func serveStarved() -> Connection.Step {
+        guard !connection.sendQueue.isFilling else { return .flushFirst }
         guard workersBusy == 0 else { return .waitForWorkers }
-        sendQueue.release()
+        connection.sendQueue.release()
         switch starved.removeFirst() {
         case .read(let handler):
             pieces = PiecewiseRead(handler: handler)
         case .operation(let handler, let operation, let filter):
             // A worker would find none again, and come back here, without end.
             guard let buffer = memory.takeSmallest() else {
-                close(Self.noMemory)
+                connection.close(Connection.noMemory)
                 return .incomplete
             }
             workersBusy += 1
