@@ -102,7 +102,10 @@ final class EventLoop: @unchecked Sendable {
     }
 
     /// Does work wait? A connection that has much to do lets it come first.
-    var hasWork: Bool { mailCount.load(ordering: .relaxed) > 0 }
+    var hasWork: Bool { workCount > 0 }
+
+    /// How many pieces of work wait.
+    var workCount: Int { mailCount.load(ordering: .relaxed) }
 
     private func takeMail() -> Bool {
         guard hasWork else { return false }

@@ -10,7 +10,9 @@ import Synchronization
 /// ``send(_:to:accounts:)``: nobody else takes the right or gives it back.
 ///
 /// The socket is not closed while a worker has the right: another client's could get its number.
-final class SendingRight: Sendable {
+///
+/// A class of its own kind only in tests, which watch it, and break it on purpose.
+class SendingRight: @unchecked Sendable {
     private enum Holder: UInt8, AtomicRepresentable {
         case nobody, loop, worker
         /// A worker has sent a part; the loop has not heard of it yet.
@@ -20,6 +22,9 @@ final class SendingRight: Sendable {
     }
 
     private let holder = Atomic(Holder.nobody)
+
+    /// Does nobody have it, though somebody might? For tests.
+    var isFree: Bool { holder.load(ordering: .acquiring) == .nobody }
 
     private func change(_ from: Holder, _ to: Holder) -> Bool {
         holder.compareExchange(expected: from, desired: to, ordering: .acquiringAndReleasing).exchanged

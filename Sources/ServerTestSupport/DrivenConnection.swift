@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import BlockIO
-import Glibc
 import Logging
-import Synchronization
 import SystemPackage
 
 @testable import NBDServer
@@ -16,8 +14,7 @@ import SystemPackage
 final class DrivenConnection: @unchecked Sendable {
     /// Gets a number of choices, at least one, and gives one of them, from 0 on. The first one is always progress.
     private let decide: (Int) -> Int
-    private let loop: EventLoop
-    private let connection: Connection
+    private let connection: SteppedConnection
     fileprivate let peer: DrivenPeer
     private var works: [WorkQueue.Job] = []
     private var isLoopBusy = false
@@ -26,9 +23,8 @@ final class DrivenConnection: @unchecked Sendable {
     private var depth = 0
 
     private enum Step {
-        case mail
+        case loop(SteppedConnection.Step)
         case work(Int)
-        case readable, writable
         case stop
     }
 
@@ -43,24 +39,12 @@ final class DrivenConnection: @unchecked Sendable {
         input: [UInt8], hangsUp: Bool = false, stops: Bool = false, log: Logger? = nil, decide: @escaping (Int) -> Int
     ) throws(Errno) {
         self.decide = decide
-        self.loop = loop
         isToStop = stops
-        var pair: [Int32] = [-1, -1]
-        // Nothing goes through it; it is there to be watched and closed.
-        guard unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &pair) == 0 else {
-            throw Errno(rawValue: errno)
-        }
-        close(pair[0])
         peer = DrivenPeer(input, hangsUp: hangsUp)
         let workers = DrivenWorkers()
-        let context = ServerContext(
-            exports: ExportTable(exports), limits: limits, buffers: buffers, files: workers,
-            processors: SpareProcessors(total: processors), tls: .off, handshakes: workers,
-            log: ClientLog(log ?? Logger(label: "driven") { _ in SwiftLogNoOpLogHandler() }),
-            offersMore: { _ in true }, observe: { _ in })
-        connection = Connection(
-            id: 1, socket: Socket(accepted: FileDescriptor(rawValue: pair[1])), loop: loop, context: context)
-        connection.stream = peer
+        connection = try SteppedConnection(
+            loop, exports, limits: limits, buffers: buffers, processors: processors, stream: peer, workers: workers,
+            log: log)
         workers.take = { [unowned self] work in
             works.append(work)
             others()
@@ -109,40 +93,28 @@ final class DrivenConnection: @unchecked Sendable {
     }
 
     private func loopSteps() -> [Step] {
-        guard !isLoopBusy else { return [] }
-        var steps: [Step] = []
-        if loop.hasWork { steps.append(.mail) }
-        guard let watch = connection.watch else { return steps }
-        if watch.isReading, peer.canReceive { steps.append(.readable) }
-        if watch.isWriting { steps.append(.writable) }
-        return steps
+        isLoopBusy ? [] : connection.steps(canReceive: peer.canReceive).map(Step.loop)
     }
 
     /// - Returns: false when nobody has anything to do.
     private func step() -> Bool {
         var steps = loopSteps() + works.indices.prefix(4).map(Step.work)
-        if isToStop, case .transmitting = connection.phase { steps.append(.stop) }
+        if isToStop, connection.hasChosenExport { steps.append(.stop) }
         guard !steps.isEmpty else { return false }
         depth += 1
         defer { depth -= 1 }
         switch steps[decide(steps.count)] {
         case .work(let index): works.remove(at: index).run()
-        case .mail: onLoop { _ = loop.step() }
-        case .readable: onLoop { connection.readable(loop.scratch) }
-        case .writable:
-            peer.takesMore()
-            onLoop { connection.writable() }
+        case .loop(let step):
+            if step == .writable { peer.takesMore() }
+            isLoopBusy = true
+            connection.take(step)
+            isLoopBusy = false
         case .stop:
             isToStop = false
             connection.leave()
         }
         return true
-    }
-
-    private func onLoop(_ work: () -> Void) {
-        isLoopBusy = true
-        work()
-        isLoopBusy = false
     }
 }
 

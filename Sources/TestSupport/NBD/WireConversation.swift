@@ -16,8 +16,15 @@ public struct WireConversation {
         self.requests = requests
     }
 
-    /// On the wire.
+    /// On the wire, up to the good-bye.
     public var bytes: [UInt8] {
+        var bytes = negotiation
+        for request in requests { bytes += request.encoded(mode) }
+        return bytes + WireRequest(.disconnect, cookie: .max).encoded(mode)
+    }
+
+    /// What the client says before its first request.
+    public var negotiation: [UInt8] {
         var bytes: [UInt8] = [0, 0, 0, 3]
         switch mode {
         case .simple: break
@@ -25,9 +32,7 @@ public struct WireConversation {
         case .extended: bytes += WireOption.encoded(11)
         }
         if !contexts.isEmpty { bytes += WireOption.encoded(10, WireOption.contexts("", contexts)) }
-        bytes += WireOption.encoded(7, WireOption.info(""))
-        for request in requests { bytes += request.encoded(mode) }
-        return bytes + WireRequest(.disconnect, cookie: .max).encoded(mode)
+        return bytes + WireOption.encoded(7, WireOption.info(""))
     }
 
     private static let greetingLength = 18
