@@ -84,7 +84,8 @@ let package = Package(
             name: "ServerTestSupport", dependencies: ["BlockIO", "NBDServer", logging, system], swiftSettings: strict),
         .testTarget(name: "BlockIOTests", dependencies: ["BlockIO", "TestSupport", system], swiftSettings: strict),
         .testTarget(
-            name: "ImageFormatsTests", dependencies: ["BlockIO", "ImageFormats", "TestSupport", system],
+            name: "ImageFormatsTests",
+            dependencies: ["BlockIO", "Crypto", "ImageFormats", "TestSupport", subprocess, system],
             swiftSettings: strict),
         .testTarget(
             name: "CryptoTests",

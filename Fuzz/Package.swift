@@ -32,6 +32,10 @@ let package = Package(
             dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
             swiftSettings: strict),
         .executableTarget(
+            name: "FuzzQcow2Writes",
+            dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
+            swiftSettings: strict),
+        .executableTarget(
             name: "FuzzQcow2Snapshots",
             dependencies: ["FuzzMain", product("BlockIO"), product("ImageFormats"), product("TestSupport")],
             swiftSettings: strict),

@@ -6,7 +6,7 @@ import Dispatch
 ///
 /// It is held over input and output, as no other lock is. Those who wait get their range in the order in which they came, as
 /// far as ranges overlap.
-final class RangeLock: Sendable {
+public final class RangeLock: Sendable {
     /// Somebody who waits for a range.
     private struct Waiter {
         let range: Range<UInt64>
@@ -39,11 +39,14 @@ final class RangeLock: Sendable {
 
     private let state = Locked(State())
 
+    /// Nobody holds anything.
+    public init() {}
+
     /// How many wait.
     var waiterCount: Int { state.withLock { $0.waiting.count } }
 
     /// Waits until nobody holds a part of `range`, and takes it. The caller gives it back with ``release(_:)``.
-    func acquire(_ range: Range<UInt64>) {
+    public func acquire(_ range: Range<UInt64>) {
         let signal: DispatchSemaphore? = state.withLock { state in
             if state.admits(range, before: state.waiting.count) {
                 state.held.append(range)
@@ -60,7 +63,7 @@ final class RangeLock: Sendable {
     }
 
     /// Gives back a range that this thread holds.
-    func release(_ range: Range<UInt64>) {
+    public func release(_ range: Range<UInt64>) {
         state.withLock { state in
             guard let index = state.held.firstIndex(of: range) else { return }
             state.held.remove(at: index)

@@ -13,6 +13,8 @@ public final class MemoryDevice: GrowableDevice {
         public var unreadableByte: UInt64?
         /// Every change fails with this.
         public var changeFailure: BlockError?
+        /// It grows no further than this, in bytes.
+        public var maximumSize: UInt64 = .max
         /// Nothing makes zeros faster than a write.
         public var hasNoFastZeros = false
         /// Called by every read and every look at extents that may block, before it does anything: where a test makes it
@@ -126,7 +128,9 @@ public final class MemoryDevice: GrowableDevice {
     /// Adds zeros at the end.
     public func grow(to size: UInt64) throws(BlockError) {
         guard isWritable else { throw .readOnly }
+        let faults = faults
         if let failure = faults.changeFailure { throw failure }
+        guard size <= faults.maximumSize else { throw .noSpace("memory: no more than \(faults.maximumSize) bytes") }
         state.withLock { state in
             state.calls.append(.grow(size))
             guard size > state.size else { return }

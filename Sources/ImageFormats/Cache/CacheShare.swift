@@ -4,15 +4,13 @@ import BlockIO
 
 /// What one image keeps in an ``ImageCache``: slices of its tables, and clusters that have been unpacked.
 ///
-/// Any thread may read. One at a time changes tables, or writes the changes to the file; others that want to wait for it,
-/// which can take as long as the file takes. Readers never do.
+/// Any thread may read, and never waits for one that writes. One thread at a time changes tables, or writes the changes to
+/// the file: see ``Qcow2TableChanges``.
 final class CacheShare: Sendable {
     /// Holds the tables.
     let file: any BlockDevice
     private let cache: ImageCache
     private let owner: Int
-    /// Held by who changes tables, while the file is read, written and flushed.
-    private let changes = Locked(())
 
     /// The share of an image that has none yet.
     init(of cache: ImageCache, for file: any BlockDevice) {
@@ -62,73 +60,58 @@ final class CacheShare: Sendable {
         bytes.withBytes { part.copy(from: $0.extracting(wanted)) }
     }
 
-    // MARK: Changing; so far only tests do
+    // MARK: Changing
 
     /// What a slice is known by.
     func key(_ offset: UInt64, _ count: Int) -> ImageCache.Key {
         ImageCache.Key(owner: owner, offset: offset, count: count)
     }
 
-    /// Changes words of a slice, for readers at once: they see all of the new words, or all of the old ones. The file has
-    /// them after ``writeChanges()``.
-    ///
-    /// What has been changed is written first when there is no more room, or when one of `earlier` waits for `slice`.
-    /// - Parameters:
-    ///   - slice: which overlaps no other slice.
-    ///   - earlier: must be on disk before the slice is written, as far as they have been changed.
-    ///   - body: must not come back here.
-    /// - Throws: ``BlockError`` of the file; nothing has been changed then.
-    func change(
-        _ slice: ImageCache.Key, after earlier: [ImageCache.Key] = [], _ body: (inout [UInt64]) -> Void
-    ) throws(BlockError) {
-        try changes.withLock { (_) throws(BlockError) in
-            if !cache.slices.withLock({ $0.canChange(slice, after: earlier) }) { try writeAll() }
-            var words = try words(at: slice.offset, count: slice.count, .mayBlock)
-            body(&words)
-            let changed = words
-            cache.slices.withLock { $0.change(slice, to: changed, after: earlier) }
-        }
-    }
-
-    /// Writes all changed slices to the file, each after those that it waits for. They are on disk when this returns.
-    ///
-    /// - Throws: ``BlockError`` of the file. What is not known to be on disk counts as changed then, and is written again
-    ///   the next time.
-    func writeChanges() throws(BlockError) { try changes.withLock { (_) throws(BlockError) in try writeAll() } }
-
-    /// Forgets what is known of a part of the file that is about to hold something else; changes in it are written before.
-    ///
-    /// Called when no table refers to this part any more, and all reads have ended that may have found it in one.
-    /// - Throws: ``BlockError`` of the file; nothing has been forgotten then.
-    func forget(_ range: ByteRange) throws(BlockError) {
-        try changes.withLock { (_) throws(BlockError) in
-            try writeAll()
-            let owner = owner
-            cache.slices.withLock { $0.forget { $0.owner == owner && $0.overlaps(range, unit: 8) } }
-            cache.clusters.withLock {
-                $0.removeAll(cost: { _, bytes in bytes.count }) { $0.owner == owner && $0.overlaps(range, unit: 1) }
-            }
-        }
-    }
-
-    private func writeAll() throws(BlockError) {
+    /// Is any slice not as the file has it?
+    var hasChanges: Bool {
         let owner = owner
-        while case let ready = cache.slices.withLock({ $0.ready(owner) }), !ready.isEmpty {
-            for slice in ready { try write(slice.words, at: slice.key.offset) }
-            // The system may put later writes on disk before these.
-            try file.flush()
-            let written = ready.map(\.key)
-            cache.slices.withLock { $0.settle(written) }
-        }
+        return cache.slices.withLock { $0.hasChanges(owner) }
     }
 
-    private func write(_ words: [UInt64], at offset: UInt64) throws(BlockError) {
-        var bytes = [UInt8](repeating: 0, count: words.count * 8)
-        try bytes.withMutableBytes { (bytes) throws(BlockError) in
-            for (index, word) in words.enumerated() {
-                bytes.storeBytes(of: word.bigEndian, toByteOffset: index * 8, as: UInt64.self)
+    /// Is there room for a change of this slice? Otherwise what has been changed is written first.
+    func canChange(_ slice: ImageCache.Key) -> Bool { cache.slices.withLock { $0.canChange(slice) } }
+
+    /// Replaces the words of a slice, for readers at once: they see all of the new words, or all of the old ones. The file
+    /// has them when the step has been written.
+    ///
+    /// - Parameter slice: overlaps no other slice, and ``canChange(_:)``.
+    func change(_ slice: ImageCache.Key, to words: [UInt64], _ step: ChangedSlices.Step) {
+        cache.slices.withLock { $0.change(slice, to: words, step) }
+    }
+
+    /// Writes the changed slices of a step. They are on disk when the file has been flushed; ``settle(_:)`` is told then.
+    ///
+    /// - Throws: ``BlockError`` of the file. All of them count as changed still, and are written again the next time.
+    func write(_ step: ChangedSlices.Step) throws(BlockError) -> [ImageCache.Key] {
+        let owner = owner
+        let ready = cache.slices.withLock { $0.ready(owner, for: step) }
+        for slice in ready { try file.writeEntries(slice.words, at: slice.key.offset) }
+        return ready.map(\.key)
+    }
+
+    /// Slices that were written, and not changed since, are on disk.
+    func settle(_ slices: [ImageCache.Key]) {
+        guard !slices.isEmpty else { return }
+        cache.slices.withLock { $0.settle(slices) }
+    }
+
+    /// Forgets what is known of parts of the file that are about to hold something else, but for slices that are changed.
+    ///
+    /// Called when no table refers to these parts any more, and all reads have ended that may have found them in one.
+    func forget(_ places: [ByteRange]) {
+        let owner = owner
+        cache.slices.withLock { slices in
+            slices.forget { key in key.owner == owner && places.contains { key.overlaps($0, unit: 8) } }
+        }
+        cache.clusters.withLock { clusters in
+            clusters.removeAll(cost: { _, bytes in bytes.count }) { key in
+                key.owner == owner && places.contains { key.overlaps($0, unit: 1) }
             }
-            try file.write(&bytes, at: offset, [])
         }
     }
 }
@@ -145,6 +128,17 @@ extension BlockDevice {
     func readEntries(count: Int, at offset: UInt64, _ mode: ReadMode) throws(BlockError) -> [UInt64] {
         try read(count: count * 8, at: offset, mode).withBytes { bytes in
             (0..<count).map { bytes.bigEndianWord(at: $0 * 8) }
+        }
+    }
+
+    /// Writes entries of a table of qcow or qcow2.
+    func writeEntries(_ words: [UInt64], at offset: UInt64) throws(BlockError) {
+        var bytes = [UInt8](repeating: 0, count: words.count * 8)
+        try bytes.withMutableBytes { (bytes) throws(BlockError) in
+            for (index, word) in words.enumerated() {
+                bytes.storeBytes(of: word.bigEndian, toByteOffset: index * 8, as: UInt64.self)
+            }
+            try write(&bytes, at: offset, [])
         }
     }
 }

@@ -1,58 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// The slices of an image's tables that are not yet as the file has them, and which of them have to be written before
-/// which: a slice that points to something must not be in the file before that which it points to.
+/// The slices of an image's tables that are not yet as the file has them.
 ///
-/// None waits for itself by way of others: ``canTake(_:after:)`` is asked before ``take(_:_:after:)``.
+/// They are written in steps, with a flush after each: what is referred to must be on disk before that which refers to it.
 struct ChangedSlices {
     /// What a slice is known by.
     typealias Key = ImageCache.Key
 
+    /// When a slice is written; see ``CacheShare/write(_:)``.
+    enum Step: Int, CaseIterable, Comparable {
+        /// What no table on disk refers to yet, and what may be on disk at any time: contents of new tables, reference counts.
+        case contents
+        /// Where blocks of reference counts are.
+        case index
+        /// What gives clusters to the disk: entries that refer to data and to tables.
+        case references
+
+        static func < (first: Step, second: Step) -> Bool { first.rawValue < second.rawValue }
+    }
+
     private struct Slice {
         var words: [UInt64]
-        /// Must be in the file before. Those that are no longer changed are.
-        var earlier: Set<Key>
+        var step: Step
     }
 
     private var slices: [Key: Slice] = [:]
-    /// So many slices of an image are changed at most, 1 MiB of them.
-    static let maximumCount = 256
+    /// Of all slices, in bytes.
+    private(set) var cost = 0
+    /// So many bytes of slices of an image are changed at most.
+    static let maximumCost = 4 << 20
+
+    /// Is every slice as the file has it?
+    var isEmpty: Bool { slices.isEmpty }
 
     /// The words of a slice that has been changed.
     func words(of key: Key) -> [UInt64]? { slices[key]?.words }
 
-    /// Is there room for a change, and can this slice be written after the others?
-    func canTake(_ key: Key, after earlier: [Key]) -> Bool {
-        (slices[key] != nil || slices.count < Self.maximumCount) && !waits(earlier, for: key)
-    }
+    /// Is there room for a change?
+    func canTake(_ key: Key) -> Bool { slices[key] != nil || cost + key.count * 8 <= Self.maximumCost }
 
-    /// Does one of these wait for `key`, if need be by way of others?
-    private func waits(_ keys: [Key], for key: Key) -> Bool {
-        guard slices[key] != nil else { return false }
-        var seen = Set(keys)
-        var left = keys
-        while let next = left.popLast() {
-            if next == key { return true }
-            for other in slices[next]?.earlier ?? [] where seen.insert(other).inserted { left.append(other) }
+    /// Replaces the words of a slice, which is written in the later step of those that it was given.
+    mutating func take(_ key: Key, _ words: [UInt64], _ step: Step) {
+        if let old = slices.updateValue(Slice(words: words, step: step), forKey: key) {
+            slices[key]?.step = max(old.step, step)
+        } else {
+            cost += key.count * 8
         }
-        return false
     }
 
-    /// Replaces the words of a slice.
-    mutating func take(_ key: Key, _ words: [UInt64], after earlier: [Key]) {
-        let waitsFor = earlier.filter { slices[$0] != nil }
-        slices[key, default: Slice(words: [], earlier: [])].words = words
-        slices[key]?.earlier.formUnion(waitsFor)
-    }
-
-    /// Those that wait for no other one, in the order of their places. There are some, when there are any slices.
-    var ready: [(key: Key, words: [UInt64])] {
-        slices.filter { $0.value.earlier.allSatisfy { slices[$0] == nil } }
+    /// Those that are written in a step, in the order of their places.
+    func ready(for step: Step) -> [(key: Key, words: [UInt64])] {
+        slices.filter { $0.value.step == step }
             .map { (key: $0.key, words: $0.value.words) }
             .sorted { $0.key.offset < $1.key.offset }
     }
 
     /// Takes out a slice that is in the file.
     /// - Returns: its words; nil when it is not there.
-    mutating func remove(_ key: Key) -> [UInt64]? { slices.removeValue(forKey: key)?.words }
+    mutating func remove(_ key: Key) -> [UInt64]? {
+        guard let slice = slices.removeValue(forKey: key) else { return nil }
+        cost -= key.count * 8
+        return slice.words
+    }
 }

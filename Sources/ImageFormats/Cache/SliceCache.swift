@@ -13,7 +13,7 @@ struct SliceCache {
     private(set) var changeCount = 0
 
     /// - Parameter maximumCost: of the slices that have not been changed, in bytes. A changed slice counts for
-    ///   ``ChangedSlices/maximumCount`` instead.
+    ///   ``ChangedSlices/maximumCost`` instead.
     init(maximumCost: Int) { clean = TwoGenerationCache(maximumCost: maximumCost) }
 
     /// The words of a slice, if they are known.
@@ -31,22 +31,23 @@ struct SliceCache {
         return words
     }
 
-    /// Can a slice be changed, to be written after others, without writing something first?
-    func canChange(_ key: Key, after earlier: [Key]) -> Bool {
-        changed[key.owner]?.canTake(key, after: earlier) ?? true
-    }
+    /// Can a slice be changed without writing something first?
+    func canChange(_ key: Key) -> Bool { changed[key.owner]?.canTake(key) ?? true }
 
-    /// Replaces the words of a slice, which ``canChange(_:after:)``; it will be written after those of the `earlier` ones that
-    /// have been changed.
-    mutating func change(_ key: Key, to words: [UInt64], after earlier: [Key]) {
+    /// Replaces the words of a slice, which ``canChange(_:)``.
+    mutating func change(_ key: Key, to words: [UInt64], _ step: ChangedSlices.Step) {
         changeCount += 1
         clean.removeValue(for: key, cost: Self.cost(key))
-        changed[key.owner, default: ChangedSlices()].take(key, words, after: earlier)
+        changed[key.owner, default: ChangedSlices()].take(key, words, step)
     }
 
-    /// The changed slices of an image that wait for no other one, in the order of their places; none when nothing has been
-    /// changed.
-    func ready(_ owner: Int) -> [(key: Key, words: [UInt64])] { changed[owner]?.ready ?? [] }
+    /// Is any slice of an image not as the file has it?
+    func hasChanges(_ owner: Int) -> Bool { changed[owner].map { !$0.isEmpty } ?? false }
+
+    /// The changed slices of an image that are written in a step, in the order of their places.
+    func ready(_ owner: Int, for step: ChangedSlices.Step) -> [(key: Key, words: [UInt64])] {
+        changed[owner]?.ready(for: step) ?? []
+    }
 
     /// The file has these slices now as they are here.
     mutating func settle(_ keys: [Key]) {

@@ -24,6 +24,8 @@ struct MappedImage<Mapping: ImageMapping>: Sendable {
     let numbering: SectorNumbering
     /// Of ``mapping``.
     let tables: MappedTables<Mapping>
+    /// Of ``file``.
+    let share: CacheShare
     private let compressed: CompressedClusters
     /// The cipher's sector, or 1 without a cipher.
     let alignment: Int
@@ -50,7 +52,7 @@ struct MappedImage<Mapping: ImageMapping>: Sendable {
         cipher: (any SectorCipher)?, numberedBy numbering: SectorNumbering, compression: Qcow2Header.Compression,
         cache: ImageCache
     ) {
-        let share = CacheShare(of: cache, for: file)
+        share = CacheShare(of: cache, for: file)
         self.mapping = mapping
         self.file = file
         self.dataFile = dataFile ?? file

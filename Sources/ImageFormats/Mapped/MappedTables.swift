@@ -29,9 +29,8 @@ struct MappedTables<Mapping: ImageMapping>: Sendable {
 
     /// The L2 entries that start with that of `guest`, which lies within the disk.
     func entries(at guest: GuestOffset, _ mode: ReadMode) throws(BlockError) -> Entries {
-        let cluster = guest.bytes >> UInt64(mapping.clusterBits)
-        let l1Index = Int(cluster >> UInt64(mapping.l2Bits))
-        let l2Index = Int(cluster & ((1 << UInt64(mapping.l2Bits)) - 1))
+        let l1Index = l1Index(guest)
+        let l2Index = l2Index(guest)
         let l1 = try l1Entries(from: l1Index, mode)
         guard let table = l1.first.flatMap(Mapping.l2Table) else {
             let missing = l1.prefix { Mapping.l2Table(l1Entry: $0) == nil }.count
@@ -42,18 +41,39 @@ struct MappedTables<Mapping: ImageMapping>: Sendable {
                 "\(Mapping.formatName): guest offset \(guest.bytes): L1 entry \(l1Index) points to an L2 table \(fault)"
             )
         }
-        let perSlice = mapping.sliceWords >> mapping.entryWordBits
-        let first = l2Index % perSlice
-        let place = table.bytes + UInt64(l2Index - first) << UInt64(3 + mapping.entryWordBits)
-        let words = try share.words(at: place, count: mapping.sliceWords, mode)
-        return Entries(words: words, first: first << mapping.entryWordBits, count: perSlice - first)
+        let slice = l2Slice(of: table, guest)
+        let words = try share.words(at: slice.key.offset, count: slice.key.count, mode)
+        return Entries(
+            words: words, first: slice.index, count: (mapping.sliceWords - slice.index) >> mapping.entryWordBits)
     }
 
     /// The L1 entries from this index to the end of their slice.
     private func l1Entries(from index: Int, _ mode: ReadMode) throws(BlockError) -> ArraySlice<UInt64> {
+        let slice = l1Slice(index)
+        return try share.words(at: slice.key.offset, count: slice.key.count, mode)[slice.index...]
+    }
+
+    /// The slice that has this L1 entry, and its index in that.
+    func l1Slice(_ index: Int) -> (key: ImageCache.Key, index: Int) {
         let start = index / mapping.sliceWords * mapping.sliceWords
-        let place = mapping.l1TableOffset + UInt64(start) * 8
         let count = min(mapping.sliceWords, mapping.l1EntryCount - start)
-        return try share.words(at: place, count: count, mode)[(index - start)...]
+        return (share.key(mapping.l1TableOffset + UInt64(start) * 8, count), index - start)
+    }
+
+    /// The slice of an L2 table that has the entry of `guest`, and the index of its first word in that.
+    func l2Slice(of table: HostOffset, _ guest: GuestOffset) -> (key: ImageCache.Key, index: Int) {
+        let words = l2Index(guest) << mapping.entryWordBits
+        let start = words / mapping.sliceWords * mapping.sliceWords
+        return (share.key(table.bytes + UInt64(start) * 8, mapping.sliceWords), words - start)
+    }
+
+    /// Which L1 entry leads to `guest`.
+    func l1Index(_ guest: GuestOffset) -> Int {
+        Int(guest.bytes >> UInt64(mapping.clusterBits + mapping.l2Bits))
+    }
+
+    /// Which entry of its L2 table `guest` has.
+    func l2Index(_ guest: GuestOffset) -> Int {
+        Int(guest.bytes >> UInt64(mapping.clusterBits) & ((1 << UInt64(mapping.l2Bits)) - 1))
     }
 }

@@ -54,10 +54,11 @@ extension Qcow2Bitmap {
             + "its bitmaps miss changes and are not offered"
     }
 
-    private static func isUpToDate(_ header: Qcow2Header) -> Bool { header.features.autoclear & 1 == 1 }
+    /// Do the bitmaps tell of the disk as it is?
+    static func isUpToDate(_ header: Qcow2Header) -> Bool { header.features.autoclear & 1 == 1 }
 
     /// Where the directory is, from the extension.
-    private static func directory(
+    static func directory(
         _ bitmaps: Qcow2Extensions.Bitmaps, _ header: Qcow2Header, fileSize: UInt64
     ) throws(FormatError) -> (range: ByteRange, count: Int) {
         let what = "qcow2 header extension 0x23852875 (bitmaps)"

@@ -36,6 +36,8 @@ struct Qcow2BitmapEntry {
 
     /// The bitmap was not saved.
     var isInUse: Bool { flags & 1 == 1 }
+    /// The flags of the bitmap when it is not saved.
+    var flagsInUse: UInt32 { flags | 1 }
     /// The bitmap goes on with every write.
     var isAutomatic: Bool { flags & 2 == 2 }
     private var allowsUnknownExtraData: Bool { flags & 4 == 4 }

@@ -11,7 +11,7 @@ enum Qcow2Entry {
 
     /// QCOW_OFLAG_COPIED: the cluster is used once. In an image with a data file it also tells a cluster at offset 0 from
     /// no cluster.
-    private static let copiedFlag: UInt64 = 1 << 63
+    static let copiedFlag: UInt64 = 1 << 63
 
     /// What an entry of an L2 table without subclusters says of its cluster.
     static func cluster(l2Entry entry: UInt64, _ mapping: Qcow2Mapping) -> MappedCluster {

@@ -21,6 +21,10 @@ public struct Qcow2Header: Equatable, Sendable {
     public let l1EntryCount: Int
     /// l1_table_offset in bytes; a multiple of the cluster size.
     public let l1TableOffset: UInt64
+    /// refcount_table_offset in bytes; a multiple of the cluster size.
+    let refcountTableOffset: UInt64
+    /// refcount_table_clusters: how long the table is; at most 8 MiB.
+    let refcountTableClusterCount: UInt32
     /// nb_snapshots: number of internal snapshots.
     public let snapshotCount: UInt32
     /// snapshots_offset in bytes; of no meaning without snapshots.
@@ -153,8 +157,11 @@ public struct Qcow2Header: Equatable, Sendable {
             size: size, entryCount: l1EntryCount, offset: l1TableOffset, clusterBits: clusterBits,
             coverageBits: clusterBits + clusterBits - (features.contains(.extendedL2) ? 4 : 3), fileSize: device.size)
         self.l1EntryCount = Int(l1EntryCount)
+        refcountTableOffset = field.long(48)
+        refcountTableClusterCount = field.word(56)
         try Self.checkRefcountTable(
-            offset: field.long(48), clusters: field.word(56), clusterSize: clusterSize, fileSize: device.size)
+            offset: refcountTableOffset, clusters: refcountTableClusterCount, clusterSize: clusterSize,
+            fileSize: device.size)
         snapshotCount = field.word(60)
         snapshotTableOffset = field.long(64)
         guard snapshotCount <= Qcow2Snapshot.maximumCount else {

@@ -81,6 +81,24 @@ public struct Qcow2Mapping: ImageMapping, Equatable, Sendable {
         }
     }
 
+    /// The run of data that starts with the byte `guest`, as ``run(in:from:at:limit:)`` has it, as far as it may be changed in
+    /// place; nil when its first byte may not.
+    func ownRun(
+        in words: [UInt64], from first: Int, at guest: GuestOffset, limit: UInt64
+    ) -> (host: HostOffset, length: UInt64)? {
+        let run = run(in: words, from: first, at: guest, limit: limit)
+        guard case .data(let host) = run.cluster else { return nil }
+        let inCluster = guest.bytes % clusterSize
+        var (length, entry) = (UInt64(0), first)
+        while length < run.length, words[entry] & Qcow2Entry.copiedFlag != 0 {
+            length = min(run.length, length + clusterSize - (length == 0 ? inCluster : 0))
+            entry += 1 << entryWordBits
+        }
+        // In a data file, each cluster has one place.
+        guard length > 0, !hasDataFile || host.bytes == guest.bytes else { return nil }
+        return (host, length)
+    }
+
     /// What a unit is, counted from the cluster whose entry starts at the word `first`.
     @inline(__always)
     private func decode(_ words: [UInt64], _ first: Int, unit: Int) -> MappedCluster {

@@ -2,7 +2,7 @@
 
 public import BlockIO
 
-/// What of qcow2 this program reads.
+/// What of qcow2 this program reads and writes.
 public enum Qcow2Support {
     /// Refuses, by name, every image that could not be read in full.
     ///
@@ -22,6 +22,24 @@ public enum Qcow2Support {
             throw .unsupported(
                 "the image keeps its data in an external data file, but does not name it; give it a name, in a copy, with \(command)"
             )
+        }
+    }
+
+    /// Refuses, by name, every image that is not written to.
+    ///
+    /// - Throws: ``FormatError`` with code `unsupported`: one sentence that says why, and what to do.
+    public static func checkWritable(_ header: Qcow2Header) throws(FormatError) {
+        try check(header)
+        let check = QEMUImageCommand.text("qemu-img check -r all", isEncrypted: header.encryption != .none)
+        if header.features.contains(.dirty) {
+            throw .unsupported(
+                "the image has its dirty bit set: it was not closed properly, and its reference counts may be behind, so that "
+                    + "writing would destroy data; \(check) repairs them, or open it read-only")
+        }
+        if header.features.contains(.corrupt) {
+            throw .unsupported(
+                "the image has its corrupt bit set: its tables cannot be right, and writing would destroy more; open it "
+                    + "read-only and copy what is left, or \(check) repairs the tables, though no data")
         }
     }
 }

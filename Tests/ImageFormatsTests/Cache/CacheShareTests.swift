@@ -12,10 +12,12 @@ import Testing
     private static let sliceBytes: UInt64 = 512
     private let file: ScriptedFile
     private let share: CacheShare
+    private let changes: Qcow2TableChanges
 
     init() {
-        file = ScriptedFile([UInt8](repeating: 0, count: 2 << 20))
+        file = ScriptedFile([UInt8](repeating: 0, count: 8 << 20))
         share = CacheShare(of: ImageCache(), for: file)
+        changes = Qcow2TableChanges(share, file: file, dataFile: file)
     }
 
     /// The slice of 64 words with this number.
@@ -26,8 +28,8 @@ import Testing
     }
 
     /// Sets all words of a slice.
-    private func set(_ number: Int, to value: UInt64, after earlier: [Int] = []) throws {
-        try share.change(slice(number), after: earlier.map(slice)) { words in
+    private func set(_ number: Int, to value: UInt64, _ step: ChangedSlices.Step = .contents) throws {
+        try changes.change(slice(number), step) { words in
             for index in words.indices { words[index] = value }
         }
     }
@@ -43,120 +45,126 @@ import Testing
         .write(offset: UInt64(number) * Self.sliceBytes, count: Int(Self.sliceBytes))
     }
 
+    /// How many slices differ from the file at most.
+    private static let maximumCount = ChangedSlices.maximumCost / Int(sliceBytes)
+
     // MARK: Order
 
-    @Test func `a reference count is on disk before the L2 entry that needs it, and that one before the L1 entry`()
+    @Test
+    func `reference counts are on disk before the table that finds them, and that one before the entries in need`()
         throws
     {
-        let (l1, l2, refcounts, other) = (0, 1, 2, 3)
+        let (l2, refcounts, other, index) = (0, 1, 2, 3)
+        try set(l2, to: 2, .references)
+        try set(index, to: 3, .index)
         try set(refcounts, to: 1)
-        try set(l2, to: 2, after: [refcounts])
-        try set(l1, to: 3, after: [l2])
         try set(other, to: 4)
         #expect(file.memory.calls.isEmpty)
-        try share.writeChanges()
+        try changes.writeAll()
         #expect(
-            file.memory.calls == [write(refcounts), write(other), .flush, write(l2), .flush, write(l1), .flush])
-        for (number, value) in [(refcounts, 1), (l2, 2), (l1, 3), (other, 4)] as [(Int, UInt64)] {
+            file.memory.calls == [write(refcounts), write(other), .flush, write(index), .flush, write(l2), .flush])
+        for (number, value) in [(refcounts, 1), (l2, 2), (index, 3), (other, 4)] as [(Int, UInt64)] {
             #expect(try stored(number) == filled(value))
         }
-        try share.writeChanges()
-        #expect(file.memory.calls.count == 7, "nothing has been changed since")
+        #expect(!share.hasChanges)
+        try changes.writeAll()
+        #expect(file.memory.calls.count == 8, "nothing has been changed since: one flush is for data")
     }
 
-    @Test func `the order counts only for what has not been written yet`() throws {
-        try set(1, to: 1)
-        try share.writeChanges()
-        try set(0, to: 2, after: [1, 5])
-        try share.writeChanges()
+    @Test func `data is on disk before entries that refer to it, and that takes two flushes`() throws {
+        try set(1, to: 1, .references)
+        try changes.writeAll()
+        #expect(file.memory.calls == [.flush, write(1), .flush])
+    }
+
+    @Test func `a table to which nothing on disk refers is written before the one that refers to it`() throws {
+        changes.add(newTable: HostOffset(512))
+        try changes.change(slice(1), ofTable: HostOffset(512)) { $0[0] = 7 }
+        try set(0, to: 1, .references)
+        try changes.writeAll()
         #expect(file.memory.calls == [write(1), .flush, write(0), .flush])
+        // Now something may refer to it.
+        try changes.change(slice(1), ofTable: HostOffset(512)) { $0[1] = 7 }
+        try changes.writeAll()
+        #expect(file.memory.calls.suffix(3) == [.flush, write(1), .flush])
     }
 
-    @Test func `a change that would close a circle comes after what it waits for is on disk`() throws {
-        try set(0, to: 1)
-        try set(1, to: 2, after: [0])
-        try set(2, to: 3, after: [1])
-        // The cluster is freed again: now the entry has to go first.
-        try set(0, to: 4, after: [2])
-        #expect(file.memory.calls == [write(0), .flush, write(1), .flush, write(2), .flush])
-        #expect(try stored(0) == filled(1))
-        try share.writeChanges()
-        #expect(file.memory.calls.suffix(2) == [write(0), .flush])
-        #expect(try stored(0) == filled(4))
-    }
-
-    @Test func `a slice that waits for itself is written once before`() throws {
-        try set(0, to: 1)
-        try set(0, to: 2, after: [0])
-        #expect(try stored(0) == filled(1))
-        try share.writeChanges()
-        #expect(try stored(0) == filled(2))
+    @Test func `once entries have been written, the tables that they refer to wait for data, also if the flush fails`()
+        throws
+    {
+        changes.add(newTable: HostOffset(512))
+        try set(0, to: 1, .references)
+        file.script.unwritablePlace = 0
+        #expect(throws: BlockError.self) { try changes.writeAll() }
+        file.script = ScriptedFile.Script()
+        try changes.change(slice(1), ofTable: HostOffset(512)) { $0[0] = 7 }
+        try changes.writeAll()
+        #expect(file.memory.calls == [.flush, .flush, write(0), write(1), .flush])
     }
 
     // MARK: Failures
 
     @Test func `a write that fails keeps the change, and what waits for it is not written`() throws {
         try set(2, to: 1)
-        try set(1, to: 2, after: [2])
+        try set(1, to: 2, .references)
         file.script.unwritablePlace = 2 * Self.sliceBytes
-        #expect(throws: BlockError.inputOutput("byte 1024 cannot be written")) { try share.writeChanges() }
+        #expect(throws: BlockError.inputOutput("byte 1024 cannot be written")) { try changes.writeAll() }
         #expect(file.memory.calls.isEmpty)
         #expect(try words(2, .cachedOnly) == filled(1))
         file.script = ScriptedFile.Script()
-        try share.writeChanges()
+        try changes.writeAll()
         #expect(file.memory.calls == [write(2), .flush, write(1), .flush])
     }
 
-    @Test func `what is written after a flush that failed is written again`() throws {
+    @Test func `what is written before a flush that failed is written again`() throws {
         try set(2, to: 1)
-        try set(1, to: 2, after: [2])
+        try set(1, to: 2, .references)
         file.script.flushFails = true
-        #expect(throws: BlockError.inputOutput("the file cannot be flushed")) { try share.writeChanges() }
+        #expect(throws: BlockError.inputOutput("the file cannot be flushed")) { try changes.writeAll() }
         #expect(file.memory.calls == [write(2)], "the slice that waits is not written")
         file.script = ScriptedFile.Script()
-        try share.writeChanges()
+        try changes.writeAll()
         #expect(file.memory.calls == [write(2), write(2), .flush, write(1), .flush])
     }
 
     @Test func `a change for which there is no room is not made when nothing can be written`() throws {
-        for number in 0..<ChangedSlices.maximumCount { try set(number, to: 1) }
+        for number in 0..<Self.maximumCount { try set(number, to: 1) }
         file.script.flushFails = true
         try set(0, to: 2)
-        #expect(throws: BlockError.self) { try set(1000, to: 1) }
-        #expect(try words(1000) == filled(0))
+        #expect(throws: BlockError.self) { try set(Self.maximumCount, to: 1) }
+        #expect(try words(Self.maximumCount) == filled(0))
         #expect(try words(0) == filled(2))
         file.script = ScriptedFile.Script()
-        try set(1000, to: 1)
+        try set(Self.maximumCount, to: 1)
         #expect(try stored(0) == filled(2))
-        #expect(try words(1000) == filled(1))
+        #expect(try words(Self.maximumCount) == filled(1))
     }
 
     @Test func `a slice that cannot be read is not changed`() throws {
         file.memory.faults.unreadableByte = 5
         #expect(throws: BlockError.self) { try set(0, to: 1) }
         file.memory.faults.unreadableByte = nil
-        try share.writeChanges()
-        #expect(file.memory.calls.isEmpty)
+        try changes.writeAll()
+        #expect(file.memory.calls == [.flush])
     }
 
     // MARK: Memory
 
     @Test func `changes take bounded memory and none is lost`() throws {
-        for number in 0..<2000 {
-            try set(number, to: UInt64(number) + 1)
-            let written = file.memory.calls.count { $0 != .flush }
-            #expect(number + 1 - written <= ChangedSlices.maximumCount)
-        }
-        for number in 0..<2000 { #expect(try words(number) == filled(UInt64(number) + 1)) }
-        try share.writeChanges()
-        for number in 0..<2000 { #expect(try stored(number) == filled(UInt64(number) + 1)) }
+        let count = Self.maximumCount + 100
+        for number in 0..<count { try set(number, to: UInt64(number) + 1) }
+        #expect(file.memory.calls.count { $0 != .flush } == Self.maximumCount)
+        for number in 0..<count { #expect(try words(number) == filled(UInt64(number) + 1)) }
+        try changes.writeAll()
+        for number in 0..<count { #expect(try stored(number) == filled(UInt64(number) + 1)) }
     }
 
     @Test func `what is dropped for want of room is never a change`() throws {
         // 6 MiB in slices of 4 KiB: more than all that is kept.
         let file = MemoryDevice([UInt8](repeating: 0, count: 6 << 20), isWritable: true)
         let share = CacheShare(of: ImageCache(), for: file)
-        try share.change(share.key(0, 512)) { $0[7] = 1 }
+        let changes = Qcow2TableChanges(share, file: file, dataFile: file)
+        try changes.change(share.key(0, 512), .contents) { $0[7] = 1 }
         for number in 1..<(UInt64(6) << 8) { _ = try share.words(at: number << 12, count: 512, .mayBlock) }
         let readCount = file.readCount
         #expect(try share.words(at: 0, count: 512, .cachedOnly)[7] == 1)
@@ -169,11 +177,13 @@ import Testing
         let cache = ImageCache()
         let files = [ScriptedFile(file.memory.bytes), ScriptedFile(file.memory.bytes)]
         let shares = files.map { CacheShare(of: cache, for: $0) }
-        try shares[0].change(shares[0].key(0, 64)) { $0[0] = 1 }
+        let changes = zip(shares, files).map { Qcow2TableChanges($0, file: $1, dataFile: $1) }
+        try changes[0].change(shares[0].key(0, 64), .contents) { $0[0] = 1 }
         #expect(try shares[1].words(at: 0, count: 64, .mayBlock)[0] == 0)
-        try shares[1].writeChanges()
+        #expect(shares[0].hasChanges && !shares[1].hasChanges)
+        try changes[1].writeContents()
         #expect(files.allSatisfy { $0.memory.calls.isEmpty })
-        try shares[0].writeChanges()
+        try changes[0].writeAll()
         #expect(files[0].memory.calls.count == 2)
     }
 
@@ -183,8 +193,11 @@ import Testing
         try set(0, to: 1)
         #expect(try words(1) == filled(0))
         // The second word of slice 0, and no more of slice 1 than its first byte.
-        try share.forget(try #require(ByteRange(offset: 8, length: Self.sliceBytes - 7)))
-        #expect(try stored(0) == filled(1), "the change was written before, and is not any more")
+        let place = try #require(ByteRange(offset: 8, length: Self.sliceBytes - 7))
+        share.forget([place])
+        #expect(try words(0) == filled(1), "what is not in the file yet is kept")
+        try changes.writeAll()
+        share.forget([place])
         try file.memory.write([UInt8](repeating: 9, count: 1024), at: 0)
         let nines = filled(0x0909_0909_0909_0909)
         #expect(try words(0) == nines)
@@ -193,7 +206,7 @@ import Testing
 
     @Test func `what lies beside a forgotten place is kept`() throws {
         let before = try (words(0), words(2))
-        try share.forget(try #require(ByteRange(offset: Self.sliceBytes, length: Self.sliceBytes)))
+        share.forget([try #require(ByteRange(offset: Self.sliceBytes, length: Self.sliceBytes))])
         let readCount = file.memory.readCount
         #expect(try words(0) == before.0)
         #expect(try words(2) == before.1)
@@ -216,22 +229,23 @@ import Testing
         }
         #expect(try read(1) == 1)
         #expect(try read(2) == 1)
-        try share.forget(try #require(ByteRange(offset: 1100, length: 100)))
+        share.forget([try #require(ByteRange(offset: 1100, length: 100))])
         #expect(try read(3) == 1, "the place ends before")
-        try share.forget(try #require(ByteRange(offset: 1099, length: 1)))
+        share.forget([try #require(ByteRange(offset: 1099, length: 1))])
         #expect(try read(4) == 4)
     }
 
     // MARK: At the same time
 
     @Test func `a slice that is changed, written and dropped while it is read is read again`() throws {
-        let share = share
+        let (share, file) = (share, file)
         let everything = try #require(ByteRange(offset: 0, length: file.size))
         file.script.afterRead = {
+            let changes = Qcow2TableChanges(share, file: file, dataFile: file)
             do {
-                try share.change(share.key(0, 64)) { $0 = [UInt64](repeating: 5, count: $0.count) }
-                try share.writeChanges()
-                try share.forget(everything)
+                try changes.change(share.key(0, 64), .contents) { $0 = [UInt64](repeating: 5, count: $0.count) }
+                try changes.writeAll()
+                share.forget([everything])
             } catch { Issue.record(error) }
         }
         #expect(try words(0) == filled(5))
@@ -239,16 +253,19 @@ import Testing
     }
 
     @Test func `readers of a slice that changes see all of a change or none of it, and never an older one`() throws {
-        let share = share
+        let (share, file) = (share, file)
         let place = slice(3)
         let isOver = Locked(false)
         let faults = Locked<[String]>([])
         DispatchQueue.concurrentPerform(iterations: 4) { number in
             do throws(BlockError) {
                 if number == 0 {
+                    let changes = Qcow2TableChanges(share, file: file, dataFile: file)
                     for value in 1...3000 {
-                        try share.change(place) { $0 = [UInt64](repeating: UInt64(value), count: $0.count) }
-                        if value % 50 == 0 { try share.writeChanges() }
+                        try changes.change(place, .contents) {
+                            $0 = [UInt64](repeating: UInt64(value), count: $0.count)
+                        }
+                        if value % 50 == 0 { try changes.writeAll() }
                     }
                     isOver.withLock { $0 = true }
                 }

@@ -4,7 +4,7 @@ import BlockIO
 import TestSupport
 
 /// A file in memory that fails at the verbs that a test chooses, and calls the test at others.
-final class ScriptedFile: BlockDevice {
+final class ScriptedFile: GrowableDevice {
     /// What happens at which verb.
     struct Script: Sendable {
         /// Writes that begin here fail.
@@ -50,6 +50,8 @@ final class ScriptedFile: BlockDevice {
         guard script.unwritablePlace != offset else { throw .inputOutput("byte \(offset) cannot be written") }
         try memory.write(&bytes, at: offset, options)
     }
+
+    func grow(to size: UInt64) throws(BlockError) { try memory.grow(to: size) }
 
     func zero(_ range: ByteRange, _ options: ZeroOptions) throws(BlockError) { try memory.zero(range, options) }
 

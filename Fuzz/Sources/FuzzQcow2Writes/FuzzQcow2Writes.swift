@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import ImageFormats
+import TestSupport
+
+/// The number of verbs, the verbs, and an image file that they are carried out on.
+///
+/// A damaged image may end as it likes; a sound one stays sound, and has what was written.
+@_cdecl("LLVMFuzzerTestOneInput")
+public func fuzzQcow2Writes(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
+    var input = ByteReader(unsafe Array(UnsafeBufferPointer(start: start, count: count)))
+    guard let verbCount = input.integer(UInt8.self), let verbs = input.take(Int(verbCount % 64) * Verb.byteCount),
+        let image = input.take(input.remaining)
+    else { return 0 }
+    let file = MemoryDevice(Array(image), isWritable: true)
+    file.faults.maximumSize = 4 << 20
+    guard let header = try? Qcow2Header(device: file), header.virtualSize <= 1 << 20,
+        (try? Qcow2Support.checkWritable(header)) != nil, (try? MappedCensus.checkL1(file: file, header: header)) != nil
+    else { return 0 }
+    let dataFile = header.features.contains(.externalDataFile) ? MemoryDevice([], isWritable: true) : nil
+    let isSound = judge(file)
+    let disk = AlignedDevice(open(file, header, dataFile))
+    guard let contents = try? disk.read(count: Int(disk.size), at: 0) else { return 0 }
+    var model = Model(contents: contents, isKnown: isSound)
+    var reader = ByteReader(verbs)
+    while let verb = Verb(&reader, size: disk.size) { model.run(verb, on: disk) }
+    guard (try? disk.flush()) != nil, isSound else { return 0 }
+    precondition(judge(file))
+    model.compare(AlignedDevice(open(file, header, dataFile)))
+    return 0
+}
+
+private func judge(_ file: MemoryDevice) -> Bool {
+    let copy = MemoryDevice(file.bytes)
+    guard let header = try? Qcow2Header(device: copy) else { return false }
+    let audit = Qcow2Audit(file: copy, header: header)
+    return audit.isComplete && audit.faults.total == 0
+}
+
+private func open(_ file: MemoryDevice, _ header: Qcow2Header, _ dataFile: MemoryDevice?) -> Qcow2Image {
+    guard
+        let image = try? Qcow2Image(
+            writing: file, header: header, cipher: header.encryption == .none ? nil : InvertingCipher(),
+            dataFile: dataFile,
+            backing: header.backingFile == nil ? nil : MemoryDevice(Array(repeating: 0x42, count: 5000)))
+    else { preconditionFailure("it has been checked") }
+    return image
+}
+
+private struct Verb {
+    static let byteCount = 6
+    let kind: UInt8
+    let range: ByteRange
+
+    init?(_ reader: inout ByteReader, size: UInt64) {
+        guard let kind = reader.integer(UInt8.self), let offset = reader.integer(UInt16.self),
+            let length = reader.integer(UInt16.self), let unit = reader.integer(UInt8.self), size > 0
+        else { return nil }
+        self.kind = kind
+        let scale: UInt64 = unit % 2 == 0 ? 512 : 1
+        let start = UInt64(offset) * scale % size
+        guard let range = ByteRange(offset: start, length: min(size - start, 1 + UInt64(length) * scale / 16))
+        else { return nil }
+        self.range = range
+    }
+}
+
+/// What the disk has, as far as that is known.
+private struct Model {
+    var contents: [UInt8]
+    let isKnown: Bool
+
+    mutating func run(_ verb: Verb, on disk: any BlockDevice) {
+        let place = Int(verb.range.offset)..<Int(verb.range.end)
+        var new: [UInt8]?
+        do throws(BlockError) {
+            switch verb.kind % 8 {
+            case 0..<4:
+                let bytes = [UInt8](repeating: verb.kind, count: place.count)
+                try disk.write(bytes, at: verb.range.offset)
+                new = bytes
+            case 4, 5:
+                try disk.zero(verb.range, verb.kind & 8 == 0 ? [] : .mayDiscard)
+                new = [UInt8](repeating: 0, count: place.count)
+            case 6: try disk.discard(verb.range)
+            default: try disk.flush()
+            }
+        } catch {}
+        guard isKnown else { return }
+        guard let found = try? disk.read(count: place.count, at: verb.range.offset) else { return }
+        if let new { precondition(found == new) }
+        contents.replaceSubrange(place, with: found)
+    }
+
+    func compare(_ disk: any BlockDevice) {
+        guard let found = try? disk.read(count: contents.count, at: 0) else {
+            preconditionFailure("it was read before")
+        }
+        precondition(found == contents)
+    }
+}

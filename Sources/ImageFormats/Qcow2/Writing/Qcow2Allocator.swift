@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+
+/// Gives out clusters of the file that nothing uses, and takes back those that tables give up.
+///
+/// One thread at a time uses it: see ``Qcow2Metadata``.
+final class Qcow2Allocator {
+    private let changes: Qcow2TableChanges
+    private let refcounts: Qcow2Refcounts
+    private let epochs: AccessEpochs
+    private var freed = Qcow2FreedClusters()
+    private let clusterBits: UInt64
+    /// Clusters that have an owner, whatever their counts say.
+    private let owned: [Range<UInt64>]
+    /// No cluster before this one can be given out.
+    private var hint: UInt64 = 0
+    /// From here on nothing has ever been in the file: it reads as zeros.
+    private var freshStart: UInt64
+
+    /// Clusters in a row that have been given out.
+    struct Run {
+        let clusters: Range<UInt64>
+        /// They read as zeros.
+        let isFresh: Bool
+    }
+
+    /// What one allocation makes the file longer by, at least.
+    private static let growth: UInt64 = 1 << 20
+    /// Places in L2 entries have 56 bits.
+    private static let maximumFileSize: UInt64 = 1 << 56
+
+    init(_ header: Qcow2Header, _ changes: Qcow2TableChanges, _ refcounts: Qcow2Refcounts, _ epochs: AccessEpochs) {
+        self.changes = changes
+        self.refcounts = refcounts
+        self.epochs = epochs
+        clusterBits = UInt64(header.clusterBits)
+        owned = header.fixedAreas.map { area in
+            let size = header.clusterSize
+            return area.offset / size..<(area.end / size + (area.end % size == 0 ? 0 : 1))
+        }
+        freshStart = changes.file.size / header.clusterSize + (changes.file.size % header.clusterSize == 0 ? 0 : 1)
+    }
+
+    // MARK: Giving out
+
+    /// Clusters in a row, up to `count` of them; their counts are 1, and the file is long enough.
+    /// - Throws: ``BlockError``; nothing has been given out then.
+    func allocate(upTo count: Int) throws(BlockError) -> Run {
+        try reclaim()
+        do { return try take(upTo: count) } catch {
+            guard error.code == .noSpace, freed.hasPending else { throw error }
+        }
+        // What has been given up is room, too.
+        try flush()
+        return try take(upTo: count)
+    }
+
+    private func take(upTo count: Int) throws(BlockError) -> Run {
+        var cluster = hint
+        while true {
+            guard cluster < Self.maximumFileSize >> clusterBits else {
+                throw .noSpace("qcow2: the file cannot have more clusters")
+            }
+            let clusters = try refcounts.freeRun(from: cluster, limit: count) { !freed.contains($0) }
+            cluster = clusters.lowerBound
+            guard !clusters.isEmpty else { continue }
+            guard try refcounts.hasBlock(cluster) else {
+                let old = try refcounts.addBlock(for: cluster, grow)
+                if !old.isEmpty { freed.add(old, .kept, completionCount: changes.completionCount) }
+                continue
+            }
+            try check(clusters)
+            try grow(clusters.upperBound << clusterBits)
+            try refcounts.take(clusters)
+            hint = clusters.upperBound
+            let isFresh = cluster >= freshStart
+            freshStart = max(freshStart, clusters.upperBound)
+            return Run(clusters: clusters, isFresh: isFresh)
+        }
+    }
+
+    /// Counts that are too low must not cost the image its tables.
+    private func check(_ clusters: Range<UInt64>) throws(BlockError) {
+        guard !(owned + [refcounts.tableClusters]).contains(where: { $0.overlaps(clusters) }) else {
+            throw .damaged(
+                "qcow2: the cluster at byte \(clusters.lowerBound << clusterBits) is in use, but its reference count is 0: "
+                    + "the image is damaged; `qemu-img check -r all` repairs the counts")
+        }
+    }
+
+    private func grow(_ size: UInt64) throws(BlockError) {
+        guard size > changes.file.size else { return }
+        do {
+            try changes.file.grow(to: (size + Self.growth - 1) / Self.growth * Self.growth)
+        } catch {
+            guard error.code == .noSpace else { throw error }
+            // There may be room for less.
+            try changes.file.grow(to: size)
+        }
+    }
+
+    /// Takes back clusters that no table has ever referred to.
+    func abandon(_ clusters: Range<UInt64>) {
+        freshStart = max(freshStart, clusters.upperBound)
+        // One that cannot be taken back is lost, which is no damage.
+        guard (try? refcounts.release(clusters)) != nil else { return }
+        hint = min(hint, clusters.lowerBound)
+    }
+
+    // MARK: Taking back
+
+    /// Takes back clusters that tables have just given up; they are used again when that is on disk.
+    func free(_ clusters: Range<UInt64>, _ kind: Qcow2FreedClusters.Kind) {
+        freshStart = max(freshStart, clusters.upperBound)
+        freed.add(clusters, kind, completionCount: changes.completionCount)
+    }
+
+    /// Called before clusters are given up: brings everything to disk when too many wait for that.
+    func makeRoom() throws(BlockError) {
+        if freed.isFull { try flush() }
+    }
+
+    /// Brings all data and all changes to disk. What has been given up is free in the file then, though perhaps not on disk.
+    func flush() throws(BlockError) {
+        try changes.writeAll()
+        try reclaim()
+        try changes.writeContents()
+    }
+
+    /// Goes on with what has been given up, as far as that is possible now.
+    private func reclaim() throws(BlockError) {
+        guard !freed.isEmpty else { return }
+        try freed.lowerCounts(completionCount: changes.completionCount, epoch: epochs.current) {
+            (clusters) throws(BlockError) in try refcounts.release(clusters)
+        }
+        epochs.advance()
+        let (runs, isTooShort) = freed.takeUnused(epochs)
+        let all = ByteRange(offset: 0, length: changes.file.size)
+        let forgotten = isTooShort ? [all] : runs.filter { $0.kind == .kept }.map { bytes(of: $0.clusters) }
+        if !forgotten.isEmpty { changes.share.forget(forgotten.compactMap(\.self)) }
+        for run in runs {
+            hint = min(hint, run.clusters.lowerBound)
+            // It is no more than a wish.
+            if run.kind == .discarded, let range = bytes(of: run.clusters) { try? changes.file.discard(range) }
+        }
+        if isTooShort { hint = 0 }
+    }
+
+    private func bytes(of clusters: Range<UInt64>) -> ByteRange? {
+        ByteRange(offset: clusters.lowerBound << clusterBits, length: UInt64(clusters.count) << clusterBits)
+    }
+}
