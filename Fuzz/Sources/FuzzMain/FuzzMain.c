@@ -13,6 +13,7 @@ int LLVMFuzzerRunDriver(int *argc, char ***argv, int (*callback)(const uint8_t *
     int name(int argc, char **argv) { return LLVMFuzzerRunDriver(&argc, &argv, LLVMFuzzerTestOneInput); }
 
 ENTRY(FuzzQcow2_main)
+ENTRY(FuzzQcow2Writes_main)
 ENTRY(FuzzQcow2Snapshots_main)
 ENTRY(FuzzQcow2Bitmaps_main)
 ENTRY(FuzzAudit_main)

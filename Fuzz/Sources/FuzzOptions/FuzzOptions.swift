@@ -93,7 +93,7 @@ private func negotiate(_ message: [UInt8], _ tls: Negotiation.TLSDemand, pieceLe
                 result.end = "\(session.mode) \(session.export.name) \(session.contexts.map(\.context.name))"
                 return result
             case .close(let reason):
-                result.end = reason ?? "abort"
+                result.end = reason?.description ?? "abort"
                 return result
             case .startTLS:
                 precondition(tls != .off && !isSecure)
