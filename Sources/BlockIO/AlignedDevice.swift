@@ -124,14 +124,14 @@ public final class AlignedDevice: BlockDevice {
 
     /// The units that a range touches, which is within the device.
     private func units(_ range: ByteRange) -> Range<UInt64> {
-        range.offset / unit..<(range.end + unit - 1) / unit
+        range.offset / unit..<range.end.units(of: unit)
     }
 
     private func isWhole(_ part: ByteRange) -> Bool { (part.offset | part.length) % unit == 0 }
 
     /// A range as its head, its middle of whole units, and its tail, each if there is one.
     private func parts(_ range: ByteRange) -> [ByteRange] {
-        let first = min(range.end, (range.offset + unit - 1) / unit * unit)
+        let first = min(range.end, range.offset.roundedUp(to: unit))
         let last = max(first, range.end / unit * unit)
         return [range.offset..<first, first..<last, last..<range.end].compactMap { part in
             part.isEmpty ? nil : ByteRange(offset: part.lowerBound, length: UInt64(part.count))

@@ -18,11 +18,11 @@ public struct ReferenceName: Equatable, Sendable {
         /// Follows the name in a sentence, e.g. "is not a file but reached by a protocol, which is never opened".
         public let reason: String
         /// What helps.
-        public let remedy: Remedy
+        public let help: Help
     }
 
     /// What helps.
-    public enum Remedy: Equatable, Sendable {
+    public enum Help: Equatable, Sendable {
         /// QEMU can read what is meant, and copy it to a file that can be named.
         case copy
         /// The same file can be named plainly.
@@ -43,7 +43,7 @@ public struct ReferenceName: Equatable, Sendable {
             throw Refusal(
                 reason:
                     "has a name that is a protocol or JSON to some versions of QEMU and a file to others, which is never "
-                    + "opened", remedy: .newName)
+                    + "opened", help: .newName)
         }
         self.init(path: try Self.path(reference.bytes), format: nil)
     }
@@ -65,7 +65,7 @@ public struct ReferenceName: Equatable, Sendable {
         let isOther =
             bytes[colon...].starts(with: Array("://".utf8)) && !bytes[colon...].starts(with: Array(":///".utf8))
         guard bytes[..<colon].elementsEqual("file".utf8), !isOther else {
-            throw Refusal(reason: "is not a file but reached by a protocol, which is never opened", remedy: .copy)
+            throw Refusal(reason: "is not a file but reached by a protocol, which is never opened", help: .copy)
         }
         self.init(path: try Self.path(Array(bytes[(colon + 1)...])), format: nil)
     }
@@ -77,14 +77,14 @@ public struct ReferenceName: Equatable, Sendable {
 
     private static func path(_ bytes: [UInt8]) throws(Refusal) -> FilePath {
         guard !bytes.isEmpty, !bytes.contains(0) else {
-            throw Refusal(reason: "has no usable name: it is empty or has a NUL byte", remedy: .newName)
+            throw Refusal(reason: "has no usable name: it is empty or has a NUL byte", help: .newName)
         }
         guard let text = String(validating: bytes, as: UTF8.self) else {
-            throw Refusal(reason: "has a name that is not UTF-8", remedy: .newName)
+            throw Refusal(reason: "has a name that is not UTF-8", help: .newName)
         }
         // The path is part of messages and of what clients are told.
         guard bytes.count <= maximumLength, ShownText.printable(text, maximumLength: maximumLength) == text else {
-            throw Refusal(reason: "has a name that cannot be shown, or a very long one", remedy: .newName)
+            throw Refusal(reason: "has a name that cannot be shown, or a very long one", help: .newName)
         }
         return FilePath(text)
     }
@@ -109,7 +109,7 @@ public struct ReferenceName: Equatable, Sendable {
             throw Refusal(
                 reason:
                     "is a description in JSON that cannot be read (at its byte \(error.position) is \(error.found), "
-                    + "allowed is \(error.allowed))", remedy: .copy)
+                    + "allowed is \(error.allowed))", help: .copy)
         }
         var options = try flattened(members)
         func take(_ name: String) throws(Refusal) -> String? {
@@ -135,13 +135,13 @@ public struct ReferenceName: Equatable, Sendable {
         let isAboutSecrets = options.keys.allSatisfy(secrets.contains)
         throw Refusal(
             reason: other("the option \(ShownText.quoted(option)) is not known here").reason,
-            remedy: isAboutSecrets ? .rename(path: filename, format: driver) : .copy)
+            help: isAboutSecrets ? .rename(path: filename, format: driver) : .copy)
     }
 
     private static func other(_ why: String) -> Refusal {
         Refusal(
             reason: "is a description in JSON of something other than a plain file, which is never opened: \(why)",
-            remedy: .copy)
+            help: .copy)
     }
 
     /// The options as QEMU sees them: {"file": {"driver": "x"}} and {"file.driver": "x"} are the same. The reader of JSON

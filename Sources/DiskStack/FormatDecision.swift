@@ -9,6 +9,14 @@ package import ImageFormats
 /// header of any format to it. Where nobody says what a file is, and its contents look like more than a plain disk, there
 /// are two answers, and one of them is wrong bytes: then it is refused.
 package enum FormatDecision {
+    /// Why a file is not opened that is said to be of a format, and is not.
+    package static func isNot(_ format: ImageFormat) -> FormatError {
+        let name = format == .qcow ? "qcow version 1" : format.rawValue
+        return .notRecognised(
+            "the file is not \(name); leave \(remedy: .format(nil)) out, or say \(remedy: .format("raw")) if it is a plain "
+                + "disk image")
+    }
+
     /// The format of the image that the caller names.
     ///
     /// - Parameters:

@@ -101,19 +101,13 @@ struct ImageChain {
             case .raw: return .raw
             case .luks: return .luks
             case .qcow:
-                guard let header = try QcowHeader(device: file) else { throw isNot(.qcow) }
+                guard let header = try QcowHeader(device: file) else { throw FormatDecision.isNot(.qcow) }
                 return .qcow(header)
             case .qcow2:
-                guard let header = try Qcow2Header(device: file) else { throw isNot(.qcow2) }
+                guard let header = try Qcow2Header(device: file) else { throw FormatDecision.isNot(.qcow2) }
                 try Qcow2Support.check(header)
                 return .qcow2(header)
             }
-        }
-
-        private static func isNot(_ format: ImageFormat) -> FormatError {
-            .notRecognised(
-                "the file is not \(format.rawValue); leave \(remedy: .format(nil)) out, or say \(remedy: .format("raw")) if it is a plain disk image"
-            )
         }
 
         private func dataFile(
@@ -127,7 +121,7 @@ struct ImageChain {
             let name: ReferenceName
             do { name = try ReferenceName(ofDataFile: reference) } catch {
                 throw .unsupported(
-                    "\(called) \(error.reason); \(command.advice(error.remedy, name: reference, said: nil))")
+                    "\(called) \(error.reason); \(command.advice(error.help, name: reference, said: nil))")
             }
             let data = try options.references.open(
                 name, called, of: source, by: options.sources, excludesWriters: options.access.excludesWriters,
@@ -170,7 +164,7 @@ struct ImageChain {
             let name: ReferenceName
             do { name = try ReferenceName(reference) } catch {
                 throw .unsupported(
-                    "\(called) \(error.reason); \(command.advice(error.remedy, name: reference, said: formatName))")
+                    "\(called) \(error.reason); \(command.advice(error.help, name: reference, said: formatName))")
             }
             // QEMU prefers the one, others may prefer the other.
             if let inName = name.format, let formatName,

@@ -33,13 +33,13 @@ struct RenameCommand {
     /// - Parameters:
     ///   - name: as the image has it.
     ///   - said: the format of the file, as the image says it.
-    func advice(_ remedy: ReferenceName.Remedy, name: FileReference, said: String?) -> String {
+    func advice(_ help: ReferenceName.Help, name: FileReference, said: String?) -> String {
         guard isFile else { return "copy the image to a file, and give it another name there" }
         if case .qcow = kind {
             return "make a copy that stands alone: \(standAlone)"
         }
         guard !isData else { return "give it a plain name: \(amend("NAME"))" }
-        switch remedy {
+        switch help {
         case .rename(let path, let format):
             return "name it plainly: \(rebase(to: path, format: said ?? format))"
         case .copy where name.bytes.elementsEqual(name.shown.utf8):

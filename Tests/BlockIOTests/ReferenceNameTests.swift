@@ -46,7 +46,7 @@ import Testing
             try meaning(name)
         } throws: { error in
             guard let refusal = error as? ReferenceName.Refusal else { return false }
-            return refusal.remedy == .copy && refusal.reason.hasPrefix("is ")
+            return refusal.help == .copy && refusal.reason.hasPrefix("is ")
         }
     }
 
@@ -58,7 +58,7 @@ import Testing
         ] {
             #expect {
                 try meaning(name)
-            } throws: { ($0 as? ReferenceName.Refusal)?.remedy == .rename(path: "b", format: "luks") }
+            } throws: { ($0 as? ReferenceName.Refusal)?.help == .rename(path: "b", format: "luks") }
         }
     }
 
@@ -68,6 +68,6 @@ import Testing
     func `what cannot be said needs a new name`(name: String) {
         #expect {
             try meaning(name)
-        } throws: { ($0 as? ReferenceName.Refusal)?.remedy == .newName }
+        } throws: { ($0 as? ReferenceName.Refusal)?.help == .newName }
     }
 }

@@ -23,5 +23,5 @@ private func check(_ name: ReferenceName) {
 private func check(_ refusal: ReferenceName.Refusal) {
     precondition(!refusal.reason.isEmpty && refusal.reason.utf8.count < 4096)
     precondition(ShownText.printable(refusal.reason, maximumLength: 4096) == refusal.reason)
-    if case .rename(let path, _) = refusal.remedy { precondition(!path.isEmpty) }
+    if case .rename(let path, _) = refusal.help { precondition(!path.isEmpty) }
 }

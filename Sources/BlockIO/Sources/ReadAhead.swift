@@ -51,8 +51,9 @@ struct ReadAhead {
             stream.window = min(maximumWindow, max(2, stream.window * 2))
         }
         stream.next = read.end
-        let first = max(stream.ahead, (read.end + blockSize - 1) / blockSize)
-        let last = min(end, (read.end + blockSize - 1) / blockSize + UInt64(stream.window), first + UInt64(limit))
+        let next = read.end.units(of: blockSize)
+        let first = max(stream.ahead, next)
+        let last = min(end, next + UInt64(stream.window), first + UInt64(limit))
         guard first < last else { return 0..<0 }
         stream.ahead = last
         return first..<last

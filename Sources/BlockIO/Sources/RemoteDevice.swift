@@ -109,7 +109,7 @@ public final class RemoteDevice: GrowableDevice {
         try requests.checkIdentity()
         let unit = UInt64(alignment)
         let start = offset - offset % unit
-        let end = min(size, (offset + min(limit, size - offset) + unit - 1) / unit * unit)
+        let end = min(size, (offset + min(limit, size - offset)).roundedUp(to: unit))
         return ByteRange(offset: start, length: end - start) ?? .empty
     }
 

@@ -56,7 +56,7 @@ public struct SourceURL: Hashable, Sendable {
         let path = rest.prefix { $0 != "?" && $0 != "#" }
         let query = rest[path.endIndex...].prefix { $0 != "#" }
         let directory = path.lastIndex(of: "/").map { path[...$0] } ?? "/"
-        return SourceURL("\(text[..<authority.upperBound])\(directory)\(Self.encoded(name))\(query)")
+        return SourceURL("\(text[..<authority.upperBound])\(directory)\(PercentEncoding.encoded(name))\(query)")
     }
 
     /// The place of user, host and port; nil without two slashes.
@@ -64,14 +64,5 @@ public struct SourceURL: Hashable, Sendable {
         guard let mark = text.firstRange(of: "://") else { return nil }
         let end = text[mark.upperBound...].firstIndex { "/?#".contains($0) } ?? text.endIndex
         return mark.upperBound..<end
-    }
-
-    /// RFC 3986, section 2.1.
-    private static func encoded(_ name: String) -> String {
-        name.utf8.map { byte in
-            let isPlain = Character(UnicodeScalar(byte)).isLetter && byte < 128 || "0123456789-._~".utf8.contains(byte)
-            return isPlain
-                ? String(UnicodeScalar(byte)) : "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
-        }.joined()
     }
 }

@@ -44,11 +44,7 @@ extension AuditedLayer {
     private static func qcow(_ file: any BlockDevice, _ name: String) throws(FormatError) -> AuditedLayer {
         let found: QcowHeader?
         do { found = try QcowHeader(device: file) } catch { return try Self.damaged(.qcow, name, error) }
-        guard let header = found else {
-            throw .notRecognised(
-                "the file is not qcow version 1; leave \(remedy: .format(nil)) out, or say \(remedy: .format("raw")) if it is a plain disk image"
-            )
-        }
+        guard let header = found else { throw FormatDecision.isNot(.qcow) }
         do { return AuditedLayer(name: name, header, try MappedCensus(file: file, header: header)) } catch {
             var layer = AuditedLayer(name: name, format: ImageFormat.qcow.rawValue, isEncrypted: false)
             layer.faults.note(.unreadable, at: nil, "\(error)")
@@ -72,11 +68,7 @@ extension AuditedLayer {
     ) throws(FormatError) -> AuditedLayer {
         let found: Qcow2Header?
         do { found = try Qcow2Header(device: file) } catch { return try Self.damaged(.qcow2, name, error) }
-        guard let header = found else {
-            throw .notRecognised(
-                "the file is not qcow2; leave \(remedy: .format(nil)) out, or say \(remedy: .format("raw")) if it is a plain disk image"
-            )
-        }
+        guard let header = found else { throw FormatDecision.isNot(.qcow2) }
         // What an unknown feature changes in the tables is not known either.
         if !header.features.unknownIncompatibleBits.isEmpty { try Qcow2Support.check(header) }
         let audit = Qcow2Audit(file: file, header: header, dataFileSize: dataFileSize, progress: progress)

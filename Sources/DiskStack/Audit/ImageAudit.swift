@@ -53,7 +53,9 @@ package struct ImageAudit {
         let chain: ImageChain
         do { chain = try ImageChain(source, format: format, options.chain, log: log) } catch {
             // When the file itself is wrong, that is the audit's to say.
-            if error.code != .damaged { log.warning("\(source.name) is examined without what it names: \(error)") }
+            if error.code != .damaged, error.code != .notRecognised {
+                log.warning("\(source.name) is examined without what it names: \(error)")
+            }
             return ImageAudit(layers: [
                 try AuditedLayer(file, name: source.name, format: format, luksHeader: header, progress: progress)
             ])

@@ -50,7 +50,7 @@ struct Qcow2AuditWalk {
         self.dataFileSize = dataFileSize
         self.limits = limits
         workLeft = limits.work
-        fileClusterCount = file.size / header.clusterSize + (file.size % header.clusterSize == 0 ? 0 : 1)
+        fileClusterCount = file.size.units(of: header.clusterSize)
     }
 
     mutating func run(_ progress: (Double) -> Void) {

@@ -44,7 +44,7 @@ public struct MappedCensus: Equatable, Sendable {
         _ file: any BlockDevice, _ mapping: some ImageMapping, dataEnd: UInt64, _ maximumTableBytes: UInt64
     ) throws(BlockError) {
         clusterCount =
-            mapping.virtualSize / mapping.clusterSize + (mapping.virtualSize % mapping.clusterSize == 0 ? 0 : 1)
+            mapping.virtualSize.units(of: mapping.clusterSize)
         var tables: [HostOffset] = []
         try Self.forEachL2Table(file, mapping) { (entry, place, table, fault) throws(BlockError) in
             if let fault {

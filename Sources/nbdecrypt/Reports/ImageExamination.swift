@@ -204,10 +204,7 @@ struct ImageExamination {
     }
 
     private mutating func examineQcow2(_ file: any BlockDevice, _ luksHeader: ImageSource?) throws {
-        guard let header = try Qcow2Header(device: file) else {
-            throw FormatError.notRecognised(
-                "the file is not qcow2; leave -f out, or say -f raw if it is a plain disk image")
-        }
+        guard let header = try Qcow2Header(device: file) else { throw FormatDecision.isNot(.qcow2) }
         report.virtualSize = header.virtualSize
         report.headerSize = header.size == header.virtualSize ? nil : header.size
         report.version = header.version
@@ -254,10 +251,7 @@ struct ImageExamination {
     }
 
     private mutating func examineQcow(_ file: any BlockDevice, _ luksHeader: ImageSource?) throws {
-        guard let header = try QcowHeader(device: file) else {
-            throw FormatError.notRecognised(
-                "the file is not qcow version 1; leave -f out, or say -f raw if it is a plain disk image")
-        }
+        guard let header = try QcowHeader(device: file) else { throw FormatDecision.isNot(.qcow) }
         report.virtualSize = header.virtualSize
         report.headerSize = header.size == header.virtualSize ? nil : header.size
         report.version = 1

@@ -37,9 +37,9 @@ final class Qcow2Allocator {
         clusterBits = UInt64(header.clusterBits)
         owned = header.fixedAreas.map { area in
             let size = header.clusterSize
-            return area.offset / size..<(area.end / size + (area.end % size == 0 ? 0 : 1))
+            return area.offset / size..<area.end.units(of: size)
         }
-        freshStart = changes.file.size / header.clusterSize + (changes.file.size % header.clusterSize == 0 ? 0 : 1)
+        freshStart = changes.file.size.units(of: header.clusterSize)
     }
 
     // MARK: Giving out
@@ -92,7 +92,7 @@ final class Qcow2Allocator {
     private func grow(_ size: UInt64) throws(BlockError) {
         guard size > changes.file.size else { return }
         do {
-            try changes.file.grow(to: (size + Self.growth - 1) / Self.growth * Self.growth)
+            try changes.file.grow(to: size.roundedUp(to: Self.growth))
         } catch {
             guard error.code == .noSpace else { throw error }
             // There may be room for less.

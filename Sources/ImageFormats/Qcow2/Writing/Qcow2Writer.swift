@@ -93,7 +93,7 @@ final class Qcow2Writer: Sendable {
 
     private func clusters(_ offset: UInt64, _ length: UInt64) -> Range<UInt64> {
         let size = mapping.clusterSize
-        return offset / size..<((offset + length - 1) / size + 1)
+        return offset / size..<(offset + length).units(of: size)
     }
 
     // MARK: In place

@@ -22,7 +22,7 @@ struct Qcow2Zeroing {
     /// Makes zeros of bytes that are within the disk.
     func zero(_ range: ByteRange) throws(BlockError) {
         let unit = mapping.unitSize
-        let start = min(range.end, (range.offset + unit - 1) / unit * unit)
+        let start = min(range.end, range.offset.roundedUp(to: unit))
         let stop = range.end == end ? end : max(start, range.end / unit * unit)
         if options.contains(.fastOnly) {
             guard start < stop, mapping.version >= 3 || options.contains(.mayDiscard) && writer.image.backing == nil
@@ -93,7 +93,7 @@ struct Qcow2Zeroing {
     /// Gives up the whole clusters in a range that is within the disk.
     func discard(_ range: ByteRange) throws(BlockError) {
         let size = mapping.clusterSize
-        let start = (range.offset + size - 1) / size * size
+        let start = range.offset.roundedUp(to: size)
         let stop = range.end == end ? end : range.end / size * size
         guard start < stop else { return }
         if mapping.hasDataFile, writer.image.cipher == nil,
