@@ -52,8 +52,10 @@ extension FileDevice {
 
     /// What is written behind the end of a file that has become shorter would make zeros of what it has lost.
     func checkNothingIsLost() throws(BlockError) {
-        guard presentSize < size else { return }
-        throw .inputOutput("file: it has become shorter than \(size) bytes, and is not written to any more")
+        // Asked in this order: another thread may be making it longer.
+        let known = size
+        guard presentSize < known else { return }
+        throw .inputOutput("file: it has become shorter than \(known) bytes, and is not written to any more")
     }
 
     /// Punches a hole when the space may go, else has the file system make zeros; where it can do neither, writes them.

@@ -63,17 +63,17 @@ public struct FileReferences: Sendable {
     ///   - called: for messages, e.g. "the backing file (base.qcow2)".
     ///   - image: the image that names it; relative names start in its directory.
     ///   - opener: of what is far away.
-    ///   - excludesWriters: as for ``FileDevice``.
+    ///   - access: what is wanted of it; what may be read may be written to.
     ///   - renaming: what to do, besides putting the file there, when it is not; nil for nothing.
     /// - Throws: ``FormatError``: one sentence with the name and what to do.
     public func open(
-        _ name: ReferenceName, _ called: String, of image: OpenSource, by opener: SourceOpener, excludesWriters: Bool,
+        _ name: ReferenceName, _ called: String, of image: OpenSource, by opener: SourceOpener, _ access: SourceAccess,
         renaming: String? = nil
     ) throws(FormatError) -> OpenSource {
         switch image.place {
         case .beside(let url):
             let source = try source(name.path, called, beside: url)
-            do { return try opener.open(source, SourceAccess(excludesWriters: excludesWriters)) } catch {
+            do { return try opener.open(source, access) } catch {
                 throw error.naming(called)
             }
         case .directory(let place, let owner):
@@ -81,7 +81,7 @@ public struct FileReferences: Sendable {
             let found = try find(candidate, from: place, renaming)
             defer { try? found.close() }
             if candidate.scope == .beneath { try check(found, candidate, place, owner) }
-            let file = try open(found, candidate, excludesWriters: excludesWriters)
+            let file = try open(found, candidate, access)
             guard let place = place.appending(candidate.name, path: candidate.path, candidate.scope) else {
                 throw .unsupported("\(called) leads out of the directory of the image, or is being moved; try again")
             }
@@ -203,7 +203,7 @@ public struct FileReferences: Sendable {
     }
 
     private func open(
-        _ found: FileDescriptor, _ file: Candidate, excludesWriters: Bool
+        _ found: FileDescriptor, _ file: Candidate, _ access: SourceAccess
     ) throws(FormatError) -> FileDevice {
         var status = stat()
         guard unsafe fstat(found.rawValue, &status) == 0 else {
@@ -214,12 +214,20 @@ public struct FileReferences: Sendable {
         guard type == S_IFREG || type == S_IFBLK && file.scope == .everything else {
             throw .unsupported("\(file.called) is not a regular file, and is not opened")
         }
-        let descriptor = linux_open_found(found.rawValue)
+        let descriptor = linux_open_found(found.rawValue, access.isWritable)
         guard descriptor >= 0 else {
-            throw .unreadable(
-                "\(file.called) cannot be opened: \(Errno(rawValue: errno)); run this as a user who may read it")
+            let error = Errno(rawValue: errno)
+            let advice: Sentence =
+                access.isWritable
+                ? "run this as a user who may write to it, or without \(remedy: .writable)"
+                : "run this as a user who may read it"
+            throw .unreadable("\(file.called) cannot be opened: \(error); \(advice)")
         }
-        do { return try FileDevice(FileDescriptor(rawValue: descriptor), excludesWriters: excludesWriters) } catch {
+        do throws(FormatError) {
+            return try FileDevice(
+                FileDescriptor(rawValue: descriptor), excludesWriters: access.excludesWriters,
+                isWritable: access.isWritable, allowsUnlocked: access.allowsUnlocked)
+        } catch {
             throw error.naming(file.called)
         }
     }

@@ -143,7 +143,7 @@ static int open_again(int fd, int flags) {
     return open(path, flags | O_NONBLOCK | O_CLOEXEC);
 }
 
-int linux_open_found(int found) { return open_again(found, O_RDONLY); }
+int linux_open_found(int found, bool writing) { return open_again(found, writing ? O_RDWR : O_RDONLY); }
 
 int linux_open_exclusively(int fd) { return open_again(fd, O_RDWR | O_EXCL); }
 

@@ -55,14 +55,25 @@ public struct DiskOpener {
                     name: options.name, format: .raw, encryption: nil, disk: image.source.device, below: [],
                     snapshots: [])
                 : try opener.open(image)
-            let disks = try DiskFinder(
+            var disks = try DiskFinder(
                 options: options, opener: opener, source: image.source, layer: layer, log: log
             ).disks()
+            if options.isWritable { try Self.letWrite(&disks, options.name) }
             ring.warnIfUnused()
             return disks
         } catch {
             throw OpeningError(opening: error, image: options.name)
         }
+    }
+
+    /// One way to change a disk: through another, a half sector of what this one writes could be lost.
+    private static func letWrite(_ disks: inout [OpenDisk], _ image: String) throws(OpeningError) {
+        let chosen = disks.firstIndex { $0.name.isEmpty } ?? 0
+        guard disks[chosen].device.isWritable else {
+            throw OpeningError(
+                .usage, "\(image): \(disks[chosen].description) cannot be written to; leave out \(remedy: .writable)")
+        }
+        for index in disks.indices where index != chosen { disks[index] = disks[index].readOnly }
     }
 }
 
@@ -78,6 +89,13 @@ public struct OpenDisk {
     public internal(set) var bitmaps: [Qcow2Bitmap] = []
     /// The part with the LUKS container that it was decrypted from, or would be.
     var container: DiskPart?
+
+    /// The same for readers.
+    var readOnly: OpenDisk {
+        OpenDisk(
+            name: name, description: description, device: device.isWritable ? ReadOnlyView(device) : device,
+            bitmaps: bitmaps, container: container)
+    }
 
     /// The same under another name.
     func named(_ name: String) -> OpenDisk {

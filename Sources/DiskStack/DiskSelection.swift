@@ -39,6 +39,12 @@ public struct DiskSelection {
     /// Is the default disk a part of the whole?
     var isPart: Bool { isPartOfDisk || logicalVolume != nil }
 
+    /// Is the default disk a logical volume?
+    package var startsWithVolume: Bool {
+        if case .listed(let names) = names, names.first?.hasPrefix("lv/") == true { return true }
+        return logicalVolume != nil
+    }
+
     /// What is left to be selected in the container to which a partition or a window has led.
     var insideContainer: DiskSelection {
         var inside = self

@@ -54,7 +54,10 @@ struct ImageChain {
         /// Of backing files whose format no image says.
         let formats: BackingFormats
         let sources: SourceOpener
+        /// What is wanted of backing files.
         let access: SourceAccess
+        /// What is wanted of the image that the caller named, and of its data file.
+        let topAccess: SourceAccess
     }
 
     /// Follows the names in headers, as far as `options` permit.
@@ -123,8 +126,9 @@ struct ImageChain {
                 throw .unsupported(
                     "\(called) \(error.reason); \(command.advice(error.help, name: reference, said: nil))")
             }
+            // What holds the clusters of the image that is written to is written to as well.
             let data = try options.references.open(
-                name, called, of: source, by: options.sources, excludesWriters: options.access.excludesWriters,
+                name, called, of: source, by: options.sources, number == 0 ? options.topAccess : options.access,
                 renaming: command.otherName(said: nil))
             guard !isInChain(data) else {
                 throw .unsupported("\(called) is an image of the chain itself")
@@ -177,7 +181,7 @@ struct ImageChain {
                 )
             }
             let source = try options.references.open(
-                name, called, of: link.source, by: options.sources, excludesWriters: options.access.excludesWriters,
+                name, called, of: link.source, by: options.sources, options.access,
                 renaming: command.otherName(said: formatName ?? name.format))
             guard !isInChain(source) else {
                 throw .damaged(

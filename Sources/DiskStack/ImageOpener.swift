@@ -63,7 +63,9 @@ struct ImageOpener {
     }
 
     /// Opens what lies on the disks.
-    var containers: ContainerOpener { ContainerOpener(ring: ring, options: options.unlock, log: log) }
+    var containers: ContainerOpener {
+        ContainerOpener(ring: ring, options: options.unlock, log: log, allowsDiscards: options.allowsDiscards)
+    }
 
     private func open(_ link: ImageChain.Link, over below: [ImageLayer]) throws -> ImageLayer {
         switch link.kind {
@@ -100,16 +102,33 @@ struct ImageOpener {
         // Only of the image that the caller named: the others are there for its sake.
         let snapshots =
             link.number == 0 && options.wantsSnapshots ? try Qcow2Snapshot.all(of: link.source.device, header) : []
+        let isWritable = link.number == 0 && options.isWritable
+        let disk =
+            isWritable
+            ? AlignedDevice.lifting(
+                try Qcow2Image(
+                    writing: link.source.device, header: header, cipher: cipher, dataFile: link.dataFile?.device,
+                    backing: below.first?.disk, cache: cache))
+            : image(header.mapping)
         return ImageLayer(
-            name: link.name, format: .qcow2, encryption: encryption, disk: image(header.mapping), below: below,
+            name: link.name, format: .qcow2, encryption: encryption, disk: disk, below: below,
             snapshots: snapshots.map { ImageLayer.Snapshot(id: $0.id, name: $0.name, disk: image($0.mapping)) },
-            bitmaps: link.number == 0 ? bitmaps(of: link.source.device, header) : [])
+            bitmaps: link.number == 0 ? bitmaps(of: link.source.device, header, isWritable: isWritable) : [])
     }
 
-    /// The disk can be served without them.
-    private func bitmaps(of file: any BlockDevice, _ header: Qcow2Header) -> [Qcow2Bitmap] {
+    /// The disk can be served without them; and must be, when writes to it would have to be in them.
+    private func bitmaps(of file: any BlockDevice, _ header: Qcow2Header, isWritable: Bool) -> [Qcow2Bitmap] {
         if let warning = Qcow2Bitmap.warning(header) { log.warning("\(warning)") }
-        do { return try Qcow2Bitmap.all(of: file, header, cache: cache) } catch {
+        do {
+            let bitmaps = try Qcow2Bitmap.all(of: file, header, cache: cache)
+            guard isWritable else { return bitmaps }
+            for bitmap in bitmaps where bitmap.isEnabled && !bitmap.isInconsistent {
+                log.warning(
+                    "its dirty bitmap \(ShownText.quoted(bitmap.name)) is marked as not up to date by the first write: nobody goes on with it here; make a backup that starts anew"
+                )
+            }
+            return bitmaps.filter { !$0.isEnabled }
+        } catch {
             log.warning("its dirty bitmaps are not offered: \(error)")
             return []
         }

@@ -27,18 +27,8 @@ package struct OpenImage {
     /// - Throws: ``OpeningError``.
     init(_ options: OpeningOptions, secrets: String?, log: OpeningLog) throws(OpeningError) {
         name = options.name
-        guard !options.isWritable || options.format == .raw else {
-            throw OpeningError(
-                .usage,
-                "\(name): only raw images can be written to so far; leave out \(remedy: .writable) to serve the image "
-                    + "read-only, or add \(remedy: .format("raw")) if it is a plain disk, and not a format that holds one"
-            )
-        }
         do {
-            var access = options.reading
-            access.isWritable = options.isWritable
-            access.allowsUnlocked = options.allowsUnlocked
-            source = try options.sources.open(options.source, access)
+            source = try options.sources.open(options.source, options.access)
             if options.sharesWithWriters {
                 log.warning("without locks: if another program writes to the image, what is read makes no sense")
             }
@@ -49,6 +39,7 @@ package struct OpenImage {
                 ? try FormatDecision.ofImage(source.device, said: options.format, secrets: secrets, log: log)
                 : try FormatDecision.ofDetachedData(source.device, said: options.format)
             chain = try ImageChain(source, format: format, options.chain, log: log)
+            if options.isWritable { try Self.checkWritable(chain) }
         } catch {
             throw OpeningError(error, image: name)
         }
@@ -60,6 +51,20 @@ package struct OpenImage {
         let header = try DetachedHeader(place, by: options.sources, options.reading)
         if let reason = header.source.missingLocks { log.warning("\(header.name): \(reason)") }
         luksHeader = header
+    }
+}
+
+extension OpenImage {
+    /// Refuses, before a secret is asked for, what is not written to.
+    private static func checkWritable(_ chain: ImageChain) throws(FormatError) {
+        switch chain.links[0].kind {
+        case .raw, .luks: return
+        case .qcow2(let header): try Qcow2Support.checkWritable(header)
+        case .qcow:
+            throw .unsupported(
+                "images of qcow version 1 are only read: QEMU itself warns against writing to them; leave out "
+                    + "\(remedy: .writable), or copy the disk into an image of qcow2 first")
+        }
     }
 }
 

@@ -22,8 +22,10 @@ public struct OpeningOptions {
     public var allowsDamage = false
     /// Read an image that another program may be writing to.
     public var sharesWithWriters = false
-    /// The disk may be changed; raw images only.
+    /// The disk may be changed; the default one of those that are opened.
     public var isWritable = false
+    /// What is given up on a disk in a LUKS container is given up in the file, which shows what is in use.
+    public var allowsDiscards = false
     /// Even where nothing keeps other programs from writing to it.
     public var allowsUnlocked = false
     /// Which files that the image names are opened.
@@ -46,10 +48,17 @@ public struct OpeningOptions {
     /// What is wanted of files and other sources that are only read.
     var reading: SourceAccess { SourceAccess(excludesWriters: !sharesWithWriters) }
 
+    /// What is wanted of the image itself.
+    var access: SourceAccess {
+        SourceAccess(
+            excludesWriters: !sharesWithWriters, isWritable: isWritable, allowsUnlocked: allowsUnlocked)
+    }
+
     var wantsSnapshots: Bool { selection.wantsSnapshots }
 
     /// How files that the image names are opened.
     var chain: ImageChain.Options {
-        ImageChain.Options(references: references, formats: formats, sources: sources, access: reading)
+        ImageChain.Options(
+            references: references, formats: formats, sources: sources, access: reading, topAccess: access)
     }
 }

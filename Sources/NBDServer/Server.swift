@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import BlockIO
+public import BlockIO
 public import Dispatch
 public import Logging
 public import SystemPackage
@@ -180,6 +180,17 @@ public final class Server: Sendable {
         }
         stopped?.resume()
         if isEnd { transfersEnded() }
+    }
+
+    /// Brings to disk what clients have written and not flushed; call it when ``stop(patience:)`` has ended. It may wait.
+    ///
+    /// - Returns: exports of which not everything is on disk, and why.
+    public func flush() -> [(export: Export, error: BlockError)] {
+        exports.exports.compactMap { export -> (export: Export, error: BlockError)? in
+            guard export.device.isWritable else { return nil }
+            do throws(BlockError) { try export.device.flush() } catch { return (export, error) }
+            return nil
+        }
     }
 
     /// Stops listening, lets the requests that are under way finish, and closes all connections.

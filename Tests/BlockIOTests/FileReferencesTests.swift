@@ -29,7 +29,7 @@ import Testing
         let shown = String(decoding: name, as: UTF8.self)
         let source = try references.open(
             try meaning(FileReference(bytes: name, shown: shown)), "the backing file (\(shown))",
-            of: try image(in: root), by: SourceOpener(), excludesWriters: true)
+            of: try image(in: root), by: SourceOpener(), SourceAccess())
         return (source.device.size, try path(source))
     }
 
@@ -85,7 +85,7 @@ import Testing
             let references = FileReferences(.sameDirectory)
             let middle = try references.open(
                 try ReferenceName(FileReference(bytes: Array("sub/mid".utf8), shown: "")), "it",
-                of: try image(in: root), by: SourceOpener(), excludesWriters: true)
+                of: try image(in: root), by: SourceOpener(), SourceAccess())
             // A link out of the image's directory takes the place of the one that was looked into.
             try files.createDirectory(atPath: "\(root)/elsewhere", withIntermediateDirectories: true)
             try Data([5]).write(to: URL(fileURLWithPath: "\(root)/elsewhere/base"))
@@ -93,7 +93,7 @@ import Testing
             try files.createSymbolicLink(atPath: "\(root)/images/sub", withDestinationPath: "../elsewhere")
             let base = try references.open(
                 try ReferenceName(FileReference(bytes: Array("base".utf8), shown: "")), "it", of: middle,
-                by: SourceOpener(), excludesWriters: true)
+                by: SourceOpener(), SourceAccess())
             #expect(base.device.size == 4)
         }
     }

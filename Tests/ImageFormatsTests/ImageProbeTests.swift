@@ -29,7 +29,8 @@ import TestSupport
         arguments: [
             ([], "the file is empty"), ([0x55], "say so with format raw"), ([0x55], "with its header with luksHeader"),
             ([UInt8](repeating: 0, count: 4096), "say so with format raw"),
-            (Array("LUKS".utf8) + [0xBA, 0xBF, 0, 2], "say so with format raw"), (Array("KDMV1234".utf8), "a VMDK image"),
+            (Array("LUKS".utf8) + [0xBA, 0xBF, 0, 2], "say so with format raw"),
+            (Array("KDMV1234".utf8), "a VMDK image"),
             (Array("vhdxfile".utf8), "a VHDX image"), (Array("QED\0".utf8), "a QED image"),
         ] as [([UInt8], String)])
     func `anything else is refused with a sentence and never taken for raw`(bytes: [UInt8], part: String) {

@@ -67,8 +67,9 @@ int linux_open_directory(const char *path);
 /// Is this where a file system is mounted when somebody looks into it (autofs)? False when that cannot be told.
 bool linux_is_automount(int fd);
 
-/// Opens for reading, without waiting, what a descriptor of `linux_find` stands for; or -1 with errno.
-int linux_open_found(int found);
+/// Opens for reading, or for reading and writing, without waiting, what a descriptor of `linux_find` stands for; or -1 with
+/// errno.
+int linux_open_found(int found, bool writing);
 
 /// Opens for reading and writing what another descriptor has open, a block device, for this process alone (O_EXCL); or -1
 /// with errno.

@@ -37,13 +37,16 @@ public struct LUKSSegments {
     ///
     /// - Parameters:
     ///   - data: holds the segments.
+    ///   - allowsDiscards: give up in `data` what is given up on the disk, as ``CryptDevice`` does.
     ///   - key: the volume key of the segment with a number.
+    /// - Throws: ``FormatError`` when they do not fit, or are written to when they must not be.
     public func devices(
-        over data: any BlockDevice, key: (_ segment: Int) -> Secret?
+        over data: any BlockDevice, allowsDiscards: Bool = false, key: (_ segment: Int) -> Secret?
     ) throws(FormatError) -> [any BlockDevice] {
+        if data.isWritable { try LUKSSupport.checkWritable(volume) }
         var devices: [any BlockDevice] = []
         for segment in volume.disk {
-            devices.append(try device(segment, over: data, key: key(segment.number)))
+            devices.append(try device(segment, over: data, allowsDiscards: allowsDiscards, key: key(segment.number)))
         }
         return devices
     }
@@ -60,7 +63,7 @@ public struct LUKSSegments {
     }
 
     private func device(
-        _ segment: LUKSSegment, over data: any BlockDevice, key: Secret?
+        _ segment: LUKSSegment, over data: any BlockDevice, allowsDiscards: Bool, key: Secret?
     ) throws(FormatError) -> any BlockDevice {
         let field = "LUKS segment \(segment.number)"
         guard segment.offset <= data.size,
@@ -81,7 +84,10 @@ public struct LUKSSegments {
         case .crypt(let encryption, let sectorSize, let ivTweak):
             guard let key else { throw .unsupported("\(field) has no key") }
             let cipher = try CipherSpec(encryption).makeCipher(key: key, sectorSize: sectorSize)
-            guard let device = CryptDevice(WindowDevice(below, range), cipher: cipher, ivTweak: ivTweak) else {
+            guard
+                let device = CryptDevice(
+                    WindowDevice(below, range), cipher: cipher, ivTweak: ivTweak, allowsDiscards: allowsDiscards)
+            else {
                 throw .damaged(
                     "\(field): iv_tweak", at: segment.offset, found: ivTweak,
                     allowed: "a number of the last sector within 64 bits")

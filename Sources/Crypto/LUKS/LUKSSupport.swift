@@ -2,7 +2,7 @@
 
 public import BlockIO
 
-/// What of LUKS this program reads.
+/// What of LUKS this program reads and writes.
 public enum LUKSSupport {
     /// Refuses, by name, every volume that could not be read in full.
     ///
@@ -13,6 +13,17 @@ public enum LUKSSupport {
         try checkHardware(volume)
         try checkRequirements(volume)
         for segment in volume.segments { try check(segment) }
+    }
+
+    /// Refuses, by name, every volume whose data is not written to.
+    ///
+    /// - Throws: ``FormatError`` with code `unsupported`: one sentence that says why, and what to do.
+    public static func checkWritable(_ volume: LUKSVolume) throws(FormatError) {
+        try check(volume)
+        guard volume.isInReencryption else { return }
+        throw .unsupported(
+            "a reencryption of the LUKS2 volume was initialised: what is written now may be missed by it; finish it with "
+                + "\(resume), or leave out \(remedy: .writable)")
     }
 
     /// What finishes a reencryption; the header may be anywhere.

@@ -10,10 +10,18 @@ package struct ContainerOpener {
     let log: OpeningLog
     /// False: nobody is ever asked for a passphrase.
     var mayAsk = true
+    /// What is given up on the disks is given up below.
+    var allowsDiscards = false
 
-    /// - Parameter mayAsk: a person may be asked for passphrases.
-    package init(ring: SecretRing, options: LUKSUnlock.Options, log: OpeningLog, mayAsk: Bool = true) {
+    /// - Parameters:
+    ///   - mayAsk: a person may be asked for passphrases.
+    ///   - allowsDiscards: what is given up on the disks is given up below.
+    package init(
+        ring: SecretRing, options: LUKSUnlock.Options, log: OpeningLog, mayAsk: Bool = true,
+        allowsDiscards: Bool = false
+    ) {
         (self.ring, self.options, self.log, self.mayAsk) = (ring, options, log, mayAsk)
+        self.allowsDiscards = allowsDiscards
     }
 
     /// The LUKS container that a disk holds, decrypted.
@@ -62,6 +70,7 @@ package struct ContainerOpener {
 
     /// - Parameter layer: of the chain; nil for a container on a disk.
     func opener(_ name: String, layer: Int?) -> LUKSOpener {
-        LUKSOpener(name: name, layer: layer, ring: ring, options: options, log: log)
+        LUKSOpener(
+            name: name, layer: layer, ring: ring, options: options, log: log, allowsDiscards: allowsDiscards)
     }
 }

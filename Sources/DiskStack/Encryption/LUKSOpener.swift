@@ -13,6 +13,8 @@ package struct LUKSOpener {
     let ring: SecretRing
     let options: LUKSUnlock.Options
     let log: OpeningLog
+    /// What is given up on the disk is given up below.
+    var allowsDiscards = false
 
     /// The header at the start of `device`, checked and free of what this program does not do.
     ///
@@ -40,8 +42,10 @@ package struct LUKSOpener {
     func open(header: any BlockDevice, data: any BlockDevice) throws -> (disk: any BlockDevice, description: String) {
         let volume = try Self.header(header, dataSize: data.size, isDetached: header !== data)
         let segments = try check(volume)
+        if data.isWritable { try LUKSSupport.checkWritable(volume) }
         let opened = try unlock(volume, header)
-        return (try Self.disk(volume, segments, over: data, opened), Self.describe(volume))
+        let disk = try Self.disk(volume, segments, over: data, opened, allowsDiscards: allowsDiscards)
+        return (disk, Self.describe(volume))
     }
 
     /// The decrypted disk of a volume whose keys are known; takes requests of any offset and length.
@@ -49,9 +53,10 @@ package struct LUKSOpener {
     /// - Parameter data: holds the segments.
     /// - Throws: ``FormatError`` when they do not fit.
     static func disk(
-        _ volume: LUKSVolume, _ segments: LUKSSegments, over data: any BlockDevice, _ opened: [LUKSUnlock.Opened]
+        _ volume: LUKSVolume, _ segments: LUKSSegments, over data: any BlockDevice, _ opened: [LUKSUnlock.Opened],
+        allowsDiscards: Bool = false
     ) throws(FormatError) -> any BlockDevice {
-        let parts = try segments.devices(over: data) { number -> Secret? in
+        let parts = try segments.devices(over: data, allowsDiscards: allowsDiscards) { number -> Secret? in
             opened.first { $0.digest.segments.contains(number) }?.key
         }
         let disk: (any BlockDevice)? = parts.count == 1 ? parts[0] : ConcatDevice(parts)

@@ -27,8 +27,18 @@ struct ServedImageOptions: ParsableArguments {
     @Flag(name: .long, help: "Serve even if another program writes to the image, and do not keep others from it.")
     var forceShare = false
 
-    @Flag(name: .long, help: "Let clients change the image; raw images only.")
+    @Flag(
+        name: .shortAndLong,
+        help: ArgumentHelp(
+            "Let clients change the image, through its default export; not for qcow version 1 and logical volumes."))
     var writable = false
+
+    @Flag(
+        name: .long,
+        help:
+            "With --writable: give up space in the file for what clients trim in a LUKS container. Whoever sees the file then sees what is in use."
+    )
+    var allowDiscards = false
 
     @Flag(
         name: .long,

@@ -12,14 +12,14 @@ enum ExitStatus: Int32 {
     case badImage = 65
     case cannotOpen = 66
     case internalError = 70
-    /// A report has found no room, or no reader.
+    /// A report has found no room, or no reader; or what clients have written is not all on disk.
     case cannotWrite = 74
     case wrongPassphrase = 77
 
     /// For `--help`.
     static let explanation = """
         Exit status: 0 fine, 1 leaks found by audit, 64 wrong usage, 65 bad image, 66 a file or socket cannot be opened, 70 internal error, \
-        74 a report cannot be written, 77 wrong or missing passphrase; with --run that of the command.
+        74 a report, or what clients have written, cannot be written, 77 wrong or missing passphrase; with --run that of the command.
         """
 }
 

@@ -32,6 +32,7 @@ struct ImageTreatment {
         if said.allowDamaged { options.allowsDamage = true }
         if said.forceShare { options.sharesWithWriters = true }
         if said.writable { options.isWritable = true }
+        if said.allowDiscards { options.allowsDiscards = true }
         if said.allowUnlocked { options.allowsUnlocked = true }
         if said.audit { isAudited = true }
         if said.detectZeroes { detectsZeroes = true }
@@ -46,8 +47,17 @@ struct ImageTreatment {
             throw ValidationError(
                 "--writable and --force-share exclude each other: a writer needs the image for itself.")
         }
-        guard !options.isWritable || options.selection.logicalVolume == nil else {
+        guard !options.isWritable || !options.allowsDamage else {
+            throw ValidationError("--writable and --allow-damaged exclude each other: more would be lost.")
+        }
+        guard !options.isWritable || !options.selection.startsWithVolume else {
             throw ValidationError("--writable is for the disk or a partition of it: logical volumes are only read.")
+        }
+        guard !options.isWritable || options.selection.snapshot == nil else {
+            throw ValidationError("--writable is for the disk as it is now: snapshots are only read.")
+        }
+        guard options.isWritable || !options.allowsDiscards else {
+            throw ValidationError("--allow-discards is for --writable.")
         }
         guard options.isWritable || !options.allowsUnlocked else {
             throw ValidationError("--allow-unlocked is for --writable; to read, --force-share takes no locks.")

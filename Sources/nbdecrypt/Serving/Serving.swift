@@ -72,6 +72,10 @@ struct Serving {
             }
         }
         await server.stop(patience: Self.patience)
+        for (export, error) in server.flush() {
+            log.error("\(export.name): not all that was written is on disk: \(error)")
+            if status == 0 { status = ExitStatus.cannotWrite.rawValue }
+        }
         // Contexts of ciphers are made when they are needed.
         if wereSecretsLocked { CommandSecrets.warnUnlessLocked(log) }
         log.info("clients have read \(server.bytesRead) bytes")

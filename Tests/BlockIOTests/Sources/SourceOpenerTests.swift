@@ -98,7 +98,7 @@ import TestSupport
         }
         return try FileReferences(policy, allowed: ["/etc/hostname"]).open(
             meaning, "it (\(name))", of: try host.opener.open(ImageSource(image)), by: host.opener,
-            excludesWriters: true)
+            SourceAccess())
     }
 
     @Test func `what an image far away names lies beside it, under whatever policy`() throws {

@@ -138,15 +138,64 @@ struct WritableExportTests {
         #expect(outcome.code != 0 && outcome.errors.contains("another program uses the image"), "\(outcome.errors)")
     }
 
-    @Test(arguments: [["--writable"], ["-f", "qcow2", "--writable"], ["-f", "raw", "--writable", "--force-share"]])
-    func `only raw images can be written to, and the error says what to type`(_ arguments: [String]) async throws {
+    @Test(arguments: [
+        (["--force-share"], 64, "exclude each other"), (["--allow-damaged"], 64, "more would be lost"),
+        (["--snapshot", "s"], 64, "snapshots are only read"), (["--logical-volume", "a/b"], 64, "only read"),
+        (["--exports", "lv/a/b"], 64, "only read"), (["--exports", "snapshot/s"], 64, "leave out --writable"),
+    ])
+    func `what is not written to is refused, and the error says so`(
+        _ options: [String], _ status: Int32, _ part: String
+    ) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let image = directory.file("disk.qcow2")
         try await Tool.succeed("qemu-img", ["create", "-q", "-f", "qcow2", image, "1M"])
-        let outcome = try await Tool.run(try Program.path, ["serve", image, "--run", "true"] + arguments)
-        #expect(outcome.code == 64, "\(outcome.errors)")
-        #expect(outcome.errors.contains(arguments.contains("--force-share") ? "exclude each other" : "add -f raw"))
+        try await Tool.succeed("qemu-img", ["snapshot", "-q", "-c", "s", image])
+        let outcome = try await Tool.run(
+            try Program.path, ["serve", "--writable", image, "--run", "true"] + options)
+        #expect(outcome.code == status && outcome.errors.contains(part), "\(outcome.errors)")
+    }
+
+    @Test func `images of qcow version 1, dirty and corrupt ones are only read, and the error says what to do`()
+        async throws
+    {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let old = directory.file("old.qcow")
+        try await Tool.succeed("qemu-img", ["create", "-q", "-f", "qcow", old, "1M"])
+        func refusal(_ image: String) async throws -> String {
+            let outcome = try await Tool.run(try Program.path, ["serve", "-w", image, "--run", "true"])
+            #expect(outcome.code == 65, "\(outcome.errors)")
+            try await Tool.succeed(try Program.path, ["serve", image, "--run", "true"])
+            return outcome.errors
+        }
+        #expect(try await refusal(old).contains("qcow version 1 are only read"))
+        let image = directory.file("disk.qcow2")
+        try await Tool.succeed("qemu-img", ["create", "-q", "-f", "qcow2", image, "1M"])
+        // The incompatible features: dirty, then corrupt.
+        for (bits, part) in [(1, "dirty bit set"), (2, "corrupt bit set")] {
+            try await Tool.shell("printf '\\00\(bits)' | dd of=\(image) bs=1 seek=79 conv=notrunc status=none")
+            #expect(try await refusal(image).contains(part))
+        }
+    }
+
+    @Test func `of several exports, the disk is written to, and the others show it`() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let image = try directory.write("disk.raw", Data(count: 8 << 20))
+        try await Tool.shell("printf 'label: gpt\\nstart=4096, size=4096\\n' | sfdisk -q \(image)")
+        try await ServerUnderTest.run(
+            [
+                "serve", "-f", "raw", "-w", "--exports", "partition/1,disk", image, "--socket", directory.file("s"),
+            ], in: directory
+        ) { server in
+            let part = try LibNBDClient(server.uri(of: "partition/1"))
+            #expect(part.isReadOnly)
+            try await NBDShell.run(
+                server.uri, "assert not h.is_read_only(); h.pwrite(b'p' * 4096, 4096 * 512 + 512)")
+            let found = try part.read(4096, at: 512)
+            #expect(found == Data(repeating: UInt8(ascii: "p"), count: 4096))
+        }
     }
 
     @Test func `--once counts a client that has written`() async throws {
