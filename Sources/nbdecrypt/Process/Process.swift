@@ -21,6 +21,8 @@ enum Process {
     static func blockSignals() {
         _ = withSignals(terminationSignals + [SIGUSR1]) { unsafe pthread_sigmask(SIG_BLOCK, &$0, nil) }
         signal(SIGPIPE, SIG_IGN)
+        // A file that must not become longer is an error for the client that writes.
+        signal(SIGXFSZ, SIG_IGN)
     }
 
     /// Waits for SIGINT, SIGTERM or SIGHUP and takes it.

@@ -170,4 +170,48 @@ struct WrittenImageTests {
             return expected
         }
     }
+
+    @Test(arguments: [WritingShape(kind: .raw)] + WritingShape.few.filter { $0.kind.isQcow2 })
+    func `a limit of the size of files is ENOSPC for the client, and writing goes on when it is raised`(
+        _ shape: WritingShape
+    ) async throws {
+        try await withImage(shape) { chain, directory, before in
+            let model = try directory.write("model", before)
+            // The signal as it is by default, whatever this process has inherited.
+            let limit = try File.size(chain.path) / 2
+            let program = try ["--default-signal=XFSZ", "prlimit", "--fsize=\(limit):unlimited", Program.path]
+            try await ServerUnderTest.run(
+                program + shape.serve(chain, in: directory), program: "env", in: directory
+            ) { server in
+                try await NBDShell.run(
+                    server.uri,
+                    """
+                    import errno, subprocess
+                    model = bytearray(open('\(model)', 'rb').read())
+                    full = 0
+                    def write(start, byte):
+                        global full
+                        count = min(100000, len(model) - start)
+                        try:
+                            h.pwrite(byte * count, start)
+                            model[start:start + count] = byte * count
+                        except nbd.Error as error:
+                            assert error.errnum == errno.ENOSPC, error
+                            full += 1
+                            # Any part of it may have been written.
+                            model[start:start + count] = h.pread(count, start)
+                    for start in range(0, len(model), 100000): write(start, b'a')
+                    assert full > 0
+                    assert h.pread(1 << 20, 0) == model[:1 << 20]
+                    subprocess.run(['prlimit', '--pid', '\(server.processIdentifier)', '--fsize=unlimited:unlimited'], check=True)
+                    full = 0
+                    for start in range(0, len(model), 100000): write(start, b'b')
+                    assert full == 0
+                    h.flush()
+                    open('\(model)', 'wb').write(model)
+                    """)
+            }
+            return try File.contents(model)
+        }
+    }
 }
