@@ -41,6 +41,12 @@ extension RawSpan {
         unsafe unsafeLoadUnaligned(fromByteOffset: offset, as: type)
     }
 
+    /// The big-endian number at `offset` bytes.
+    @inline(__always)
+    public func bigEndian<Word: FixedWidthInteger & BitwiseCopyable>(at offset: Int, as type: Word.Type) -> Word {
+        Word(bigEndian: word(at: offset, as: Word.self))
+    }
+
     /// The byte at `offset`.
     @inlinable
     public func byte(at offset: Int) -> UInt8 { unsafe unsafeLoad(fromByteOffset: offset, as: UInt8.self) }
@@ -99,6 +105,16 @@ extension [UInt8] {
     /// The bytes of a span.
     public init(copying source: RawSpan) {
         self = unsafe source.withUnsafeBytes { bytes in unsafe Array(bytes) }
+    }
+}
+
+extension ArraySlice<UInt8> {
+    /// Gives `body` the slice's memory to read.
+    public func withBytes<Result, Failure: Error>(
+        _ body: (RawSpan) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        let elements = span
+        return try body(unsafe elements.bytes)
     }
 }
 

@@ -23,17 +23,25 @@ struct NBDRequest: Equatable, Sendable {
         command == .write || mode == .extended && flags.contains(.payloadLength) ? length : 0
     }
 
-    /// Decodes a request of ``ReplyMode/requestLength`` bytes; nil when the magic number is wrong and nothing that follows
-    /// can be trusted.
-    init?(decoding bytes: ArraySlice<UInt8>, _ mode: ReplyMode) {
-        var reader = ByteReader(bytes)
+    /// Decodes the first ``ReplyMode/requestLength`` bytes; nil when there are fewer, or when the magic
+    /// number is wrong and nothing that follows can be trusted.
+    init?(decoding bytes: RawSpan, _ mode: ReplyMode) {
         let magic = mode == .extended ? NBDProtocol.extendedRequestMagic : NBDProtocol.requestMagic
-        guard reader.integer(UInt32.self) == magic,
-            let flags = reader.integer(UInt16.self), let type = reader.integer(UInt16.self),
-            let cookie = reader.integer(UInt64.self), let offset = reader.integer(UInt64.self),
-            let length = mode == .extended ? reader.integer(UInt64.self) : reader.integer(UInt32.self).map(UInt64.init)
-        else { return nil }
-        self.flags = NBDProtocol.CommandFlags(rawValue: flags)
-        (self.type, self.cookie, self.offset, self.length) = (type, cookie, offset, length)
+        guard bytes.byteCount >= mode.requestLength, bytes.bigEndian(at: 0, as: UInt32.self) == magic else {
+            return nil
+        }
+        flags = NBDProtocol.CommandFlags(rawValue: bytes.bigEndian(at: 4, as: UInt16.self))
+        type = bytes.bigEndian(at: 6, as: UInt16.self)
+        cookie = bytes.bigEndian(at: 8, as: UInt64.self)
+        offset = bytes.bigEndian(at: 16, as: UInt64.self)
+        length =
+            mode == .extended
+            ? bytes.bigEndian(at: 24, as: UInt64.self) : UInt64(bytes.bigEndian(at: 24, as: UInt32.self))
+    }
+
+    /// Decodes the request at the start of a slice, in the same way.
+    init?(decoding bytes: ArraySlice<UInt8>, _ mode: ReplyMode) {
+        guard let request = bytes.withBytes({ NBDRequest(decoding: $0, mode) }) else { return nil }
+        self = request
     }
 }

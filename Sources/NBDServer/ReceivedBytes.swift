@@ -17,6 +17,11 @@ struct ReceivedBytes {
         self.count >= count ? bytes[position..<(position + count)] : nil
     }
 
+    /// Gives `body` all of them to read.
+    func withAll<Result>(_ body: (RawSpan) -> Result) -> Result {
+        bytes.withBytes { body($0.extracting(position...)) }
+    }
+
     /// Moves up to `count` bytes to the end of `buffer`, which has room for them.
     /// - Returns: how many were moved.
     mutating func move(_ count: Int, to buffer: PayloadBuffer) -> Int {

@@ -63,8 +63,8 @@ final class Transmission: @unchecked Sendable {
     func next() -> Connection.Step {
         if isHeldUp, let step = unfinished() { return step }
         let mode = session.mode
-        guard let bytes = connection.input.front(mode.requestLength) else { return .incomplete }
-        guard let request = NBDRequest(decoding: bytes, mode) else {
+        guard connection.input.count >= mode.requestLength else { return .incomplete }
+        guard let request = connection.input.withAll({ NBDRequest(decoding: $0, mode) }) else {
             return end("sent a request without the magic number")
         }
         let handler = RequestHandler(session: session, request: request)
