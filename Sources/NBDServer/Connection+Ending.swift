@@ -86,7 +86,7 @@ extension Connection {
         let isInUse = !right.close() || isSecuring
         phase.transmission?.abandon()
         phase = .drained
-        input = ReceivedBytes()
+        _ = input.drop(input.count)
         sendQueue.releaseAll()
         context.handshakes.drop(owner)
         showStatus()

@@ -45,12 +45,12 @@ final class Connection: SocketHandler, @unchecked Sendable {
     var phase = Phase.drained
     /// The socket, or TLS over it.
     var stream: any ByteStream
-    var input = ReceivedBytes()
+    let input = ReceivedBytes()
     /// For replies and payloads.
     let memory: PayloadShare
     /// Of ``sendQueue``, for workers.
     let right: SendingRight
-    var sendQueue: SendQueue
+    let sendQueue: SendQueue
     /// While the client has to do something; see ``watchForStall()``.
     var stall: Stall?
     let accounts = ClientAccounts()

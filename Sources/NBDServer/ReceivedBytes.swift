@@ -3,7 +3,9 @@
 internal import BlockIO
 
 /// Bytes that a client has sent and that are not used yet. An idle client's take no memory.
-struct ReceivedBytes {
+///
+/// An object for the reason that ``SendQueue`` is one.
+final class ReceivedBytes {
     private var bytes: [UInt8] = []
     private var position = 0
 
@@ -19,12 +21,14 @@ struct ReceivedBytes {
 
     /// Gives `body` all of them to read.
     func withAll<Result>(_ body: (RawSpan) -> Result) -> Result {
-        bytes.withBytes { body($0.extracting(position...)) }
+        // Of the array, not of the property: while `body` runs, that is not in use, and nothing need be checked.
+        let bytes = bytes
+        return bytes.withBytes { body($0.extracting(position...)) }
     }
 
     /// Moves up to `count` bytes to the end of `buffer`, which has room for them.
     /// - Returns: how many were moved.
-    mutating func move(_ count: Int, to buffer: PayloadBuffer) -> Int {
+    func move(_ count: Int, to buffer: PayloadBuffer) -> Int {
         let moved = min(count, self.count)
         buffer.append(bytes[position..<(position + moved)])
         return drop(moved)
@@ -32,7 +36,7 @@ struct ReceivedBytes {
 
     /// Receives once, behind what is there.
     /// - Parameter scratch: so that no memory is held while nothing comes.
-    mutating func receive(from stream: any ByteStream, through scratch: ScratchMemory) -> Socket.Progress {
+    func receive(from stream: any ByteStream, through scratch: ScratchMemory) -> Socket.Progress {
         let progress = scratch.bytes.withMutableBytes { stream.receive(into: &$0) }
         if case .bytes(let count) = progress {
             bytes.removeFirst(position)
@@ -44,7 +48,7 @@ struct ReceivedBytes {
 
     /// Drops up to `count` bytes.
     /// - Returns: how many were dropped.
-    mutating func drop(_ count: Int) -> Int {
+    func drop(_ count: Int) -> Int {
         let dropped = min(count, self.count)
         position += dropped
         if position == bytes.count {

@@ -5,8 +5,9 @@
 /// The loop's side of ``SendingRight``, which it keeps here from the first byte of a reply to the last, be it in one buffer or in
 /// pieces.
 ///
-/// Belongs to the queue of the connection's loop.
-struct SendQueue {
+/// Belongs to the queue of the connection's loop. It is an object of its own, since of a value in the connection it
+/// would be checked at each call, while the program runs, that nobody else is using it.
+final class SendQueue {
     /// What became of an attempt to send.
     enum Flush {
         /// Everything has left, with so many bytes of data, and the memory has been given back.
@@ -45,7 +46,7 @@ struct SendQueue {
     /// a reply has begun and its pieces are still to come, or when there is no memory.
     ///
     /// - Parameter payload: how large a new buffer should be when there is none.
-    mutating func room(for count: Int, payload: Int) -> PayloadBuffer? {
+    func room(for count: Int, payload: Int) -> PayloadBuffer? {
         guard !isInReply else { return nil }
         if let buffer, buffer.isEmpty, buffer.room < count { release() }
         if buffer == nil {
@@ -59,7 +60,7 @@ struct SendQueue {
 
     /// Adds bytes of the negotiation, which no reply of a worker overtakes.
     /// - Returns: false when there is no room for them.
-    mutating func add(_ bytes: [UInt8]) -> Bool {
+    func add(_ bytes: [UInt8]) -> Bool {
         guard let buffer = room(for: bytes.count, payload: memory.sizes.smallest) else { return false }
         buffer.append(bytes[...])
         _ = right.takeForLoop()
@@ -67,20 +68,20 @@ struct SendQueue {
     }
 
     /// Puts a whole reply at the end of the line.
-    mutating func enqueue(_ filled: PayloadBuffer) { finished.append(filled) }
+    func enqueue(_ filled: PayloadBuffer) { finished.append(filled) }
 
     /// Puts the next piece of a reply before all others; the one before has left.
-    mutating func enqueue(piece: PayloadBuffer, isLast: Bool) { self.piece = (piece, isLast) }
+    func enqueue(piece: PayloadBuffer, isLast: Bool) { self.piece = (piece, isLast) }
 
     /// Puts a whole reply, of which a worker has sent a part, before all others, of which nothing has left.
-    mutating func resume(_ partial: PayloadBuffer) {
+    func resume(_ partial: PayloadBuffer) {
         right.takeHanded()
         if let buffer, !buffer.isEmpty { finished.insert(buffer, at: 0) } else { release() }
         buffer = partial
     }
 
     /// Sends the current buffer.
-    mutating func flush(to stream: any ByteStream) -> Flush {
+    func flush(to stream: any ByteStream) -> Flush {
         if let buffer, !buffer.isEmpty {
             guard right.takeForLoop() else { return .waitsForRight }
             switch buffer.send(to: stream) {
@@ -96,7 +97,7 @@ struct SendQueue {
     }
 
     /// Makes what is next the current buffer, which has left.
-    mutating func advance() {
+    func advance() {
         release()
         if let piece {
             buffer = piece.buffer
@@ -108,13 +109,13 @@ struct SendQueue {
     }
 
     /// Gives the memory of the current buffer back.
-    mutating func release() {
+    func release() {
         if let buffer { memory.put(buffer) }
         buffer = nil
     }
 
     /// Gives all memory back.
-    mutating func releaseAll() {
+    func releaseAll() {
         release()
         if let piece { memory.put(piece.buffer) }
         piece = nil

@@ -56,7 +56,7 @@ import Testing
     @Test func `a reply in pieces keeps the right from its first byte to its last`() throws {
         let memory = PayloadShare(of: PayloadBufferPool(maximumBytes: 1 << 20))
         let right = SendingRight()
-        var sendQueue = SendQueue(memory: memory, right: right)
+        let sendQueue = SendQueue(memory: memory, right: right)
         let stream = RecordingStream()
         func buffer(_ bytes: [UInt8]) throws -> PayloadBuffer {
             let buffer = try #require(memory.takeSmallest())
