@@ -185,6 +185,14 @@ enum NBDProtocol {
         case writeZeroes = 6
         /// `NBD_CMD_BLOCK_STATUS`
         case blockStatus = 7
+
+        /// Does it need an export that is writable?
+        var changesBytes: Bool {
+            switch self {
+            case .write, .trim, .writeZeroes: true
+            case .read, .disconnect, .flush, .cache, .blockStatus: false
+            }
+        }
     }
 
     /// Command flags.

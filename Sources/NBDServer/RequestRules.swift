@@ -51,7 +51,7 @@ enum RequestRules {
         guard payload <= session.maximumLength else {
             return .refuse(.invalid, "\(payload) bytes of payload are more than the \(session.maximumLength) allowed")
         }
-        if [.write, .trim, .writeZeroes].contains(command), !session.export.device.isWritable {
+        if command.changesBytes, !session.export.device.isWritable {
             return .refuse(.notPermitted, "the export is read-only")
         }
         let unknown = request.flags.subtracting(flags(of: command, session))
