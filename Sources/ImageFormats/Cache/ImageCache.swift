@@ -16,6 +16,9 @@ public final class ImageCache: Sendable {
         /// How long it is: words of a slice, or bytes of the compressed form of a cluster. In a damaged image, pieces of
         /// different lengths can be in one place.
         let count: Int
+
+        /// Of one word, since a read looks up two slices: few pieces differ in nothing but their lengths.
+        func hash(into hasher: inout Hasher) { hasher.combine(offset ^ UInt64(truncatingIfNeeded: owner)) }
     }
 
     /// Slices of tables.
