@@ -187,30 +187,28 @@ public final class FileDevice: GrowableDevice {
             var done = 0
             while done < bytes.count {
                 let rest = unsafe UnsafeMutableRawBufferPointer(rebasing: bytes[done...])
-                let count = unsafe readOnce(rest, at: offset + UInt64(done), mode)
+                let place = off_t(offset) + off_t(done)
+                let count =
+                    mode.mayWait
+                    ? unsafe pread(descriptor.rawValue, rest.baseAddress, rest.count, place)
+                    : unsafe linux_pread_nowait(descriptor.rawValue, rest.baseAddress, rest.count, place)
                 if count > 0 {
                     done += count
                     continue
                 }
-                let place = "file: reading \(rest.count) bytes at \(offset + UInt64(done))"
-                guard count < 0 else { return .inputOutput("\(place): the file has become shorter than \(size) bytes") }
+                let what = "file: reading \(rest.count) bytes at \(place)"
+                guard count < 0 else { return .inputOutput("\(what): the file has become shorter than \(size) bytes") }
                 switch Errno(rawValue: errno) {
                 case .interrupted: continue
                 case .wouldBlock: return .wouldBlock
                 // Not every file system can say whether a read would wait: ask a thread that may.
                 case .notSupported where !mode.mayWait: return .wouldBlock
-                case let error: return .inputOutput("\(place): \(error)")
+                case let error: return .inputOutput("\(what): \(error)")
                 }
             }
             return nil
         }
         if let failure { throw failure }
-    }
-
-    private func readOnce(_ bytes: UnsafeMutableRawBufferPointer, at offset: UInt64, _ mode: ReadMode) -> Int {
-        mode.mayWait
-            ? unsafe pread(descriptor.rawValue, bytes.baseAddress, bytes.count, off_t(offset))
-            : unsafe linux_pread_nowait(descriptor.rawValue, bytes.baseAddress, bytes.count, off_t(offset))
     }
 
     /// What one call has the system read ahead, in bytes.

@@ -126,22 +126,25 @@ struct MappedImage<Mapping: ImageMapping>: Sendable {
     private func readData(
         _ part: inout MutableRawSpan, _ guest: GuestOffset, _ host: HostOffset, _ mode: ReadMode
     ) throws(BlockError) {
-        try readStored(&part, guest, host, mode)
+        // Places of data are less than 2^63, so that the sum does not leave 64 bits.
+        if host.bytes + UInt64(part.byteCount) <= dataFile.size {
+            try dataFile.read(into: &part, at: host.bytes, mode)
+        } else {
+            try readEnd(&part, guest, host, mode)
+        }
         guard let cipher else { return }
         let place = numbering == .host ? host.bytes : guest.bytes
         try cipher.decrypt(&part, firstSector: place / 512)
     }
 
-    /// Reads from clusters that lie together in the file, from the byte `host` on.
+    /// Reads from clusters that lie together in the file, from the byte `host` on, and reach beyond its end.
     ///
     /// QEMU does not always write the end of the last cluster of a file, and reads what is missing as zeros. A cluster
     /// that *starts* beyond the end was never written: the file has lost its tail.
-    private func readStored(
+    private func readEnd(
         _ part: inout MutableRawSpan, _ guest: GuestOffset, _ host: HostOffset, _ mode: ReadMode
     ) throws(BlockError) {
-        // Places of data are less than 2^63, so that the sum does not leave 64 bits.
         let end = host.bytes + UInt64(part.byteCount)
-        guard end > dataFile.size else { return try dataFile.read(into: &part, at: host.bytes, mode) }
         let firstCluster = host.bytes - guest.bytes % mapping.clusterSize
         let lastCluster = end - 1 - (end - 1 - firstCluster) % mapping.clusterSize
         guard lastCluster < dataFile.size else {

@@ -31,7 +31,9 @@ struct MappedTables<Mapping: ImageMapping>: Sendable {
     func entries(at guest: GuestOffset, _ mode: ReadMode) throws(BlockError) -> Entries {
         let l1Index = l1Index(guest)
         let l2Index = l2Index(guest)
-        let l1 = try l1Entries(from: l1Index, mode)
+        let l1Slice = l1Slice(l1Index)
+        // From this entry to the end of its slice.
+        let l1 = try share.words(at: l1Slice.key.offset, count: l1Slice.key.count, mode)[l1Slice.index...]
         guard let table = l1.first.flatMap(Mapping.l2Table) else {
             let missing = l1.prefix { Mapping.l2Table(l1Entry: $0) == nil }.count
             return Entries(words: nil, first: 0, count: missing << mapping.l2Bits - l2Index)
@@ -45,12 +47,6 @@ struct MappedTables<Mapping: ImageMapping>: Sendable {
         let words = try share.words(at: slice.key.offset, count: slice.key.count, mode)
         return Entries(
             words: words, first: slice.index, count: (mapping.sliceWords - slice.index) >> mapping.entryWordBits)
-    }
-
-    /// The L1 entries from this index to the end of their slice.
-    private func l1Entries(from index: Int, _ mode: ReadMode) throws(BlockError) -> ArraySlice<UInt64> {
-        let slice = l1Slice(index)
-        return try share.words(at: slice.key.offset, count: slice.key.count, mode)[slice.index...]
     }
 
     /// The slice that has this L1 entry, and its index in that.
