@@ -34,7 +34,8 @@ def place():
 
 
 def flags(*others):
-    chosen = nbd.CMD_FLAG_FUA if rng.randrange(20) == 0 else 0
+    # Seldom: a disk takes its time for each.
+    chosen = nbd.CMD_FLAG_FUA if rng.randrange(150) == 0 else 0
     for other in others:
         if rng.randrange(2):
             chosen |= other
@@ -66,7 +67,7 @@ def compare(offset, length):
 
 for number in range(count):
     offset, length = place()
-    verb = rng.choices(["write", "read", "zero", "trim", "flush"], [8, 6, 3, 2, 1])[0]
+    verb = rng.choices(["write", "read", "zero", "trim", "flush"], [80, 60, 30, 20, 1])[0]
     if verb == "write":
         start = rng.randrange(len(noise) - length + 1)
         how = flags()

@@ -27,7 +27,7 @@ enum Deadline {
     /// Waits until `condition` gives something, and asks it every few milliseconds.
     /// - Throws: ``Missed``, or what `condition` throws.
     static func wait<Result>(
-        seconds: Int = 60, for what: String, until condition: () async throws -> Result?
+        seconds: Int = 300, for what: String, until condition: () async throws -> Result?
     ) async throws -> Result {
         let end = ContinuousClock.now + .seconds(seconds)
         while true {

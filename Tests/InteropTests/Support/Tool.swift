@@ -40,7 +40,7 @@ enum Tool {
     /// - Throws: when it cannot be started, or takes longer than `seconds`.
     static func run(
         _ name: String, _ arguments: [String], input: [UInt8] = [], environment: [String: String?] = [:],
-        seconds: Int = 60
+        seconds: Int = 300
     ) async throws -> Outcome {
         try await run(name.contains("/") ? .path(FilePath(name)) : .name(name), arguments, input, environment, seconds)
     }
@@ -73,7 +73,7 @@ enum Tool {
     @discardableResult
     static func succeed(
         _ name: String, _ arguments: [String], input: [UInt8] = [], environment: [String: String?] = [:],
-        seconds: Int = 60
+        seconds: Int = 300
     ) async throws -> String {
         let outcome = try await run(name, arguments, input: input, environment: environment, seconds: seconds)
         guard outcome.status == .exited(0) else { throw Failed(outcome) }
