@@ -52,6 +52,8 @@ extension FileDevice {
 
     /// What is written behind the end of a file that has become shorter would make zeros of what it has lost.
     func checkNothingIsLost() throws(BlockError) {
+        // In this order: another thread may make the file longer in between.
+        let size = self.size
         guard presentSize < size else { return }
         throw .inputOutput("file: it has become shorter than \(size) bytes, and is not written to any more")
     }
