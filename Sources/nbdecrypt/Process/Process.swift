@@ -21,6 +21,8 @@ enum Process {
     static func blockSignals() {
         _ = withSignals(terminationSignals + [SIGUSR1]) { unsafe pthread_sigmask(SIG_BLOCK, &$0, nil) }
         signal(SIGPIPE, SIG_IGN)
+        // At the limit of the size of files (RLIMIT_FSIZE), a write fails, and the client is told.
+        signal(SIGXFSZ, SIG_IGN)
     }
 
     /// Waits for SIGINT, SIGTERM or SIGHUP and takes it.
