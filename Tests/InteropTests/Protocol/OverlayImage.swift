@@ -7,7 +7,7 @@ import Testing
 /// An image to put an overlay over: of each kind that is served.
 struct OverlayImage {
     enum Kind: String, CaseIterable, CustomTestStringConvertible {
-        case raw, compressed, chain, qcow2AES, qcow2LUKS, luks1, luks2, partition, guestLUKS, detached
+        case raw, compressed, chain, qcow2AES, qcow2LUKS, luks1, luks2, partition, partitionLUKS, guestLUKS, detached
 
         var testDescription: String { rawValue }
     }
@@ -68,7 +68,7 @@ struct OverlayImage {
             let (plain, path) = (try directory.write("plain.raw", disk), directory.file("disk.luks"))
             try await LUKSMaker.qemu(plain, path, passphrase: secret[1])
             return OverlayImage(files: [path], arguments: [path] + secret, disk: disk)
-        case .luks2, .guestLUKS, .detached:
+        case .luks2, .guestLUKS, .partitionLUKS, .detached:
             let maker = LUKSMaker(directory: directory, size: 24 << 20)
             let path = try await maker.format(passphrase: passphrase)
             // Whatever the ciphertext decrypts to.
@@ -82,6 +82,11 @@ struct OverlayImage {
                 let image = directory.file("guest.qcow2")
                 try await Tool.succeed("qemu-img", ["convert", "-f", "raw", "-O", "qcow2", path, image])
                 return OverlayImage(files: [image], arguments: [image] + secret, disk: plain)
+            case .partitionLUKS:
+                let image = try partitioned(try File.contents(path), in: directory)
+                try await label(image, sectors: (24 << 20) / 512)
+                let arguments = [image, "-f", "raw", "--partition", "1"] + secret
+                return OverlayImage(files: [image], arguments: arguments, disk: plain)
             case .detached:
                 let header = directory.file("header.img")
                 try await maker.cryptsetup(["luksHeaderBackup", path, "--header-backup-file", header])
@@ -90,11 +95,20 @@ struct OverlayImage {
             default: return OverlayImage(files: [path], arguments: [path] + secret, disk: plain)
             }
         case .partition:
-            let path = try directory.write("disk.raw", Data(count: 1 << 20) + disk + Data(count: 1 << 20))
-            try await Tool.succeed(
-                "sfdisk", ["-q", path], input: Array("label: gpt\nstart=2048, size=\(size / 512)\n".utf8))
+            let path = try partitioned(disk, in: directory)
+            try await label(path, sectors: size / 512)
             return OverlayImage(files: [path], arguments: [path, "-f", "raw", "--partition", "1"], disk: disk)
         }
+    }
+
+    /// A disk on which the first partition holds `contents`, once it has a partition table.
+    private static func partitioned(_ contents: Data, in directory: TemporaryDirectory) throws -> String {
+        try directory.write("disk.raw", Data(count: 1 << 20) + contents + Data(count: 1 << 20))
+    }
+
+    private static func label(_ path: String, sectors: Int) async throws {
+        let script = "label: gpt\nstart=2048, size=\(sectors)\n"
+        try await Tool.succeed("sfdisk", ["-q", path], input: Array(script.utf8))
     }
 
     /// The bytes of all files.

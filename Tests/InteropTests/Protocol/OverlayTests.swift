@@ -184,7 +184,7 @@ struct OverlayTests {
         }
     }
 
-    @Test func `a logical volume and a LUKS container in a partition are changed in the overlay`() async throws {
+    @Test func `logical volumes are changed in the overlay, also striped ones over two partitions`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let path = try await LVMImage(directory: directory).two()
