@@ -13,6 +13,8 @@ public enum Remedy: Hashable, Sendable {
     case allowUnlocked
     /// No locks are taken; other programs may write.
     case shareWithWriters
+    /// Where the scratch files of overlays are.
+    case overlayDirectory
     /// The policy for files that an image names.
     case references(policy: String)
     /// A file, by its absolute path, is opened when an image names it.
@@ -104,6 +106,7 @@ extension Remedy: CustomStringConvertible {
         case .writable: "isWritable"
         case .allowUnlocked: "allowsUnlocked"
         case .shareWithWriters: "sharesWithWriters"
+        case .overlayDirectory: "overlayDirectory"
         case .references(let policy): "references \(policy)"
         case .allowReference(let path): "references to \(path)"
         case .format(let format): Self.name("format", format)

@@ -147,6 +147,21 @@ int linux_open_found(int found, bool writing) { return open_again(found, writing
 
 int linux_open_exclusively(int fd) { return open_again(fd, O_RDWR | O_EXCL); }
 
+int linux_open_scratch(const char *directory) {
+    // O_EXCL: nobody gives it a name later.
+    int fd = open(directory, O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600);
+    // Not every file system has files without a name (NFS, overlayfs of old kernels).
+    if (fd >= 0 || errno != EOPNOTSUPP) return fd;
+    char *path = NULL;
+    if (asprintf(&path, "%s/nbdecrypt-XXXXXX", directory) < 0) return -1;
+    fd = mkostemp(path, O_CLOEXEC);
+    if (fd >= 0) unlink(path);
+    int error = errno;
+    free(path);
+    errno = error;
+    return fd;
+}
+
 int linux_epoll_create(void) { return epoll_create1(EPOLL_CLOEXEC); }
 
 int linux_epoll_watch(int epoll, int descriptor, bool is_new, bool reading, bool writing) {

@@ -28,6 +28,17 @@ public final class Secret: Sendable {
         self.count = count
     }
 
+    /// A key that nobody has ever had: bytes of the system's generator, straight into protected memory.
+    ///
+    /// - Parameter count: in bytes, 256 at most.
+    public static func random(count: Int) -> Secret {
+        Secret(count: count) { span in
+            // It fails for more bytes, or for memory that is none.
+            let result = unsafe span.withUnsafeMutableBytes { unsafe getentropy($0.baseAddress, count) }
+            precondition(result == 0, "the system gives no random bytes")
+        }
+    }
+
     /// Gives `body` the bytes to read. They must not be stored anywhere but in another secret.
     public func withBytes<Result, Failure: Error>(
         _ body: (RawSpan) throws(Failure) -> Result

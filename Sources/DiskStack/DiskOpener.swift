@@ -49,16 +49,17 @@ public struct DiskOpener {
             let isFileAlone =
                 options.selection.names == .listed(["ciphertext"]) && image.luksHeader == nil && image.format == .luks
                 && !options.selection.isPart
-            let layer =
+            var layer =
                 isFileAlone
                 ? ImageLayer(
                     name: options.name, format: .raw, encryption: nil, disk: image.source.device, below: [],
                     snapshots: [])
                 : try opener.open(image)
+            if let directory = options.overlayDirectory { try layer.putOverlay(in: directory, log: log) }
             var disks = try DiskFinder(
                 options: options, opener: opener, source: image.source, layer: layer, log: log
             ).disks()
-            if options.isWritable { try Self.letWrite(&disks, options.name) }
+            if options.isWritable || options.overlayDirectory != nil { try Self.letWrite(&disks, options.name) }
             ring.warnIfUnused()
             return disks
         } catch {

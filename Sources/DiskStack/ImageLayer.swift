@@ -11,13 +11,15 @@ struct ImageLayer {
     /// "AES-128", "LUKS1, aes-xts-plain64"; nil when it is not encrypted.
     let encryption: String?
     /// The disk as this layer and those below it make it; takes requests of any offset and length.
-    let disk: any BlockDevice
+    var disk: any BlockDevice
     /// The layers below, the nearest first.
     let below: [ImageLayer]
     /// Internal snapshots; empty for formats that have none.
     let snapshots: [Snapshot]
     /// Dirty bitmaps of the disk, those that cannot be relied on as well.
     var bitmaps: [Qcow2Bitmap] = []
+    /// Changes of the disk go to a scratch file.
+    var hasOverlay = false
 
     /// The disk of an internal snapshot.
     struct Snapshot {
@@ -40,6 +42,7 @@ struct ImageLayer {
         case 1: parts.append("over a backing file")
         default: parts.append("over \(below.count) backing files")
         }
+        if hasOverlay { parts.append("under an overlay") }
         return parts.joined(separator: ", ")
     }
 }

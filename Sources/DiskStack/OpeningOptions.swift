@@ -3,6 +3,7 @@
 public import BlockIO
 public import Crypto
 public import ImageFormats
+public import SystemPackage
 
 /// Which image to open, and how.
 public struct OpeningOptions {
@@ -28,6 +29,9 @@ public struct OpeningOptions {
     public var allowsDiscards = false
     /// Even where nothing keeps other programs from writing to it.
     public var allowsUnlocked = false
+    /// The disk may be changed, and the image stays as it is: changes are in a scratch file in this directory as long as the
+    /// disks exist. Nil: no overlay.
+    public var overlayDirectory: FilePath?
     /// Which files that the image names are opened.
     public var references = FileReferences(.sameDirectory)
     /// Of backing files whose format no image says.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import BlockIO
+import Dispatch
+import Synchronization
 import SystemPackage
 import Testing
 import TestSupport
@@ -122,6 +124,22 @@ import TestSupport
             try device.grow(to: 1)
             #expect(device.size == UInt64(Self.size) + 5000)
         }
+    }
+
+    @Test func `threads that make a file longer and write to it never find it shorter`() throws {
+        let device = try FileDevice.scratch(in: "/tmp")
+        let failures = Atomic(0)
+        DispatchQueue.concurrentPerform(iterations: 4) { thread in
+            for step in 0..<20_000 {
+                let offset = UInt64(step * 4 + thread) * 16
+                do {
+                    try device.grow(to: offset + 16)
+                    try device.write([UInt8](repeating: UInt8(thread), count: 16), at: offset)
+                } catch { failures.add(1, ordering: .relaxed) }
+            }
+        }
+        #expect(failures.load(ordering: .relaxed) == 0)
+        #expect(try device.read(count: 64, at: 0) == [UInt8]((0..<64).map { UInt8($0 / 16) }))
     }
 
     @Test func `a file that has lost bytes does not grow over them`() throws {

@@ -75,6 +75,10 @@ int linux_open_found(int found, bool writing);
 /// with errno.
 int linux_open_exclusively(int fd);
 
+/// Makes a file without a name in a directory, for this user alone, open for reading and writing; or -1 with errno. It is gone
+/// when it is closed.
+int linux_open_scratch(const char *directory);
+
 /// Takes a shared open-file-description lock on one byte (F_OFD_SETLK, F_RDLCK); 0, or -1 with errno.
 int linux_lock_byte(int fd, off_t offset);
 

@@ -11,6 +11,7 @@ enum RemedyWording {
         case .writable: "--writable"
         case .allowUnlocked: "--allow-unlocked"
         case .shareWithWriters: "--force-share"
+        case .overlayDirectory: "--overlay-dir"
         case .references(let policy): "--references \(policy)"
         case .allowReference(let path): "--allow-reference \(ShellText.quoted(path))"
         case .format(let format): option("-f", format)

@@ -47,6 +47,20 @@ struct ServedImageOptions: ParsableArguments {
 
     @Flag(
         name: .long,
+        help: """
+            Let clients change the disk, and leave the image as it is: changes go to an encrypted scratch file and are lost \
+            at the end.
+            """)
+    var overlay = false
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "With --overlay: the directory of the scratch file, instead of /var/tmp.", valueName: "path"))
+    var overlayDir: PathArgument?
+
+    @Flag(
+        name: .long,
         help: "Look for zeros in what is stored, so that copies stay small: block status then reads the disk.")
     var detectZeroes = false
 

@@ -21,7 +21,7 @@ enum Process {
     static func blockSignals() {
         _ = withSignals(terminationSignals + [SIGUSR1]) { unsafe pthread_sigmask(SIG_BLOCK, &$0, nil) }
         signal(SIGPIPE, SIG_IGN)
-        // A file that must not become longer is an error for the client that writes.
+        // At the limit of the size of files (RLIMIT_FSIZE), a write fails, and the client is told.
         signal(SIGXFSZ, SIG_IGN)
     }
 

@@ -13,6 +13,9 @@ struct ImageTreatment {
     private(set) var secrets = SecretPlaces()
     /// Examine it before.
     private(set) var isAudited = false
+    /// Clients change an overlay; and where its scratch file is, if somebody says so.
+    private var hasOverlay = false
+    private var overlayDirectory: FilePath?
     /// Look for zeros in what is stored.
     private(set) var detectsZeroes = false
 
@@ -34,6 +37,9 @@ struct ImageTreatment {
         if said.writable { options.isWritable = true }
         if said.allowDiscards { options.allowsDiscards = true }
         if said.allowUnlocked { options.allowsUnlocked = true }
+        if said.overlay { hasOverlay = true }
+        if let path = said.overlayDir?.path(from: directory) { overlayDirectory = FilePath(path) }
+        options.overlayDirectory = hasOverlay ? overlayDirectory ?? "/var/tmp" : nil
         if said.audit { isAudited = true }
         if said.detectZeroes { detectsZeroes = true }
         // All of them or none: secrets are tried in the order in which they are said.
@@ -43,24 +49,45 @@ struct ImageTreatment {
 
     /// - Throws: `ValidationError` when options contradict each other.
     func check() throws {
-        guard !options.isWritable || !options.sharesWithWriters else {
+        try options.isWritable ? checkWriting() : checkReading()
+        try checkOverlay()
+    }
+
+    private func checkWriting() throws {
+        guard !options.sharesWithWriters else {
             throw ValidationError(
                 "--writable and --force-share exclude each other: a writer needs the image for itself.")
         }
-        guard !options.isWritable || !options.allowsDamage else {
+        guard !options.allowsDamage else {
             throw ValidationError("--writable and --allow-damaged exclude each other: more would be lost.")
         }
-        guard !options.isWritable || !options.selection.startsWithVolume else {
+        guard !options.selection.startsWithVolume else {
             throw ValidationError("--writable is for the disk or a partition of it: logical volumes are only read.")
         }
-        guard !options.isWritable || options.selection.snapshot == nil else {
+        guard options.selection.snapshot == nil else {
             throw ValidationError("--writable is for the disk as it is now: snapshots are only read.")
         }
-        guard options.isWritable || !options.allowsDiscards else {
-            throw ValidationError("--allow-discards is for --writable.")
+        guard !hasOverlay else {
+            throw ValidationError(
+                "--writable and --overlay exclude each other: with an overlay the image is only read.")
         }
-        guard options.isWritable || !options.allowsUnlocked else {
+    }
+
+    private func checkReading() throws {
+        guard !options.allowsDiscards else { throw ValidationError("--allow-discards is for --writable.") }
+        guard !options.allowsUnlocked else {
             throw ValidationError("--allow-unlocked is for --writable; to read, --force-share takes no locks.")
+        }
+    }
+
+    private func checkOverlay() throws {
+        guard hasOverlay || overlayDirectory == nil else {
+            throw ValidationError("--overlay-dir says where the scratch file of --overlay is; give both.")
+        }
+        guard !hasOverlay || options.selection.snapshot == nil && options.bitmaps.isEmpty else {
+            throw ValidationError(
+                "--overlay is for the disk as it is now: snapshots are only read, and bitmaps do not tell of its changes."
+            )
         }
     }
 }

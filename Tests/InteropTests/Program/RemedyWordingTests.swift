@@ -100,7 +100,8 @@ extension Remedy {
         switch self {
         case .writable: .allowUnlocked
         case .allowUnlocked: .shareWithWriters
-        case .shareWithWriters: .references(policy: "deny")
+        case .shareWithWriters: .overlayDirectory
+        case .overlayDirectory: .references(policy: "deny")
         case .references: .allowReference(path: "/a")
         case .allowReference: .format("raw")
         case .format: .backingFormat(layer: 1, format: "raw")
