@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import BlockIO
+import Dispatch
 import Testing
 import TestSupport
 
@@ -49,4 +50,62 @@ import TestSupport
             try AlignedDevice(below).read(count: 1, at: 513)
         }
     }
+
+    @Test func `what is read beside a change of the same unit is what was there, or must wait`() throws {
+        let below = HalfWritten()
+        let device = AlignedDevice(below)
+        try device.write(Array("first".utf8), at: 300)
+        below.stops.withLock { $0 = true }
+        let found = Locked<[UInt8]?>(nil)
+        let ends = DispatchGroup()
+        DispatchQueue.global().async(group: ends) { try? device.write(Array("other".utf8), at: 10) }
+        below.isHalfWay.wait()
+        #expect(throws: BlockError.wouldBlock) { try device.read(count: 5, at: 300, .cachedOnly) }
+        DispatchQueue.global().async(group: ends) {
+            let bytes = try? device.read(count: 5, at: 300)
+            found.withLock { $0 = bytes }
+        }
+        below.goesOn.signal()
+        ends.wait()
+        #expect(found.withLock { $0 } == Array("first".utf8))
+        #expect(try device.read(count: 5, at: 10) == Array("other".utf8))
+    }
+}
+
+/// A unit of 512 bytes that is noise while it is written, as half an encrypted sector is.
+private final class HalfWritten: BlockDevice {
+    let size: UInt64 = 512
+    let alignment = 512
+    let depth = 8
+    let isWritable = true
+    private let state = Locked((bytes: [UInt8](repeating: 0, count: 512), isBeingWritten: false))
+    /// Do writes wait half-way until they may go on?
+    let stops = Locked(false)
+    let isHalfWay = DispatchSemaphore(value: 0)
+    let goesOn = DispatchSemaphore(value: 0)
+
+    func read(into buffer: inout MutableRawSpan, at offset: UInt64, _ mode: ReadMode) throws(BlockError) {
+        let bytes = state.withLock { $0.isBeingWritten ? [UInt8](repeating: 0xEE, count: 512) : $0.bytes }
+        bytes.withBytes { buffer.copy(from: $0) }
+    }
+
+    func write(_ bytes: inout MutableRawSpan, at offset: UInt64, _ options: WriteOptions) throws(BlockError) {
+        state.withLock { $0.isBeingWritten = true }
+        if stops.withLock({ $0 }) {
+            isHalfWay.signal()
+            goesOn.wait()
+        }
+        var copy = [UInt8](repeating: 0, count: 512)
+        copy.withMutableBytes { $0.copy(from: bytes.bytes) }
+        state.withLock { $0 = (copy, false) }
+    }
+
+    func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
+        Extent(offset: offset, length: 512 - offset, kind: .data)
+    }
+
+    func prefetch(_ range: ByteRange, _ budget: Budget) {}
+    func zero(_ range: ByteRange, _ options: ZeroOptions) throws(BlockError) {}
+    func discard(_ range: ByteRange) throws(BlockError) {}
+    func flush() throws(BlockError) {}
 }
