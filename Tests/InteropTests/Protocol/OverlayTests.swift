@@ -323,6 +323,7 @@ struct OverlayTests {
             """
             cd \(directory.path); mkdir scratch
             \(try Program.path) serve -f raw \(image) --overlay --overlay-dir scratch --socket s > log 2>&1 & pid=$!
+            trap 'kill -9 $pid 2> /dev/null || true' EXIT
             until [ -S s ]; do sleep 0.02; done
             PATH=/usr/bin:/bin nbdsh -u 'nbd+unix:///?socket=s' -c "h.pwrite(b'k' * 100000, 5)"
             kill -9 $pid; wait $pid || true
