@@ -30,6 +30,8 @@ public enum Remedy: Hashable, Sendable {
     case allowDamage
     /// What is known of an image is shown.
     case describeImage
+    /// All tables of an image are examined.
+    case auditImage
 
     // MARK: Secrets
 
@@ -112,6 +114,7 @@ extension Remedy: CustomStringConvertible {
         case .luksHeader(let path): Self.name("luksHeader", path)
         case .allowDamage: "allowsDamage"
         case .describeImage: "what the header says"
+        case .auditImage: "an audit"
         case .keyslot(let number): Self.name("keyslot", number)
         case .keyFile: "the bytes of a passphrase"
         case .aesKeyFile: "the key of an AES image"

@@ -19,6 +19,7 @@ enum RemedyWording {
         case .luksHeader(let path): option("--header", path.map(ShellText.fileArgument))
         case .allowDamage: "--allow-damaged"
         case .describeImage: "nbdecrypt info"
+        case .auditImage: "nbdecrypt audit"
         case .keyslot(let number): option("--key-slot", number)
         case .keyFile: "--key-file"
         case .aesKeyFile: "--raw-key-file"

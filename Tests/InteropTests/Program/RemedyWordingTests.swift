@@ -107,7 +107,8 @@ extension Remedy {
         case .backingFormat: .luksHeader(path: "header")
         case .luksHeader: .allowDamage
         case .allowDamage: .describeImage
-        case .describeImage: .keyslot(1)
+        case .describeImage: .auditImage
+        case .auditImage: .keyslot(1)
         case .keyslot: .keyFile
         case .keyFile: .aesKeyFile
         case .aesKeyFile: .volumeKeyFile

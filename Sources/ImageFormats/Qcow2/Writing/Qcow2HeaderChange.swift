@@ -72,14 +72,3 @@ enum Qcow2HeaderChange {
         try bytes.withMutableBytes { (bytes) throws(BlockError) in try file.write(&bytes, at: offset, []) }
     }
 }
-
-extension Qcow2Header {
-    /// Areas of the file that are no data as long as the image is open, each with its place and length in bytes; the refcount
-    /// table, which may move, is not among them.
-    var fixedAreas: [ByteRange] {
-        var areas = [(0, clusterSize), (l1TableOffset, UInt64(l1EntryCount) * 8)]
-        if snapshotCount > 0 { areas.append((snapshotTableOffset, clusterSize)) }
-        if let luks = extensions.luksHeader { areas.append((luks.offset, luks.length)) }
-        return areas.compactMap { $0.1 > 0 ? ByteRange(offset: $0.0, length: $0.1) : nil }
-    }
-}
