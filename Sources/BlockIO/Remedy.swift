@@ -9,6 +9,8 @@ public enum Remedy: Hashable, Sendable {
 
     /// Changes are allowed.
     case writable
+    /// Reference counts of an image that was not closed properly are rebuilt.
+    case repair
     /// Also where no locks keep other programs away.
     case allowUnlocked
     /// No locks are taken; other programs may write.
@@ -104,6 +106,7 @@ extension Remedy: CustomStringConvertible {
     public var description: String {
         switch self {
         case .writable: "isWritable"
+        case .repair: "repairs"
         case .allowUnlocked: "allowsUnlocked"
         case .shareWithWriters: "sharesWithWriters"
         case .references(let policy): "references \(policy)"

@@ -9,6 +9,7 @@ enum RemedyWording {
     static func words(_ remedy: Remedy) -> String {
         switch remedy {
         case .writable: "--writable"
+        case .repair: "--repair"
         case .allowUnlocked: "--allow-unlocked"
         case .shareWithWriters: "--force-share"
         case .references(let policy): "--references \(policy)"

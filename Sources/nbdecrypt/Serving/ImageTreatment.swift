@@ -33,6 +33,7 @@ struct ImageTreatment {
         if said.forceShare { options.sharesWithWriters = true }
         if said.writable { options.isWritable = true }
         if said.allowDiscards { options.allowsDiscards = true }
+        if said.repair { options.repairs = true }
         if said.allowUnlocked { options.allowsUnlocked = true }
         if said.audit { isAudited = true }
         if said.detectZeroes { detectsZeroes = true }
@@ -58,6 +59,9 @@ struct ImageTreatment {
         }
         guard options.isWritable || !options.allowsDiscards else {
             throw ValidationError("--allow-discards is for --writable.")
+        }
+        guard options.isWritable || !options.repairs else {
+            throw ValidationError("--repair is for --writable: to read, an image needs no reference counts.")
         }
         guard options.isWritable || !options.allowsUnlocked else {
             throw ValidationError("--allow-unlocked is for --writable; to read, --force-share takes no locks.")

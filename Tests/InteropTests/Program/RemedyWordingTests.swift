@@ -98,7 +98,8 @@ extension Remedy {
     /// A sample of the case behind this one; the compiler demands that each has its place.
     private var nextSample: Remedy? {
         switch self {
-        case .writable: .allowUnlocked
+        case .writable: .repair
+        case .repair: .allowUnlocked
         case .allowUnlocked: .shareWithWriters
         case .shareWithWriters: .references(policy: "deny")
         case .references: .allowReference(path: "/a")

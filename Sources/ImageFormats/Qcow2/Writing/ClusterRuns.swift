@@ -43,6 +43,7 @@ struct ClusterRuns: Equatable, Sendable {
 
     /// Takes out clusters, those of them that are in here. Takes as long as ``insert(_:)``.
     mutating func remove(_ clusters: Range<UInt64>) {
+        guard !clusters.isEmpty else { return }
         let start = firstIndex(endingBehind: clusters.lowerBound)
         var (end, rest) = (start, [Range<UInt64>]())
         while end < runs.count, runs[end].lowerBound < clusters.upperBound {

@@ -4,6 +4,7 @@ import BlockIO
 
 /// What is changed in the header, and in the directory of bitmaps.
 enum Qcow2HeaderChange {
+    private static let incompatibleOffset: UInt64 = 72
     private static let autoclearOffset: UInt64 = 88
     private static let refcountTableOffset: UInt64 = 48
     /// Of the autoclear features, what is kept true: bitmaps, and that the data file is a raw image.
@@ -30,6 +31,21 @@ enum Qcow2HeaderChange {
         for flag in flags { try write(flag.value, at: flag.place, file) }
         if hasChanged { try write(autoclear, at: autoclearOffset, file) }
         if hasChanged || !flags.isEmpty { try file.flush() }
+    }
+
+    /// Has the image say that features that this program does not know are out of date. It is on disk when this returns.
+    static func clearUnknownAutoclearBits(_ file: any BlockDevice, _ header: Qcow2Header) throws(BlockError) {
+        let autoclear = header.features.autoclear & knownAutoclearBits
+        guard autoclear != header.features.autoclear else { return }
+        try write(autoclear, at: autoclearOffset, file)
+        try file.flush()
+    }
+
+    /// Has the image say that its reference counts are right. It is on disk when this returns.
+    static func clearDirtyBit(_ file: any BlockDevice, _ header: Qcow2Header) throws(BlockError) {
+        let bit: UInt64 = 1 << Qcow2Features.Incompatible.dirty.rawValue
+        try write(header.features.incompatible & ~bit, at: incompatibleOffset, file)
+        try file.flush()
     }
 
     /// Bitmaps that should go on with every write, which this program does not do, and have to be marked as not saved: where
