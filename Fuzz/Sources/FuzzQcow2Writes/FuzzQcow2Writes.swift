@@ -73,9 +73,7 @@ private func keptBytes(_ file: MemoryDevice, _ header: Qcow2Header) -> [[UInt8]]
         parts.append(l1)
         for place in stride(from: 0, to: min(l1.count, 64) / 8 * 8, by: 8) {
             let entry = l1.withBytes { $0.bigEndianWord(at: place) }
-            if let l2 = Qcow2Mapping.l2Table(l1Entry: entry), l2.bytes < UInt64(bytes.count) {
-                parts.append(part(l2.bytes, header.clusterSize))
-            }
+            if let l2 = Qcow2Mapping.l2Table(l1Entry: entry) { parts.append(part(l2.bytes, header.clusterSize)) }
         }
     }
     return parts
