@@ -9,6 +9,8 @@ public enum Remedy: Hashable, Sendable {
 
     /// Changes are allowed.
     case writable
+    /// Reference counts of an image that was not closed properly are rebuilt.
+    case repair
     /// Also where no locks keep other programs away.
     case allowUnlocked
     /// No locks are taken; other programs may write.
@@ -32,6 +34,8 @@ public enum Remedy: Hashable, Sendable {
     case allowDamage
     /// What is known of an image is shown.
     case describeImage
+    /// All tables of an image are examined.
+    case auditImage
 
     // MARK: Secrets
 
@@ -104,6 +108,7 @@ extension Remedy: CustomStringConvertible {
     public var description: String {
         switch self {
         case .writable: "isWritable"
+        case .repair: "repairs"
         case .allowUnlocked: "allowsUnlocked"
         case .shareWithWriters: "sharesWithWriters"
         case .overlayDirectory: "overlayDirectory"
@@ -115,6 +120,7 @@ extension Remedy: CustomStringConvertible {
         case .luksHeader(let path): Self.name("luksHeader", path)
         case .allowDamage: "allowsDamage"
         case .describeImage: "what the header says"
+        case .auditImage: "an audit"
         case .keyslot(let number): Self.name("keyslot", number)
         case .keyFile: "the bytes of a passphrase"
         case .aesKeyFile: "the key of an AES image"

@@ -90,8 +90,14 @@ struct ImageOpener {
         try allowingDamage(link) { () throws(FormatError) in
             try MappedCensus.checkL1(file: link.source.device, header: header)
         }
-        for mark in header.marks { log.warning("\(link.shown)\(mark)") }
+        let isWritable = link.number == 0 && options.isWritable
+        // What is repaired is told then.
+        for mark in header.marks where !isWritable { log.warning("\(link.shown)\(mark)") }
         let (cipher, encryption) = try cipher(link, header)
+        let header =
+            try isWritable
+            ? ImageRepair(isWanted: options.repairs, log: log).header(
+                of: link.source.device, header, dataFile: link.dataFile?.device, name: link.shown) : header
         func image(_ mapping: Qcow2Mapping) -> any BlockDevice {
             AlignedDevice.lifting(
                 Qcow2Image(
@@ -102,7 +108,6 @@ struct ImageOpener {
         // Only of the image that the caller named: the others are there for its sake.
         let snapshots =
             link.number == 0 && options.wantsSnapshots ? try Qcow2Snapshot.all(of: link.source.device, header) : []
-        let isWritable = link.number == 0 && options.isWritable
         let disk =
             isWritable
             ? AlignedDevice.lifting(

@@ -39,7 +39,7 @@ package struct OpenImage {
                 ? try FormatDecision.ofImage(source.device, said: options.format, secrets: secrets, log: log)
                 : try FormatDecision.ofDetachedData(source.device, said: options.format)
             chain = try ImageChain(source, format: format, options.chain, log: log)
-            if options.isWritable { try Self.checkWritable(chain) }
+            if options.isWritable { try Self.checkWritable(chain, repairs: options.repairs) }
         } catch {
             throw OpeningError(error, image: name)
         }
@@ -56,10 +56,10 @@ package struct OpenImage {
 
 extension OpenImage {
     /// Refuses, before a secret is asked for, what is not written to.
-    private static func checkWritable(_ chain: ImageChain) throws(FormatError) {
+    private static func checkWritable(_ chain: ImageChain, repairs: Bool) throws(FormatError) {
         switch chain.links[0].kind {
         case .raw, .luks: return
-        case .qcow2(let header): try Qcow2Support.checkWritable(header)
+        case .qcow2(let header): try Qcow2Support.checkWritable(header, isRepaired: repairs)
         case .qcow:
             throw .unsupported(
                 "images of qcow version 1 are only read: QEMU itself warns against writing to them; leave out "

@@ -27,6 +27,8 @@ public struct OpeningOptions {
     public var isWritable = false
     /// What is given up on a disk in a LUKS container is given up in the file, which shows what is in use.
     public var allowsDiscards = false
+    /// Reference counts of an image that was not closed properly are rebuilt before it is written to.
+    public var repairs = false
     /// Even where nothing keeps other programs from writing to it.
     public var allowsUnlocked = false
     /// The disk may be changed, and the image stays as it is: changes are in a scratch file in this directory as long as the

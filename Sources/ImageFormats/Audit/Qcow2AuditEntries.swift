@@ -148,6 +148,10 @@ extension Qcow2AuditWalk {
         if isFirstPass, offset == table.offset {
             faults.note(.loop, at: place, "the L2 entry at byte \(place) points to its own table")
         }
+        if table.isActive, let observer {
+            let end = window.first + UInt64(window.count)
+            observer.activeDisk(has: offset >> UInt64(mapping.clusterBits), entryAt: place, window: window.first..<end)
+        }
         return reference(offset, mapping.clusterSize, .data, table.weight)
     }
 
@@ -172,8 +176,8 @@ extension Qcow2AuditWalk {
     /// In a data file there are no reference counts: each cluster is used once.
     private mutating func checkInDataFile(_ word: UInt64, _ offset: UInt64, at place: UInt64) {
         if word & Self.copiedFlag == 0 {
-            faults.note(
-                .copiedFlag, at: place,
+            noteFlag(
+                word, at: place,
                 "the L2 entry at byte \(place) is not marked as used once, as all clusters of a data file are")
         }
         if let size = dataFileSize, offset >= size {
@@ -189,8 +193,8 @@ extension Qcow2AuditWalk {
         let entry = Qcow2Entry.cluster(l2Entry: word & ~Self.copiedFlag, mapping)
         if isFirstPass {
             if word & Self.copiedFlag != 0 {
-                faults.note(
-                    .copiedFlag, at: place,
+                noteFlag(
+                    word, at: place,
                     "the L2 entry at byte \(place) is marked as used once, which compressed clusters never are")
             }
             if case .invalid(let reason) = entry {

@@ -9,7 +9,7 @@ extension Qcow2AuditWalk {
     private static let offsetMask: UInt64 = 0xFFFF_FFFF_FFFF_FE00
 
     /// Clusters of one refcount block: log2.
-    private var blockBits: UInt64 { UInt64(mapping.clusterBits + 3) - UInt64(header.refcountOrder) }
+    private var blockBits: UInt64 { Qcow2RefcountBlock(header).blockBits }
 
     /// Reads the refcount table and finds the windows that its blocks are about.
     mutating func findRefcounts() {
@@ -79,7 +79,8 @@ extension Qcow2AuditWalk {
 
     /// Reads those of one block; what is behind the end of the file is zero.
     private mutating func loadRefcounts(_ clusters: Range<UInt64>, block: UInt64) {
-        let order = UInt64(header.refcountOrder)
+        let layout = Qcow2RefcountBlock(header)
+        let order = UInt64(layout.order)
         let firstInBlock = clusters.lowerBound & ((1 << blockBits) - 1)
         let firstByte = (firstInBlock << order) / 8
         let lastByte = (((firstInBlock + UInt64(clusters.count)) << order) - 1) / 8
@@ -94,22 +95,8 @@ extension Qcow2AuditWalk {
                 continue
             }
             let bit = (cluster & ((1 << blockBits) - 1)) << order - firstByte * 8
-            window.store(Self.refcount(bytes, bit: Int(bit), order: Int(order)), at: index)
+            window.store(layout.count(in: bytes, atBit: Int(bit)), at: index)
         }
-    }
-
-    /// The big-endian number of 2^`order` bits at `bit`; smaller than a byte, it is counted from the low bits.
-    private static func refcount(_ bytes: [UInt8], bit: Int, order: Int) -> UInt32 {
-        let first = bit / 8
-        guard order >= 3 else {
-            guard first < bytes.count else { return 0 }
-            return UInt32(bytes[first] >> UInt8(bit % 8)) & ((1 << (1 << UInt32(order))) - 1)
-        }
-        let width = 1 << (order - 3)
-        guard first + width <= bytes.count else { return 0 }
-        var value: UInt64 = 0
-        for byte in bytes[first..<(first + width)] { value = value << 8 | UInt64(byte) }
-        return UInt32(min(value, UInt64(Qcow2AuditWindow.unknown - 1)))
     }
 
     /// Compares users and stored counts, and looks for clusters with owners that cannot share.

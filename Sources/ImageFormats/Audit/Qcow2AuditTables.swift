@@ -141,9 +141,15 @@ extension Qcow2AuditWalk {
         else { return }
         let isCopied = word & Self.copiedFlag != 0
         guard isCopied != (stored == 1) else { return }
-        faults.note(
-            .copiedFlag, at: place,
+        noteFlag(
+            word, at: place,
             "the \(table) entry at byte \(place) is \(isCopied ? "" : "not ")marked as used once, "
                 + "but the reference count of its cluster is \(stored)")
+    }
+
+    /// Notes that the flag "used once" of an entry is wrong.
+    mutating func noteFlag(_ word: UInt64, at place: UInt64, _ sentence: @autoclosure () -> Sentence) {
+        faults.note(.copiedFlag, at: place, sentence())
+        observer?.flagIsWrong(in: word, at: place)
     }
 }

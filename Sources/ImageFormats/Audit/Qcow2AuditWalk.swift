@@ -19,6 +19,8 @@ struct Qcow2AuditWalk {
     let mapping: Qcow2Mapping
     let dataFileSize: UInt64?
     let limits: Qcow2AuditLimits
+    /// Of a repair.
+    var observer: (any Qcow2WalkObserver)?
     /// Clusters that the file has, its last, incomplete one included.
     let fileClusterCount: UInt64
 
@@ -89,6 +91,7 @@ struct Qcow2AuditWalk {
         checkActiveL1()
         countL2Tables(progress)
         compare()
+        observer?.didCount(window, &self)
     }
 
     /// Counts the clusters of an area; a file that is all holes can name tens of thousands of any size, one over the other.

@@ -128,7 +128,7 @@ public final class Qcow2Bitmap: DirtyBitmap {
 
     /// Bits 1 to 8 and 56 to 63.
     private static let reservedBits: UInt64 = 0xFF00_0000_0000_01FE
-    private static let offsetMask: UInt64 = 0x00FF_FFFF_FFFF_FE00
+    static let offsetMask: UInt64 = 0x00FF_FFFF_FFFF_FE00
 
     private func entry(_ index: Int, _ mode: ReadMode) throws(BlockError) -> Entry {
         // The table covers the disk: that has been checked.

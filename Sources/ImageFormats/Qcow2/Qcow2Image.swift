@@ -50,7 +50,8 @@ public final class Qcow2Image: BlockDevice {
     ///   - header: as the file has it, and accepted by ``MappedCensus/checkL1(file:header:)``.
     ///   - dataFile: writable; holds the clusters when the header says that another file does.
     ///   - cipher, backing, cache: as for a disk that is only read.
-    /// - Throws: ``FormatError`` when ``Qcow2Support/checkWritable(_:)`` refuses the image.
+    /// - Throws: ``FormatError`` when ``Qcow2Support/checkWritable(_:)`` refuses the image, when tables that are written to
+    ///   overlap others, or when there are too many of them.
     public init(
         writing file: any GrowableDevice, header: Qcow2Header, cipher: (any SectorCipher)?,
         dataFile: (any GrowableDevice)? = nil, backing: (any BlockDevice)? = nil, cache: ImageCache = ImageCache()
@@ -61,7 +62,7 @@ public final class Qcow2Image: BlockDevice {
         image = MappedImage(
             header.mapping, file: file, dataFile: dataFile, backing: backing, cipher: cipher,
             numberedBy: header.encryption == .luks ? .host : .guest, compression: header.compression, cache: cache)
-        writer = Qcow2Writer(image, header, file: file, dataFile: dataFile ?? file)
+        writer = try Qcow2Writer(image, header, file: file, dataFile: dataFile ?? file)
     }
 
     // MARK: Reading

@@ -29,8 +29,15 @@ public struct Qcow2Snapshot: Equatable, Sendable {
     /// - Parameter device: holds `header`.
     /// - Throws: ``FormatError`` when an entry cannot be right, or when the table is larger than 64 MiB.
     public static func all(of device: any BlockDevice, _ header: Qcow2Header) throws(FormatError) -> [Qcow2Snapshot] {
+        try table(of: device, header).snapshots
+    }
+
+    /// The same, and how long the table is, in bytes.
+    static func table(
+        of device: any BlockDevice, _ header: Qcow2Header
+    ) throws(FormatError) -> (snapshots: [Qcow2Snapshot], length: UInt64) {
         var snapshots: [Qcow2Snapshot] = []
-        guard header.snapshotCount > 0 else { return snapshots }
+        guard header.snapshotCount > 0 else { return (snapshots, 0) }
         var offset = header.snapshotTableOffset
         for index in 0..<Int(header.snapshotCount) {
             guard offset - header.snapshotTableOffset <= maximumTableSize else {
@@ -43,7 +50,7 @@ public struct Qcow2Snapshot: Equatable, Sendable {
             snapshots.append(snapshot)
             offset += length
         }
-        return snapshots
+        return (snapshots, offset - header.snapshotTableOffset)
     }
 
     private static func read(

@@ -27,15 +27,23 @@ public enum Qcow2Support {
 
     /// Refuses, by name, every image that is not written to.
     ///
+    /// - Parameter isRepaired: ``Qcow2Repair`` has the image before.
     /// - Throws: ``FormatError`` with code `unsupported`: one sentence that says why, and what to do.
-    public static func checkWritable(_ header: Qcow2Header) throws(FormatError) {
-        try check(header)
-        let check = QEMUImageCommand.text("qemu-img check -r all", isEncrypted: header.encryption != .none)
-        if header.features.contains(.dirty) {
+    public static func checkWritable(_ header: Qcow2Header, isRepaired: Bool = false) throws(FormatError) {
+        try checkRepairable(header)
+        if header.features.contains(.dirty), !isRepaired {
             throw .unsupported(
                 "the image has its dirty bit set: it was not closed properly, and its reference counts may be behind, so that "
-                    + "writing would destroy data; \(check) repairs them, or open it read-only")
+                    + "writing would destroy data; \(remedy: .repair) rebuilds them before, or open it read-only")
         }
+    }
+
+    /// Refuses, by name, every image that ``Qcow2Repair`` does not touch.
+    ///
+    /// - Throws: ``FormatError`` with code `unsupported`, as ``checkWritable(_:)`` does.
+    static func checkRepairable(_ header: Qcow2Header) throws(FormatError) {
+        try check(header)
+        let check = QEMUImageCommand.text("qemu-img check -r all", isEncrypted: header.encryption != .none)
         if header.features.contains(.corrupt) {
             throw .unsupported(
                 "the image has its corrupt bit set: its tables cannot be right, and writing would destroy more; open it "

@@ -9,6 +9,7 @@ enum RemedyWording {
     static func words(_ remedy: Remedy) -> String {
         switch remedy {
         case .writable: "--writable"
+        case .repair: "--repair"
         case .allowUnlocked: "--allow-unlocked"
         case .shareWithWriters: "--force-share"
         case .overlayDirectory: "--overlay-dir"
@@ -20,6 +21,7 @@ enum RemedyWording {
         case .luksHeader(let path): option("--header", path.map(ShellText.fileArgument))
         case .allowDamage: "--allow-damaged"
         case .describeImage: "nbdecrypt info"
+        case .auditImage: "nbdecrypt audit"
         case .keyslot(let number): option("--key-slot", number)
         case .keyFile: "--key-file"
         case .aesKeyFile: "--raw-key-file"

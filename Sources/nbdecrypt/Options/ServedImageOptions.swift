@@ -42,6 +42,13 @@ struct ServedImageOptions: ParsableArguments {
 
     @Flag(
         name: .long,
+        help:
+            "With --writable: rebuild the reference counts of a qcow2 image that was not closed properly, and say what was done."
+    )
+    var repair = false
+
+    @Flag(
+        name: .long,
         help: "With --writable: even where the file system knows no locks, so that nothing keeps out a second writer.")
     var allowUnlocked = false
 

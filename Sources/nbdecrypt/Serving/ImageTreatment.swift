@@ -36,6 +36,7 @@ struct ImageTreatment {
         if said.forceShare { options.sharesWithWriters = true }
         if said.writable { options.isWritable = true }
         if said.allowDiscards { options.allowsDiscards = true }
+        if said.repair { options.repairs = true }
         if said.allowUnlocked { options.allowsUnlocked = true }
         if said.overlay { hasOverlay = true }
         if let path = said.overlayDir?.path(from: directory) { overlayDirectory = FilePath(path) }
@@ -75,6 +76,9 @@ struct ImageTreatment {
 
     private func checkReading() throws {
         guard !options.allowsDiscards else { throw ValidationError("--allow-discards is for --writable.") }
+        guard !options.repairs else {
+            throw ValidationError("--repair is for --writable: to read, an image needs no reference counts.")
+        }
         guard !options.allowsUnlocked else {
             throw ValidationError("--allow-unlocked is for --writable; to read, --force-share takes no locks.")
         }

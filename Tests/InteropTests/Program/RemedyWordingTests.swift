@@ -98,7 +98,8 @@ extension Remedy {
     /// A sample of the case behind this one; the compiler demands that each has its place.
     private var nextSample: Remedy? {
         switch self {
-        case .writable: .allowUnlocked
+        case .writable: .repair
+        case .repair: .allowUnlocked
         case .allowUnlocked: .shareWithWriters
         case .shareWithWriters: .overlayDirectory
         case .overlayDirectory: .references(policy: "deny")
@@ -108,7 +109,8 @@ extension Remedy {
         case .backingFormat: .luksHeader(path: "header")
         case .luksHeader: .allowDamage
         case .allowDamage: .describeImage
-        case .describeImage: .keyslot(1)
+        case .describeImage: .auditImage
+        case .auditImage: .keyslot(1)
         case .keyslot: .keyFile
         case .keyFile: .aesKeyFile
         case .aesKeyFile: .volumeKeyFile

@@ -8,11 +8,10 @@ import BlockIO
 final class Qcow2Allocator {
     private let changes: Qcow2TableChanges
     private let refcounts: Qcow2Refcounts
+    private let metadata: Qcow2MetadataClusters
     private let epochs: AccessEpochs
     private var freed = Qcow2FreedClusters()
     private let clusterBits: UInt64
-    /// Clusters that have an owner, whatever their counts say.
-    private let owned: [Range<UInt64>]
     /// No cluster before this one can be given out.
     private var hint: UInt64 = 0
     /// From here on nothing has ever been in the file: it reads as zeros.
@@ -30,15 +29,15 @@ final class Qcow2Allocator {
     /// Places in L2 entries have 56 bits.
     private static let maximumFileSize: UInt64 = 1 << 56
 
-    init(_ header: Qcow2Header, _ changes: Qcow2TableChanges, _ refcounts: Qcow2Refcounts, _ epochs: AccessEpochs) {
+    init(
+        _ header: Qcow2Header, _ changes: Qcow2TableChanges, _ refcounts: Qcow2Refcounts,
+        _ metadata: Qcow2MetadataClusters, _ epochs: AccessEpochs
+    ) {
         self.changes = changes
         self.refcounts = refcounts
+        self.metadata = metadata
         self.epochs = epochs
         clusterBits = UInt64(header.clusterBits)
-        owned = header.fixedAreas.map { area in
-            let size = header.clusterSize
-            return area.offset / size..<area.end.units(of: size)
-        }
         freshStart = changes.file.size.units(of: header.clusterSize)
     }
 
@@ -56,6 +55,17 @@ final class Qcow2Allocator {
         return try take(upTo: count)
     }
 
+    /// A cluster for a table, in which nothing else is written from now on.
+    /// - Throws: as ``allocate(upTo:)``.
+    func allocateTable() throws(BlockError) -> Run {
+        let run = try allocate(upTo: 1)
+        do { try metadata.add(run.clusters) } catch {
+            abandon(run.clusters)
+            throw error
+        }
+        return run
+    }
+
     private func take(upTo count: Int) throws(BlockError) -> Run {
         var cluster = hint
         while true {
@@ -66,8 +76,7 @@ final class Qcow2Allocator {
             cluster = clusters.lowerBound
             guard !clusters.isEmpty else { continue }
             guard try refcounts.hasBlock(cluster) else {
-                let old = try refcounts.addBlock(for: cluster, grow)
-                if !old.isEmpty { freed.add(old, .kept, completionCount: changes.completionCount) }
+                try addBlock(for: cluster)
                 continue
             }
             try check(clusters)
@@ -80,12 +89,27 @@ final class Qcow2Allocator {
         }
     }
 
+    private func addBlock(for cluster: UInt64) throws(BlockError) {
+        var claimed: [Range<UInt64>] = []
+        do throws(BlockError) {
+            let old = try refcounts.addBlock(for: cluster) { (clusters) throws(BlockError) in
+                try check(clusters)
+                try grow(clusters.upperBound << clusterBits)
+                try metadata.add(clusters)
+                claimed.append(clusters)
+            }
+            if !old.isEmpty { freed.add(old, .table, completionCount: changes.completionCount) }
+        } catch {
+            // The next time, it is these again.
+            metadata.remove(claimed)
+            throw error
+        }
+    }
+
     /// Counts that are too low must not cost the image its tables.
     private func check(_ clusters: Range<UInt64>) throws(BlockError) {
-        guard !(owned + [refcounts.tableClusters]).contains(where: { $0.overlaps(clusters) }) else {
-            throw .damaged(
-                "qcow2: the cluster at byte \(clusters.lowerBound << clusterBits) is in use, but its reference count is 0: "
-                    + "the image is damaged; `qemu-img check -r all` repairs the counts")
+        if let cluster = metadata.first(in: clusters) {
+            throw Qcow2MetadataClusters.damage(at: cluster << clusterBits, "the reference count of its cluster is 0")
         }
     }
 
@@ -106,6 +130,12 @@ final class Qcow2Allocator {
         // One that cannot be taken back is lost, which is no damage.
         guard (try? refcounts.release(clusters)) != nil else { return }
         hint = min(hint, clusters.lowerBound)
+    }
+
+    /// Takes back what ``allocateTable()`` has given out, when no table has ever referred to it.
+    func abandonTable(_ clusters: Range<UInt64>) {
+        metadata.remove([clusters])
+        abandon(clusters)
     }
 
     // MARK: Taking back
@@ -132,12 +162,14 @@ final class Qcow2Allocator {
     private func reclaim() throws(BlockError) {
         guard !freed.isEmpty else { return }
         try freed.lowerCounts(completionCount: changes.completionCount, epoch: epochs.current) {
-            (clusters) throws(BlockError) in try refcounts.release(clusters)
+            (clusters, kind) throws(BlockError) in try release(clusters, kind)
         }
         epochs.advance()
         let (runs, isTooShort) = freed.takeUnused(epochs)
         let all = ByteRange(offset: 0, length: changes.file.size)
-        let forgotten = isTooShort ? [all] : runs.filter { $0.kind == .kept }.map { bytes(of: $0.clusters) }
+        let forgotten =
+            isTooShort
+            ? [all] : runs.filter { $0.kind == .table || $0.kind == .compressed }.map { bytes(of: $0.clusters) }
         if !forgotten.isEmpty { changes.share.forget(forgotten.compactMap(\.self)) }
         for run in runs {
             hint = min(hint, run.clusters.lowerBound)
@@ -145,6 +177,20 @@ final class Qcow2Allocator {
             if run.kind == .discarded, let range = bytes(of: run.clusters) { try? changes.file.discard(range) }
         }
         if isTooShort { hint = 0 }
+    }
+
+    /// Lowers counts, but for those of clusters that were given up twice, and have become tables in between.
+    private func release(
+        _ clusters: Range<UInt64>, _ kind: Qcow2FreedClusters.Kind
+    ) throws(BlockError) -> (done: Int, freed: [Range<UInt64>]) {
+        guard kind != .table else {
+            let released = try refcounts.release(clusters)
+            metadata.remove(released.freed)
+            return released
+        }
+        let table = metadata.first(in: clusters)
+        guard table != clusters.lowerBound else { return (1, []) }
+        return try refcounts.release(clusters.lowerBound..<(table ?? clusters.upperBound))
     }
 
     private func bytes(of clusters: Range<UInt64>) -> ByteRange? {

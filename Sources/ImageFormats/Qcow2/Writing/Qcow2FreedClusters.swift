@@ -13,8 +13,10 @@ struct Qcow2FreedClusters {
         case data
         /// Data whose owner has given it up: its space goes back to the file system.
         case discarded
-        /// A table, or compressed data: parts of it may be kept in memory.
-        case kept
+        /// Compressed data: what it unpacks to may be kept in memory.
+        case compressed
+        /// A table: slices of it may be kept in memory.
+        case table
     }
 
     /// Clusters in a row.
@@ -58,17 +60,18 @@ struct Qcow2FreedClusters {
     /// Has `release` lower the counts of those that no table on disk refers to.
     ///
     /// - Parameters:
-    ///   - release: lowers the counts of some clusters from the first one on; tells how many, and which are unused now.
+    ///   - release: lowers the counts of some clusters of a kind from the first one on; tells how many, and which are unused
+    ///     now.
     ///   - epoch: the present one.
     mutating func lowerCounts(
         completionCount: UInt64, epoch: UInt64,
-        _ release: (Range<UInt64>) throws(BlockError) -> (done: Int, freed: [Range<UInt64>])
+        _ release: (Range<UInt64>, Kind) throws(BlockError) -> (done: Int, freed: [Range<UInt64>])
     ) throws(BlockError) {
         var index = 0
         defer { pending.removeFirst(index) }
         while index < pending.count, pending[index].time < completionCount {
             let run = pending[index]
-            let (done, freed) = try release(run.clusters)
+            let (done, freed) = try release(run.clusters, run.kind)
             for clusters in freed { addUnused(Run(clusters: clusters, kind: run.kind, time: epoch)) }
             let rest = run.clusters.dropFirst(done)
             pending[index].clusters = rest

@@ -4,6 +4,7 @@ import BlockIO
 
 /// What is changed in the header, and in the directory of bitmaps.
 enum Qcow2HeaderChange {
+    private static let incompatibleOffset: UInt64 = 72
     private static let autoclearOffset: UInt64 = 88
     private static let refcountTableOffset: UInt64 = 48
     /// Of the autoclear features, what is kept true: bitmaps, and that the data file is a raw image.
@@ -30,6 +31,21 @@ enum Qcow2HeaderChange {
         for flag in flags { try write(flag.value, at: flag.place, file) }
         if hasChanged { try write(autoclear, at: autoclearOffset, file) }
         if hasChanged || !flags.isEmpty { try file.flush() }
+    }
+
+    /// Has the image say that features that this program does not know are out of date. It is on disk when this returns.
+    static func clearUnknownAutoclearBits(_ file: any BlockDevice, _ header: Qcow2Header) throws(BlockError) {
+        let autoclear = header.features.autoclear & knownAutoclearBits
+        guard autoclear != header.features.autoclear else { return }
+        try write(autoclear, at: autoclearOffset, file)
+        try file.flush()
+    }
+
+    /// Has the image say that its reference counts are right. It is on disk when this returns.
+    static func clearDirtyBit(_ file: any BlockDevice, _ header: Qcow2Header) throws(BlockError) {
+        let bit: UInt64 = 1 << Qcow2Features.Incompatible.dirty.rawValue
+        try write(header.features.incompatible & ~bit, at: incompatibleOffset, file)
+        try file.flush()
     }
 
     /// Bitmaps that should go on with every write, which this program does not do, and have to be marked as not saved: where
@@ -70,16 +86,5 @@ enum Qcow2HeaderChange {
     private static func write(_ bytes: [UInt8], at offset: UInt64, _ file: any BlockDevice) throws(BlockError) {
         var bytes = bytes
         try bytes.withMutableBytes { (bytes) throws(BlockError) in try file.write(&bytes, at: offset, []) }
-    }
-}
-
-extension Qcow2Header {
-    /// Areas of the file that are no data as long as the image is open, each with its place and length in bytes; the refcount
-    /// table, which may move, is not among them.
-    var fixedAreas: [ByteRange] {
-        var areas = [(0, clusterSize), (l1TableOffset, UInt64(l1EntryCount) * 8)]
-        if snapshotCount > 0 { areas.append((snapshotTableOffset, clusterSize)) }
-        if let luks = extensions.luksHeader { areas.append((luks.offset, luks.length)) }
-        return areas.compactMap { $0.1 > 0 ? ByteRange(offset: $0.0, length: $0.1) : nil }
     }
 }

@@ -29,7 +29,7 @@ final class Qcow2L2Tables {
             if entry & Qcow2Entry.copiedFlag != 0 { return old }
         }
         let clusterSize = tables.mapping.clusterSize
-        let run = try allocator.allocate(upTo: 1)
+        let run = try allocator.allocateTable()
         let table = HostOffset(run.clusters.lowerBound * clusterSize)
         do throws(BlockError) {
             let words =
@@ -39,13 +39,13 @@ final class Qcow2L2Tables {
             try changes.file.writeEntries(words, at: table.bytes)
             try changes.change(l1.key, .references) { $0[l1.index] = table.bytes | Qcow2Entry.copiedFlag }
         } catch {
-            allocator.abandon(run.clusters)
+            allocator.abandonTable(run.clusters)
             throw error
         }
         changes.add(newTable: table)
         if let old {
             let cluster = old.bytes / clusterSize
-            allocator.free(cluster..<(cluster + 1), .kept)
+            allocator.free(cluster..<(cluster + 1), .table)
         }
         return table
     }

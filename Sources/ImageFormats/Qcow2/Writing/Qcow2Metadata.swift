@@ -7,18 +7,21 @@ import BlockIO
 final class Qcow2Metadata {
     private let header: Qcow2Header
     private let changes: Qcow2TableChanges
+    private let clusters: Qcow2MetadataClusters
     private let allocator: Qcow2Allocator
     private let l2Tables: Qcow2L2Tables
     private let mapping: Qcow2Mapping
 
     init(
-        _ header: Qcow2Header, _ image: MappedImage<Qcow2Mapping>, file: any GrowableDevice, _ epochs: AccessEpochs
+        _ header: Qcow2Header, _ image: MappedImage<Qcow2Mapping>, file: any GrowableDevice,
+        _ clusters: Qcow2MetadataClusters, _ epochs: AccessEpochs
     ) {
         self.header = header
+        self.clusters = clusters
         mapping = image.mapping
         changes = Qcow2TableChanges(image.share, file: file, dataFile: image.dataFile)
         let refcounts = Qcow2Refcounts(header, changes)
-        allocator = Qcow2Allocator(header, changes, refcounts, epochs)
+        allocator = Qcow2Allocator(header, changes, refcounts, clusters, epochs)
         l2Tables = Qcow2L2Tables(image.tables, changes, allocator)
     }
 
@@ -53,12 +56,18 @@ final class Qcow2Metadata {
     func replace(
         _ old: [Qcow2ClusterState], by new: [Qcow2ClusterState], at guest: GuestOffset, isDiscard: Bool = false
     ) throws(BlockError) {
+        for (index, (old, new)) in zip(old, new).enumerated() where old.place != new.place {
+            guard let cluster = clusters.first(in: old.hostClusters(mapping)) else { continue }
+            let offset = guest.bytes + UInt64(index) * mapping.clusterSize
+            throw Qcow2MetadataClusters.damage(
+                at: cluster * mapping.clusterSize, "the L2 entry of guest offset \(offset) leads there")
+        }
         try allocator.makeRoom()
         try l2Tables.set(new, at: guest, in: l2Tables.table(for: guest))
         for (old, new) in zip(old, new) where old.place != new.place {
             let clusters = old.hostClusters(mapping)
             guard !clusters.isEmpty else { continue }
-            allocator.free(clusters, old.isCompressed ? .kept : isDiscard ? .discarded : .data)
+            allocator.free(clusters, old.isCompressed ? .compressed : isDiscard ? .discarded : .data)
         }
     }
 

@@ -145,17 +145,17 @@ final class Qcow2Refcounts {
     /// Makes a block for the counts of a cluster and its neighbours, in the first of these clusters; makes the table longer
     /// when it has no place for it.
     ///
-    /// - Parameter grow: makes the file so many bytes long.
+    /// - Parameter claim: makes clusters a part of the file, in which nothing else is written.
     /// - Returns: clusters that held the table before, if it has moved; their counts are still 1.
     func addBlock(
-        for cluster: UInt64, _ grow: (UInt64) throws(BlockError) -> Void
+        for cluster: UInt64, _ claim: (Range<UInt64>) throws(BlockError) -> Void
     ) throws(BlockError) -> Range<UInt64> {
-        guard cluster < coverage else { return try moveTable(grow) }
+        guard cluster < coverage else { return try moveTable(claim) }
         let first = cluster & ~((1 << blockBits) - 1)
         guard first > 0 else {
             throw .damaged("qcow2: the refcount table has no block for the first clusters of the file")
         }
-        try grow((first + 1) << clusterBits)
+        try claim(first..<(first + 1))
         try writeBlock(at: first, inUse: 1)
         let entry = tableSlice(of: cluster)
         try changes.change(entry.key, .index) { $0[entry.index] = first << clusterBits }
@@ -178,7 +178,7 @@ final class Qcow2Refcounts {
     ///
     /// All of that is on disk when this returns. After an error, the same is done again the next time.
     private func moveTable(
-        _ grow: (UInt64) throws(BlockError) -> Void
+        _ claim: (Range<UInt64>) throws(BlockError) -> Void
     ) throws(BlockError) -> Range<UInt64> {
         try changes.writeAll()
         let perCluster = 1 << (clusterBits - 3)
@@ -198,7 +198,7 @@ final class Qcow2Refcounts {
             throw .noSpace("qcow2: the refcount table has \(maximumCount) entries, and cannot have more")
         }
         let clusterCount = UInt64(blockCount + entryCount / perCluster)
-        try grow((start + clusterCount) << clusterBits)
+        try claim(start..<(start + clusterCount))
         for index in 0..<UInt64(blockCount) {
             let told = clusterCount - min(clusterCount, index << blockBits)
             try writeBlock(at: start + index, inUse: min(told, UInt64(perBlock)))

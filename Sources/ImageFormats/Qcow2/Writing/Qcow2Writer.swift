@@ -19,22 +19,24 @@ final class Qcow2Writer: Sendable {
     private let ranges = RangeLock()
     private let metadata: Locked<Qcow2Metadata>
     private let isPrepared = Atomic<Bool>(false)
-    /// Where data must not be, whatever tables say.
-    private let forbidden: [ByteRange]
+    /// Where data must not be, whatever tables say; nil when it is in another file.
+    private let guarded: Published<Qcow2MetadataClusters.Map>?
 
     var mapping: Qcow2Mapping { image.mapping }
 
     /// - Parameters:
     ///   - image: of `header`, over `file` and `dataFile`.
     ///   - dataFile: holds the clusters; `file` itself when there is no data file.
+    /// - Throws: as ``Qcow2MetadataSurvey``.
     init(
         _ image: MappedImage<Qcow2Mapping>, _ header: Qcow2Header, file: any GrowableDevice,
         dataFile: any GrowableDevice
-    ) {
+    ) throws(FormatError) {
         self.image = image
         self.dataFile = dataFile
-        forbidden = header.features.contains(.externalDataFile) ? [] : header.fixedAreas
-        metadata = Locked(Qcow2Metadata(header, image, file: file, epochs))
+        let clusters = Qcow2MetadataClusters(try Qcow2MetadataSurvey(file, header), epochs)
+        guarded = header.features.contains(.externalDataFile) ? nil : clusters.published
+        metadata = Locked(Qcow2Metadata(header, image, file: file, clusters, epochs))
     }
 
     // MARK: Verbs
@@ -121,17 +123,24 @@ final class Qcow2Writer: Sendable {
     /// Encrypts bytes of the disk in place, and writes them to where they belong.
     func store(_ bytes: inout MutableRawSpan, of guest: GuestOffset, at host: HostOffset) throws(BlockError) {
         let end = host.bytes + UInt64(bytes.byteCount)
-        guard !forbidden.contains(where: { $0.offset < end && host.bytes < $0.end }) else {
-            throw .damaged(
-                "qcow2: guest offset \(guest.bytes): its cluster at byte \(host.bytes) holds tables of the image: nothing is "
-                    + "written there")
-        }
+        try refuseMetadata(host.bytes..<end, guest)
         if let cipher = image.cipher {
             try cipher.encrypt(&bytes, firstSector: (image.numbering == .host ? host.bytes : guest.bytes) / 512)
         }
         // The end of the last cluster of a file may be missing, and a data file is as long as what has been written.
         if end > dataFile.size { try dataFile.grow(to: end) }
         try dataFile.write(&bytes, at: host.bytes, [])
+    }
+
+    private func refuseMetadata(_ place: Range<UInt64>, _ guest: GuestOffset) throws(BlockError) {
+        guard let guarded else { return }
+        let epoch = epochs.enter()
+        defer { epochs.leave(epoch) }
+        let clusters = place.lowerBound / mapping.clusterSize..<place.upperBound.units(of: mapping.clusterSize)
+        if let cluster = guarded.use({ $0.first(in: clusters) }) {
+            throw Qcow2MetadataClusters.damage(
+                at: cluster * mapping.clusterSize, "the L2 entry of guest offset \(guest.bytes) leads there")
+        }
     }
 
     // MARK: With changes of entries; the caller has the range of clusters

@@ -60,7 +60,11 @@ struct Qcow2TestImage {
     let directory: URL
 
     /// Makes an image with some data in it.
-    init(_ shape: Qcow2Shape, seed: UInt64) async throws {
+    ///
+    /// - Parameter finish: what else is done to the file, by its path.
+    init(
+        _ shape: Qcow2Shape, seed: UInt64, finish: (String) async throws -> Void = { _ in }
+    ) async throws {
         self.shape = shape
         directory = FileManager.default.temporaryDirectory.appending(path: "nbdecrypt-qcow2-\(UUID())")
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: false)
@@ -85,6 +89,7 @@ struct Qcow2TestImage {
         }
         try await Self.run("qemu-img", arguments + [file, "\(shape.diskSize)"])
         try await Self.prepare(shape, file, &random)
+        try await finish(file)
         bytes = [UInt8](try Data(contentsOf: directory.appending(path: "image")))
         dataFile = shape.hasDataFile ? [UInt8](try Data(contentsOf: directory.appending(path: "data"))) : nil
     }
@@ -199,6 +204,30 @@ struct Qcow2TestImage {
         let file = MemoryDevice(bytes)
         let header = try #require(try Qcow2Header(device: file))
         return Qcow2Audit(file: file, header: header, dataFileSize: dataFile.map { UInt64($0.count) })
+    }
+
+    /// What qemu-img makes of the image when it repairs all that it can.
+    func repairedByQEMU(_ bytes: [UInt8], dataFile: [UInt8]?) async throws -> [UInt8] {
+        let file = try put(bytes, dataFile)
+        let outcome = try await Subprocess.run(
+            .name("qemu-img"), arguments: Arguments(["check", "-r", "all"] + Self.image(shape, file)),
+            output: .string(limit: 1 << 20), error: .string(limit: 1 << 20))
+        guard case .exited = outcome.terminationStatus else { throw Failed(description: outcome.standardError) }
+        return [UInt8](try Data(contentsOf: directory.appending(path: "image")))
+    }
+
+    /// Has qemu-img compare the disks of two images, which have one data file.
+    func compare(_ bytes: [UInt8], _ others: [UInt8], dataFile: [UInt8]?) async throws -> String {
+        let file = try put(bytes, dataFile)
+        let other = directory.appending(path: "other").path
+        try Data(others).write(to: directory.appending(path: "other"))
+        // Locks are for one file at a time.
+        let outcome = try await Subprocess.run(
+            .name("qemu-img"),
+            arguments: Arguments(
+                ["compare"] + Self.image(shape, file) + Self.image(shape, other).suffix(1)),
+            output: .string(limit: 1 << 20), error: .string(limit: 1 << 20))
+        return outcome.standardOutput + outcome.standardError
     }
 
     private func put(_ bytes: [UInt8], _ dataFile: [UInt8]?) throws -> String {
