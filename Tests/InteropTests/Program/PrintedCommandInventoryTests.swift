@@ -42,6 +42,9 @@ import Testing
         "cryptsetup that made it": .word(inGuest),
         "cryptsetup and copy the disk": .word(inGuest),
         "nbdecrypt info": .word("says which command shows the keyslots"),
+        "nbdecrypt audit": .word("says which command tells what is damaged"),
+        "qemu-img check": .word("says which program tells where the damage is"),
+        "qemu-img convert -O qcow2 -o cluster_size=2M": .word("needs an image with more than 1 GiB of tables"),
         "cryptsetup luksDump --dump-volume-key --volume-key-file NEW DEVICE": .run(by: [
             "PrintedCommandTests: the volume key that fits is written by the command that the refusal prints"
         ]
