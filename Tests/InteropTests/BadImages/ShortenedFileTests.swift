@@ -41,7 +41,9 @@ struct ShortenedFileTests {
     {
         try await withShape(.raw) { directory, arguments, file in
             let options = ["--writable", "--socket", directory.file("s")]
-            try await ServerUnderTest.run(["serve"] + arguments + options, in: directory) { server in
+            let outcome = try await ServerUnderTest.run(
+                ["serve"] + arguments + options, ending: .byItself, in: directory
+            ) { server in
                 try await Tool.succeed("truncate", ["-s", "1M", file])
                 for command in ["write 3M 4k", "write -z 3M 4k", "write -f 2M 512", "write 0 512"] {
                     let outcome = try await Tool.run("qemu-io", ["-f", "raw", server.uri, "-c", command])
@@ -49,7 +51,9 @@ struct ShortenedFileTests {
                 }
                 let length = try File.size(file)
                 #expect(length == 1 << 20)
+                try await Tool.shell("kill \(server.processIdentifier)")
             }
+            #expect(outcome.code == 74 && outcome.errors.contains("not all that was written is on disk"))
         }
     }
 

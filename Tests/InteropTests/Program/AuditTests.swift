@@ -289,12 +289,12 @@ struct AuditTests {
             let output = try await Tool.shell(
                 """
                 cd \(directory.path)
-                qemu-io -f qcow2 -c 'sleep 4000' \(path) > /dev/null &
+                qemu-io -f qcow2 -c 'sleep 200000' \(path) > /dev/null &
                 while qemu-img info \(path) > /dev/null 2>&1; do sleep 0.02; done
                 set +e
                 \(try Program.path) audit \(path) > refused 2>&1; echo $?
                 \(try Program.path) audit --force-share \(path) > /dev/null 2>&1; echo $?
-                wait
+                kill $!
                 """)
             #expect(output == "66\n0\n")
             #expect(try File.text(directory.file("refused")).contains("--force-share"))

@@ -151,7 +151,7 @@ struct WrittenImageTests {
         let outcome = try await Tool.run(
             "/usr/bin/python3",
             [
-                Program.helper("killed_writes.py"), "45", "\(seed)", "\(size)", directory.path, check,
+                Program.helper("killed_writes.py"), "40", "\(seed)", "\(size)", directory.path, check,
                 "qemu-img convert -O raw \(words) \(directory.file("out"))",
             ] + server, seconds: 300)
         #expect(outcome.code == 0, "\(shape): \(outcome.output)\(outcome.errors)")
