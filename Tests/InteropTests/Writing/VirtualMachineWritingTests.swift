@@ -60,7 +60,7 @@ struct VirtualMachineWritingTests {
         try await Tool.succeed("qemu-img", ["check"] + secret + ["--image-opts", options])
         let raw = "\(out)/\(name).raw"
         try await Tool.succeed("qemu-img", ["convert"] + secret + ["--image-opts", options, "-O", "raw", raw])
-        let hash = try await Tool.shell("sha256sum < \(raw)")
+        let hash = try await Tool.shell("head -c 80M \(raw) | sha256sum")
         #expect(try File.text("\(out)/\(name).hash") == hash, "\(name)")
     }
 
@@ -91,7 +91,7 @@ struct VirtualMachineWritingTests {
             qcow2("qcow2-luks", "xfs", "310M", "cluster_size=65536"),
             luks("luks2", "ext4", "64M", ["--type", "luks2", "--sector-size", "512"]),
             luks("luks2-4k", "xfs", "340M", ["--type", "luks2", "--sector-size", "4096"]),
-            luks("luks1-essiv", "ext4", "40M", ["--type", "luks1", "--cipher", "aes-cbc-essiv:sha256"]),
+            luks("luks1-essiv", "ext4", "24M", ["--type", "luks1", "--cipher", "aes-cbc-essiv:sha256"]),
         ]
     }
 }
