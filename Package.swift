@@ -92,7 +92,8 @@ let package = Package(
             dependencies: ["BlockIO", "Crypto", "COpenSSL", "CGcrypt", "CNettle", "CSecureHeap", "TestSupport"],
             swiftSettings: strict, linkerSettings: boundAtStart),
         .testTarget(
-            name: "DiskStackTests", dependencies: ["BlockIO", "Crypto", "DiskStack", "ImageFormats", "TestSupport", system],
+            name: "DiskStackTests",
+            dependencies: ["BlockIO", "Crypto", "DiskStack", "ImageFormats", "TestSupport", system],
             swiftSettings: strict),
         .testTarget(
             name: "NBDServerTests",
