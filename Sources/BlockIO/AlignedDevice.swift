@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import Synchronization
-
 /// Takes any offset and length and asks the device below in whole units of its alignment.
 ///
 /// The aligned middle of a request goes straight into the caller's buffer, or out of it; a ragged head or tail goes through
@@ -10,11 +8,7 @@ public final class AlignedDevice: BlockDevice {
     private let below: any BlockDevice
     private let unit: UInt64
     /// Of units that somebody changes: what is read from one to be written again must not change meanwhile.
-    private let changes = RangeLock()
-    /// How many units were changed in part, counted before and after each change. What is read of a unit meanwhile, which may be
-    /// decrypted from halves of two states, can be neither.
-    private let begunChanges = Atomic<UInt64>(0)
-    private let endedChanges = Atomic<UInt64>(0)
+    private let changes = WatchedRanges()
     /// The length of the device below, in bytes.
     public var size: UInt64 { below.size }
     /// Any offset and length is accepted.
@@ -41,14 +35,10 @@ public final class AlignedDevice: BlockDevice {
     public func read(into buffer: inout MutableRawSpan, at offset: UInt64, _ mode: ReadMode) throws(BlockError) {
         try checkBounds(buffer.byteCount, at: offset, layer: "request")
         guard isWritable else { return try readParts(into: &buffer, at: offset, mode) }
-        let ended = endedChanges.load(ordering: .sequentiallyConsistent)
-        try readParts(into: &buffer, at: offset, mode)
-        guard begunChanges.load(ordering: .sequentiallyConsistent) != ended else { return }
-        guard mode.mayWait else { throw .wouldBlock }
         guard let range = ByteRange(offset: offset, length: UInt64(buffer.byteCount)) else { return }
-        changes.acquire(units(range))
-        defer { changes.release(units(range)) }
-        try readParts(into: &buffer, at: offset, mode)
+        try changes.read(units(range), mode) { () throws(BlockError) in
+            try readParts(into: &buffer, at: offset, mode)
+        }
     }
 
     private func readParts(into buffer: inout MutableRawSpan, at offset: UInt64, _ mode: ReadMode) throws(BlockError) {
@@ -138,9 +128,7 @@ public final class AlignedDevice: BlockDevice {
         var sector = try below.read(count: Int(unit), at: start)
         try sector.withMutableBytes { (sector) throws(BlockError) in
             sector.withSlice(Int(part.offset - start)..<Int(part.end - start)) { body(&$0) }
-            begunChanges.add(1, ordering: .sequentiallyConsistent)
-            defer { endedChanges.add(1, ordering: .sequentiallyConsistent) }
-            try below.write(&sector, at: start, options)
+            try changes.disturb { () throws(BlockError) in try below.write(&sector, at: start, options) }
         }
     }
 

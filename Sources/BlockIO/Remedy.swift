@@ -15,6 +15,8 @@ public enum Remedy: Hashable, Sendable {
     case allowUnlocked
     /// No locks are taken; other programs may write.
     case shareWithWriters
+    /// Changes go to an overlay.
+    case overlay
     /// Where the scratch files of overlays are.
     case overlayDirectory
     /// The policy for files that an image names.
@@ -111,6 +113,7 @@ extension Remedy: CustomStringConvertible {
         case .repair: "repairs"
         case .allowUnlocked: "allowsUnlocked"
         case .shareWithWriters: "sharesWithWriters"
+        case .overlay: "an overlay"
         case .overlayDirectory: "overlayDirectory"
         case .references(let policy): "references \(policy)"
         case .allowReference(let path): "references to \(path)"

@@ -59,7 +59,9 @@ public struct DiskOpener {
             var disks = try DiskFinder(
                 options: options, opener: opener, source: image.source, layer: layer, log: log
             ).disks()
-            if options.isWritable || options.overlayDirectory != nil { try Self.letWrite(&disks, options.name) }
+            if options.isWritable || options.overlayDirectory != nil {
+                try Self.letWrite(&disks, options.name, without: options.isWritable ? .writable : .overlay)
+            }
             ring.warnIfUnused()
             return disks
         } catch {
@@ -68,11 +70,15 @@ public struct DiskOpener {
     }
 
     /// One way to change a disk: through another, a half sector of what this one writes could be lost.
-    private static func letWrite(_ disks: inout [OpenDisk], _ image: String) throws(OpeningError) {
+    ///
+    /// - Parameter remedy: what was asked for, when there is nothing to change.
+    private static func letWrite(
+        _ disks: inout [OpenDisk], _ image: String, without remedy: Remedy
+    ) throws(OpeningError) {
         let chosen = disks.firstIndex { $0.name.isEmpty } ?? 0
         guard disks[chosen].device.isWritable else {
             throw OpeningError(
-                .usage, "\(image): \(disks[chosen].description) cannot be written to; leave out \(remedy: .writable)")
+                .usage, "\(image): \(disks[chosen].description) cannot be written to; leave out \(remedy: remedy)")
         }
         for index in disks.indices where index != chosen { disks[index] = disks[index].readOnly }
     }

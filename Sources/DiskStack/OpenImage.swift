@@ -62,8 +62,8 @@ extension OpenImage {
         case .qcow2(let header): try Qcow2Support.checkWritable(header, isRepaired: repairs)
         case .qcow:
             throw .unsupported(
-                "images of qcow version 1 are only read: QEMU itself warns against writing to them; leave out "
-                    + "\(remedy: .writable), or copy the disk into an image of qcow2 first")
+                "images of qcow version 1 are only read; leave out \(remedy: .writable), or copy the disk into an image of "
+                    + "qcow2 first")
         }
     }
 }

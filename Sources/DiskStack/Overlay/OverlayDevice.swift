@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import BlockIO
-import Synchronization
 
 /// A disk that can be changed over one that stays as it is: what is written goes to an ``OverlayScratch``.
 ///
@@ -25,9 +24,7 @@ final class OverlayDevice: BlockDevice {
     private let map: Locked<OverlayMap>
     private let unitSize: UInt64
     /// Of units, by number.
-    private let changes = RangeLock()
-    /// How often space was given back: what somebody was reading there at the time is noise.
-    private let discards = Atomic<UInt64>(0)
+    private let changes = WatchedRanges()
 
     /// - Parameters:
     ///   - below: takes requests of any offset and length; is only read.
@@ -69,15 +66,10 @@ final class OverlayDevice: BlockDevice {
     /// One read for each run that the range touches.
     func read(into buffer: inout MutableRawSpan, at offset: UInt64, _ mode: ReadMode) throws(BlockError) {
         try checkBounds(buffer.byteCount, at: offset, layer: "overlay")
-        let before = discards.load(ordering: .sequentiallyConsistent)
-        try readRuns(into: &buffer, at: offset, mode)
-        guard discards.load(ordering: .sequentiallyConsistent) != before else { return }
-        // Once more, and nobody gives anything back meanwhile.
-        guard mode.mayWait else { throw .wouldBlock }
         guard let range = ByteRange(offset: offset, length: UInt64(buffer.byteCount)) else { return }
-        changes.acquire(units(range))
-        defer { changes.release(units(range)) }
-        try readRuns(into: &buffer, at: offset, mode)
+        try changes.read(units(range), mode) { () throws(BlockError) in
+            try readRuns(into: &buffer, at: offset, mode)
+        }
     }
 
     private func readRuns(into buffer: inout MutableRawSpan, at offset: UInt64, _ mode: ReadMode) throws(BlockError) {
@@ -222,9 +214,8 @@ final class OverlayDevice: BlockDevice {
     private func setZero(_ range: ByteRange, givesBack: Bool) throws(BlockError) {
         set(range, to: .zeros)
         guard givesBack else { return }
-        // Readers who may have found the units in the scratch file see that it has changed.
-        discards.add(1, ordering: .sequentiallyConsistent)
-        try scratch.discard(range)
+        // What somebody reads there, who has found the units in the scratch file, is noise.
+        try changes.disturb { () throws(BlockError) in try scratch.discard(range) }
     }
 
     /// Makes a part of a unit zero, if it is not.

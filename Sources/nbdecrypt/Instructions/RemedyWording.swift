@@ -12,6 +12,7 @@ enum RemedyWording {
         case .repair: "--repair"
         case .allowUnlocked: "--allow-unlocked"
         case .shareWithWriters: "--force-share"
+        case .overlay: "--overlay"
         case .overlayDirectory: "--overlay-dir"
         case .references(let policy): "--references \(policy)"
         case .allowReference(let path): "--allow-reference \(ShellText.quoted(path))"

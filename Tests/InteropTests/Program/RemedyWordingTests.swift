@@ -101,7 +101,8 @@ extension Remedy {
         case .writable: .repair
         case .repair: .allowUnlocked
         case .allowUnlocked: .shareWithWriters
-        case .shareWithWriters: .overlayDirectory
+        case .shareWithWriters: .overlay
+        case .overlay: .overlayDirectory
         case .overlayDirectory: .references(policy: "deny")
         case .references: .allowReference(path: "/a")
         case .allowReference: .format("raw")
