@@ -290,6 +290,11 @@ struct OverlayTests {
                 #expect(outcome.errors.contains(options[2]) && outcome.errors.contains("with --overlay-dir"))
             }
         }
+        let small = directory.file("small.qcow2")
+        try await Tool.shell("qemu-img create -q -f qcow2 \(small) 1M && qemu-img snapshot -c s \(small)")
+        let snapshot = try await Tool.run(
+            try Program.path, ["serve", small, "--overlay", "--exports", "snapshot/s", "--run", "true"])
+        #expect(snapshot.code == 64 && snapshot.errors.contains("leave out --overlay"), "\(snapshot.errors)")
         let huge = directory.file("huge.qcow2")
         try await Tool.succeed(
             "qemu-img", ["create", "-q", "-f", "qcow2", "-o", "cluster_size=2M", huge, "\((256 << 40) + 512)"])
