@@ -34,6 +34,19 @@ public final class FileDevice: GrowableDevice {
     public struct Identity: Hashable, Sendable {
         let device: UInt64
         let inode: UInt64
+
+        /// Of what a path leads to, whatever that is; nil when it leads nowhere.
+        package init?(path: FilePath) {
+            var status = stat()
+            guard unsafe path.withPlatformString({ unsafe stat($0, &status) }) == 0 else { return nil }
+            self.init(status)
+        }
+
+        /// Of an open file, or of what a path leads to.
+        init(_ status: stat) {
+            device = UInt64(status.st_dev)
+            inode = UInt64(status.st_ino)
+        }
     }
 
     /// Opens `path`.
@@ -163,7 +176,7 @@ public final class FileDevice: GrowableDevice {
         guard unsafe fstat(descriptor.rawValue, &status) == 0 else {
             throw .unreadable("it cannot be examined: \(Errno(rawValue: errno))")
         }
-        let identity = Identity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
+        let identity = Identity(status)
         switch status.st_mode & S_IFMT {
         case S_IFREG:
             return (UInt64(status.st_size), identity, status.st_uid)

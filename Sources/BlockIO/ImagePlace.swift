@@ -108,7 +108,7 @@ public struct ImagePlace: Sendable {
     private static func identity(_ descriptor: CInt) -> FileDevice.Identity? {
         var status = stat()
         guard unsafe fstat(descriptor, &status) == 0 else { return nil }
-        return FileDevice.Identity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
+        return FileDevice.Identity(status)
     }
 
     /// The path without links that the system has for an open file.

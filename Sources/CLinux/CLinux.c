@@ -147,6 +147,22 @@ int linux_open_found(int found, bool writing) { return open_again(found, writing
 
 int linux_open_exclusively(int fd) { return open_again(fd, O_RDWR | O_EXCL); }
 
+int linux_rename_to_new(const char *path, const char *other) {
+    if (renameat2(AT_FDCWD, path, AT_FDCWD, other, RENAME_NOREPLACE) == 0) return 0;
+    // Not every file system has it (NFS), but hard links replace nothing either.
+    if (errno != EINVAL && errno != ENOSYS) return -1;
+    return link(path, other) == 0 ? unlink(path) : -1;
+}
+
+int linux_flush_directory(const char *path) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return -1;
+    int result = fsync(fd), error = errno;
+    close(fd);
+    errno = error;
+    return result;
+}
+
 int linux_open_scratch(const char *directory) {
     // O_EXCL: nobody gives it a name later.
     int fd = open(directory, O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600);

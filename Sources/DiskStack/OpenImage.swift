@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import BlockIO
-import ImageFormats
+package import BlockIO
+package import ImageFormats
 
 /// An image that is open, with all files that belong to it. They are opened once, here: what is audited, unlocked and served
 /// are the same files, whatever has taken their names since.
@@ -14,12 +14,17 @@ package struct OpenImage {
     let luksHeader: DetachedHeader?
 
     /// Is any of it not on this machine?
-    package var isFar: Bool {
-        let sources = chain.links.flatMap { [$0.source, $0.dataFile] } + [luksHeader?.source]
-        return !sources.allSatisfy { $0?.isFile ?? true }
+    package var isFar: Bool { !sources.allSatisfy(\.isFile) }
+
+    /// Every file of it, with the name that it was opened by: the chain, data files, a detached header.
+    package var files: [(name: String, identity: SourceIdentity)] { sources.map { ($0.name, $0.identity) } }
+
+    private var sources: [OpenSource] {
+        (chain.links.flatMap { [$0.source, $0.dataFile] } + [luksHeader?.source]).compactMap { $0 }
     }
 
-    var format: ImageFormat { chain.links[0].kind.format }
+    /// What the file is that the caller named.
+    package var format: ImageFormat { chain.links[0].kind.format }
 
     /// Opens the files, and reads the headers of images among them.
     ///

@@ -60,7 +60,7 @@ struct DocumentationTests {
 
     @Test(arguments: [
         ("nbdecrypt serve", ["serve", "--help"]), ("nbdecrypt info", ["info", "--help"]),
-        ("nbdecrypt audit", ["audit", "--help"]),
+        ("nbdecrypt audit", ["audit", "--help"]), ("nbdecrypt migrate", ["migrate", "--help"]),
     ])
     func `the man page has exactly the options that --help has`(_ subsection: String, _ arguments: [String])
         async throws

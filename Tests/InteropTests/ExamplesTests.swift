@@ -6,61 +6,6 @@ import Testing
 /// The scripts in examples/ do what their first lines say.
 @Suite(.fourAtATime)
 struct ExamplesTests {
-    @Test func `an old image becomes a LUKS image that opens with the new passphrase`() async throws {
-        try await withImage { old in
-            let new = old.directory.file("new, with a comma.qcow2")
-            let newPassphrase = try old.directory.write("new-passphrase.txt", text: "new passphrase\n")
-            let advice = try await example("convert-old-image.sh", old, [new, newPassphrase]).output
-            #expect(advice.contains("shred -u \(old.image.path)"))
-
-            let key = try old.directory.write("key", text: "new passphrase")
-            let copy = old.directory.file("copy.raw")
-            try await Tool.succeed(
-                "qemu-img",
-                [
-                    "convert", "--object", "secret,id=s,file=\(key)", "--image-opts",
-                    "driver=qcow2,file.filename=\(new.replacing(",", with: ",,")),encrypt.format=luks,encrypt.key-secret=s",
-                    "-O", "raw", copy,
-                ], seconds: 300)
-            try await Tool.succeed("cmp", [old.rawPath, copy])
-        }
-    }
-
-    @Test func `an old image becomes a plain image, and is not changed`() async throws {
-        try await withImage { old in
-            let before = try await Tool.succeed("sha256sum", [old.image.path])
-            let new = old.directory.file("new.qcow2")
-            try await example("convert-old-image.sh", old, [new])
-            try await Tool.succeed("qemu-img", ["compare", "-f", "qcow2", "-F", "raw", new, old.rawPath])
-            let after = try await Tool.succeed("sha256sum", [old.image.path])
-            #expect(before == after)
-        }
-    }
-
-    @Test func `with a wrong passphrase nothing is converted and nothing is left behind`() async throws {
-        try await withImage { old in
-            let new = old.directory.file("new.qcow2")
-            let wrong = try old.directory.write("wrong.txt", text: "wrong\n")
-            let outcome = try await Tool.run(
-                script("convert-old-image.sh"), [old.image.path, wrong, new], environment: environment)
-            #expect(outcome.code == 77)
-            #expect(outcome.errors.contains("does not fit"))
-            #expect(!File.exists(new))
-        }
-    }
-
-    @Test func `a file that exists is not overwritten by a conversion`() async throws {
-        try await withImage { old in
-            let new = try old.directory.write("new.qcow2", text: "precious")
-            let outcome = try await Tool.run(
-                script("convert-old-image.sh"), [old.image.path, old.passphrasePath, new], environment: environment)
-            #expect(outcome.code == 1)
-            #expect(outcome.errors.contains("\(new) exists already"))
-            let text = try File.text(new)
-            #expect(text == "precious")
-        }
-    }
-
     @Test func `a small program serves an encrypted image with the libraries, and refuses a wrong passphrase`()
         async throws
     {

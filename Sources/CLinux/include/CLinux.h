@@ -79,6 +79,12 @@ int linux_open_exclusively(int fd);
 /// when it is closed.
 int linux_open_scratch(const char *directory);
 
+/// Gives a file another name that leads nowhere yet; 0, or -1 with errno, EEXIST when it leads somewhere.
+int linux_rename_to_new(const char *path, const char *other);
+
+/// Has what is said in a directory of names survive a power failure; 0, or -1 with errno.
+int linux_flush_directory(const char *path);
+
 /// Takes a shared open-file-description lock on one byte (F_OFD_SETLK, F_RDLCK); 0, or -1 with errno.
 int linux_lock_byte(int fd, off_t offset);
 

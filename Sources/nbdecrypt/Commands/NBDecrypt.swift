@@ -19,7 +19,7 @@ struct NBDecrypt: AsyncParsableCommand {
             \(ExitStatus.explanation)
             """,
         version: "0.1.0",
-        subcommands: [ServeCommand.self, InfoCommand.self, AuditCommand.self])
+        subcommands: [ServeCommand.self, MigrateCommand.self, InfoCommand.self, AuditCommand.self])
 
     /// Not asynchronous: that would end in a function of Dispatch that unblocks all signals in the main thread.
     static func main() {

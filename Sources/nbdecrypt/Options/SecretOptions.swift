@@ -88,6 +88,9 @@ struct SecretOptions: ParsableArguments {
     /// Is one of them in standard input or behind a descriptor, which can be read once?
     var isReadOnce: Bool { places().all.contains(where: \.isReadOnce) }
 
+    /// Is one of them standard input?
+    var readsStandardInput: Bool { places().all.contains(where: \.isStandardInput) }
+
     func validate() throws {
         guard passphraseOnCommandLine == nil else {
             throw ValidationError(

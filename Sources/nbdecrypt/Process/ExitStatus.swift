@@ -8,18 +8,20 @@ enum ExitStatus: Int32 {
     case success = 0
     /// What an audit finds in a sound image.
     case leaks = 1
+    /// A copy lacks what could not be read.
+    case incomplete = 2
     case usage = 64
     case badImage = 65
     case cannotOpen = 66
     case internalError = 70
-    /// A report has found no room, or no reader; or what clients have written is not all on disk.
+    /// A report has found no room, or no reader; a copy cannot be made; or what clients have written is not all on disk.
     case cannotWrite = 74
     case wrongPassphrase = 77
 
     /// For `--help`.
     static let explanation = """
-        Exit status: 0 fine, 1 leaks found by audit, 64 wrong usage, 65 bad image, 66 a file or socket cannot be opened, 70 internal error, \
-        74 a report, or what clients have written, cannot be written, 77 wrong or missing passphrase; with --run that of the command.
+        Exit status: 0 fine, 1 leaks found by audit, 2 a copy that lacks what could not be read, 64 wrong usage, 65 bad image, 66 a file or socket cannot be opened, 70 internal error, \
+        74 a report, a copy, or what clients have written, cannot be written, 77 wrong or missing passphrase; with --run that of the command.
         """
 }
 

@@ -2,6 +2,8 @@
 
 import BlockIO
 import CLinux
+import Crypto
+import Dispatch
 import FoundationEssentials
 import Glibc
 import SystemPackage
@@ -135,6 +137,30 @@ enum Process {
         }
     }
 
+    /// Bytes on their way to another program, which reads them from what is returned; nobody else sees them. They never get
+    /// into memory that is not locked.
+    static func pipe(_ secret: Secret) throws(Errno) -> FileDescriptor {
+        let ends: (readEnd: FileDescriptor, writeEnd: FileDescriptor)
+        do { ends = try FileDescriptor.pipe() } catch { throw error as? Errno ?? .ioError }
+        for end in [ends.readEnd, ends.writeEnd] { _ = fcntl(end.rawValue, F_SETFD, FD_CLOEXEC) }
+        // A long one does not fit the pipe before somebody reads it.
+        DispatchQueue(label: "nbdecrypt.secret").async {
+            secret.withBytes { bytes in
+                var done = 0
+                while done < bytes.byteCount {
+                    let count = unsafe bytes.extracting(done...).withUnsafeBytes { rest in
+                        unsafe Glibc.write(ends.writeEnd.rawValue, rest.baseAddress, rest.count)
+                    }
+                    // The reader has had enough, and says why itself.
+                    guard count > 0 || errno == EINTR else { break }
+                    done += max(0, count)
+                }
+            }
+            try? ends.writeEnd.close()
+        }
+        return ends.readEnd
+    }
+
     /// Would a reader get it at once?
     static func canWrite(to descriptor: FileDescriptor) -> Bool { waitToWrite(descriptor, milliseconds: 0) }
 
@@ -198,6 +224,20 @@ enum Process {
     /// - Returns: why it has not.
     static func rename(_ path: String, to other: String) -> Errno? {
         unsafe Glibc.rename(path, other) == 0 ? nil : Errno(rawValue: errno)
+    }
+
+    /// Gives a file a name that leads nowhere yet, for good.
+    /// - Returns: why it has not.
+    static func rename(_ path: String, toNew other: String) -> Errno? {
+        guard unsafe linux_rename_to_new(path, other) == 0 else { return Errno(rawValue: errno) }
+        let parent = FilePath(other).removingLastComponent().string
+        return unsafe linux_flush_directory(parent.isEmpty ? "." : parent) == 0 ? nil : Errno(rawValue: errno)
+    }
+
+    /// Does a name lead to something, or is it that of a link that leads nowhere?
+    static func exists(_ path: String) -> Bool {
+        var status = stat()
+        return unsafe lstat(path, &status) == 0
     }
 
     /// Why no files can be made in a directory.

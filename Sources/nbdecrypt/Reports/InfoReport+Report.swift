@@ -8,7 +8,7 @@ extension InfoReport: Report {
         var lines: [(String, String)] = [("image", image)]
         lines.append(("format", version.map { "\(format) version \($0)" } ?? format))
         if let part { lines.append(("part", part)) }
-        lines.append(("virtual size", virtualSize.map { "\($0) bytes\(Self.rounded($0))" } ?? "unknown"))
+        lines.append(("virtual size", virtualSize.map { "\($0) bytes\(ByteText.rounded($0))" } ?? "unknown"))
         if let headerSize {
             lines.append(
                 (
@@ -16,7 +16,7 @@ extension InfoReport: Report {
                     "\(headerSize) bytes; the rest of less than a sector of 512 is not served, as in QEMU"
                 ))
         }
-        lines.append(("file size", "\(fileSize) bytes\(Self.rounded(fileSize))"))
+        lines.append(("file size", "\(fileSize) bytes\(ByteText.rounded(fileSize))"))
         if let clusterSize { lines.append(("cluster size", "\(clusterSize) bytes")) }
         if let features {
             let all = features.incompatible + features.compatible + features.autoclear
@@ -59,30 +59,16 @@ extension InfoReport: Report {
         lines += (passphraseCheck?.lines ?? []).map { ("secret", $0) }
         let table = Self.table(lines)
         if let luks, !luks.verdict.commands.isEmpty {
-            let isNewImage = luks.verdict.commands.contains { $0.contains("new-passphrase") }
+            let isNewImage = luks.verdict.commands.contains { $0.hasPrefix("nbdecrypt migrate ") }
             let introduction =
                 isNewImage
-                ? "To improve it, put a new passphrase into the file new-passphrase, without a newline, and type:"
+                ? "To improve it, make a new image, with a new passphrase:"
                 : "To improve it, with a backup at hand, type:"
             return (table + [introduction] + luks.verdict.commands.map { "  \($0)" })
                 .joined(separator: "\n")
         }
         guard let step = encryption.nextSteps.first else { return table.joined(separator: "\n") }
         return table.joined(separator: "\n")
-            + "\nTo move the disk to LUKS, put a new passphrase into the file new-passphrase, without a newline, and type:"
-            + "\n  \(step)"
-    }
-
-    private static func rounded(_ bytes: UInt64) -> String {
-        let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]
-        guard bytes >= 1024 else { return "" }
-        var value = Double(bytes) / 1024
-        var unit = 0
-        while value >= 1024, unit < units.count - 1 {
-            value /= 1024
-            unit += 1
-        }
-        let tenths = Int((value * 10).rounded())
-        return " (\(tenths / 10).\(tenths % 10) \(units[unit]))"
+            + "\nTo move the disk to LUKS, with a new passphrase, type:\n  \(step)"
     }
 }

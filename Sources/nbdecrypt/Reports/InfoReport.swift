@@ -85,11 +85,7 @@ extension InfoReport.Encryption {
                     "changes of the encrypted data are not noticed, and neither is a wrong passphrase",
                     "QEMU no longer runs guests from such images",
                 ],
-                nextSteps: [
-                    "nbdecrypt serve \(ShellText.fileArgument(path)) --run 'qemu-img convert -p -f raw -O qcow2 "
-                        + "--object secret,id=new,file=new-passphrase "
-                        + "-o encrypt.format=luks,encrypt.key-secret=new \"$uri\" new.qcow2'"
-                ])
+                nextSteps: ["nbdecrypt migrate \(ShellText.fileArgument(path)) new.qcow2"])
         case .luks:
             self.init(method: "luks", description: "LUKS inside the image")
         }

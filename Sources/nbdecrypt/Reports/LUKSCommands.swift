@@ -50,9 +50,7 @@ struct LUKSCommands {
     func command(for improvement: LUKSImprovement) -> String {
         switch improvement {
         case .renewal:
-            "nbdecrypt serve \(served) --run 'qemu-img convert -p -f raw -O qcow2 "
-                + "--object secret,id=new,file=new-passphrase -o encrypt.format=luks,encrypt.key-secret=new,"
-                + "encrypt.iter-time=5000 \"$uri\" new.qcow2'"
+            "nbdecrypt migrate \(served) new.qcow2 --to qcow2-luks --iter-time 5000"
         case .repair: "cryptsetup repair \(header)"
         case .resumption: "cryptsetup reencrypt --resume-only \(offline)\(volume)"
         case .conversion: "cryptsetup convert --type luks2 \(header)"

@@ -55,6 +55,11 @@ enum SecretSource {
         }
     }
 
+    /// Is it standard input, by either name?
+    var isStandardInput: Bool {
+        if case .passphraseDescriptor(let number) = self { number == 0 } else { isReadOnce }
+    }
+
     /// Reads the secret.
     /// - Throws: ``OpeningError``.
     func read() throws(OpeningError) -> NamedSecret {

@@ -40,6 +40,16 @@ nbd-client -d /dev/nbd0 > /dev/null 2>&1
 echo "$name: $fs is sound"
 FILL
 
+# What nbdecrypt has copied into containers of cryptsetup.
+for image in /in/migrated/*; do
+    device=$(losetup -f)
+    losetup -r "$device" "$image/disk"
+    cryptsetup open --readonly --key-file "$image/passphrase" "$device" plain
+    dash /tmp/hash /dev/mapper/plain | cmp - "$image/hash" && echo "${image##*/}: dm-crypt reads what was copied"
+    cryptsetup close plain
+    losetup -d "$device"
+done
+
 for image in /in/images/*; do
     name=${image##*/}
     export name

@@ -64,20 +64,16 @@ struct DiskInfoTests {
                 let outcome = try await Program.run(
                     ["info"] + image + ["--check-passphrase", "--passphrase-file", wrong])
                 #expect(outcome.code == 77 && outcome.output.contains("opens no keyslot"), "\(outcome.errors)")
-                // As a person types it, with the secret on standard input. Five seconds are too long for the many attempts that
-                // qemu-img may need on a busy machine.
+                // The passphrases would be asked for. Five seconds are too long for the many attempts that qemu-img may need on
+                // a busy machine.
                 let command = try #require(luks.verdict.weak.compactMap(\.command).first)
-                    .replacing("iter-time=5000", with: "iter-time=10")
+                    .replacing("--iter-time 5000", with: "--iter-time 10 --new-passphrase-file new-passphrase")
                 try directory.write("new-passphrase", text: "new")
                 try await Tool.shell(
                     """
                     cd \(directory.path); PATH=$(dirname \(try Program.path)):$PATH
-                    for attempt in $(seq 200); do
-                        rm -f new.qcow2
-                        \(command.replacing(" --run ", with: " \(secret.joined(separator: " ")) --run ")) 2> errors && exit
-                        grep -q 'accurate CPU usage' errors || break
-                    done
-                    cat errors >&2; exit 1
+                    rm -f new.qcow2
+                    \(command) \(secret.joined(separator: " "))
                     """)
                 let moved = try await InfoReport.of(directory.file("new.qcow2"))
                 #expect(moved.virtualSize == report.virtualSize && moved.luks?.place == "qcow2 header")

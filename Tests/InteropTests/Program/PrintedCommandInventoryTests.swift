@@ -89,14 +89,16 @@ import Testing
         "nbdcopy ": .run(by: ["RefusalTests: the command that is printed for the URL of an NBD server copies the image"]
         ),
         "nbdecrypt serve ": .run(by: [
+            "MigrationTests: the command at the end destroys the old image, and the new one is read as it says",
             "VolumeInfoTests: the volumes of a group are listed with size, contents, and why not or how they are served",
-            "InfoTests: the command that it prints moves the disk to LUKS, whatever the image is called",
-            "PrintedCommandTests: the commands for a container that cryptsetup does not see make a new image of the same disk",
         ]
         ),
-        "qemu-img convert -p -f raw -O qcow2 ": .run(by: [
+        "nbdecrypt migrate ": .run(by: [
             "InfoTests: the command that it prints moves the disk to LUKS, whatever the image is called",
             "PrintedCommandTests: the commands for a container that cryptsetup does not see make a new image of the same disk",
+        ]),
+        "shred -u ": .run(by: [
+            "MigrationTests: the command at the end destroys the old image, and the new one is read as it says"
         ]),
         "nbdcopy -p ": .run(by: ["InstructionTests: qemu-img and nbdcopy copy the disk as printed"]),
         "nbd-client, the disk lacks its last ": .word("says what a command leaves out"),

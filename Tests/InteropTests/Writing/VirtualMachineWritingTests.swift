@@ -32,6 +32,10 @@ struct VirtualMachineWritingTests {
             try Data(passphrase.utf8).write(to: URL(filePath: "\(place)/passphrase"))
             try await image.make(place)
         }
+        let formats = ["luks1", "luks2"]
+        for format in formats {
+            try await migrate(to: format, in: directory, "\(share)/migrated/\(format)", passphrase)
+        }
         let vm = "\(Program.root)/scripts/vm"
         let tools = try await Tool.shell("PATH=$PATH:/usr/sbin:/sbin; command -v mkfs.xfs xfs_repair e2fsck")
         try await Tool.succeed(
@@ -40,6 +44,11 @@ struct VirtualMachineWritingTests {
             vm, ["run", "--share", share, "--out", out, Program.helper("writing_guest.sh")],
             environment: ["VM_TIMEOUT": "900"], seconds: 900)
         #expect(outcome.code == 0, "\(outcome.errors)")
+        for format in formats {
+            #expect(
+                outcome.output.contains("\(format): dm-crypt reads what was copied"),
+                "\(outcome.output)\(outcome.errors)")
+        }
         for image in images {
             var lines = ["\(image.name): \(image.fileSystem) is sound"]
             if image.name.hasPrefix("luks") {
@@ -51,6 +60,21 @@ struct VirtualMachineWritingTests {
             }
             for line in lines { #expect(outcome.output.contains(line), "\(line): \(outcome.output)\(outcome.errors)") }
         }
+    }
+
+    /// Makes a container with the copy of a disk, and the hash of that.
+    private func migrate(
+        to format: String, in directory: TemporaryDirectory, _ place: String, _ passphrase: String
+    ) async throws {
+        try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)
+        try Data(passphrase.utf8).write(to: URL(filePath: "\(place)/passphrase"))
+        let size = (3 << 20) + 512
+        let old = try directory.write("old.raw", DiskContents(mark: 0x31).bytes(at: 0, count: size, .noise))
+        try await Tool.succeed(
+            Program.path,
+            ["migrate", "-f", "raw", old, "\(place)/disk", "--to", format, "--iter-time", "10"]
+                + ["--new-passphrase-file", "\(place)/passphrase"])
+        try await Tool.shell("sha256sum < \(old) > \(place)/hash")
     }
 
     /// QEMU checks an image, and reads what the guest's kernel has read.

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import Crypto
+import DiskStack
+import ImageFormats
+import Subprocess
+import SystemPackage
+
+/// Has the reference tool of a format make an empty image: qemu-img for qcow2, cryptsetup for LUKS.
+struct ImageMaker {
+    let format: TargetFormat
+    /// Of the disk, in bytes.
+    let size: UInt64
+    /// Nil for a format that is not encrypted.
+    let secret: Secret?
+    /// How long a passphrase is to take to be tried, in milliseconds; nil: what the tool thinks right.
+    let derivationTime: Int?
+    /// What the disk of a qcow2 image lies over, if it does: a file of the same directory.
+    var backing: Backing?
+
+    /// A backing file.
+    struct Backing {
+        let name: String
+        let format: TargetFormat
+    }
+
+    /// Where the data of a LUKS container begins, as cryptsetup has it without being asked; in bytes.
+    private var dataOffset: UInt64 {
+        switch format {
+        case .raw, .qcow2, .qcow2LUKS: 0
+        case .luks1: 2 << 20
+        case .luks2: 16 << 20
+        }
+    }
+
+    /// Makes it in an empty file.
+    /// - Throws: ``Failure``.
+    func make(_ file: NewFile) async throws(Failure) {
+        guard !format.hasSectors || size % 512 == 0 else {
+            throw Failure(
+                .usage,
+                "\(file.path): the disk has \(size) bytes, and \(format.description) holds whole sectors of 512; to keep "
+                    + "it to the byte, say --to raw")
+        }
+        guard size > 0 else {
+            throw Failure(.badImage, "\(file.path): the disk has no bytes: there is nothing to copy")
+        }
+        switch format {
+        case .raw: try file.grow(to: size)
+        case .qcow2, .qcow2LUKS: try await run("qemu-img", "qemu-utils", qemuArguments(file.partialPath))
+        case .luks1, .luks2:
+            let (total, overflow) = size.addingReportingOverflow(dataOffset)
+            guard !overflow else {
+                throw Failure(.badImage, "\(file.path): the disk is too large for a LUKS container")
+            }
+            try file.grow(to: total)
+            try await run("cryptsetup", "cryptsetup-bin", cryptsetupArguments(file.partialPath))
+        }
+    }
+
+    private func qemuArguments(_ path: String) -> [String] {
+        var arguments = ["create", "-q", "-f", "qcow2"]
+        if format == .qcow2LUKS {
+            let time = derivationTime.map { ",encrypt.iter-time=\($0)" } ?? ""
+            arguments += [
+                "--object", "secret,id=new,file=/dev/stdin", "-o", "encrypt.format=luks,encrypt.key-secret=new\(time)",
+            ]
+        }
+        // Without looking at it: a secret would be needed.
+        if let backing { arguments += ["-u", "-b", backing.name, "-F", backing.format.imageFormat.rawValue] }
+        return arguments + [path, String(size)]
+    }
+
+    /// Sectors stay as they are: a file system that was made on sectors of 512 bytes may not be mounted on larger ones.
+    private func cryptsetupArguments(_ path: String) -> [String] {
+        ["luksFormat", "--batch-mode", "--type", format.rawValue, "--offset", String(dataOffset / 512)]
+            + (format == .luks2 ? ["--sector-size", "512"] : [])
+            + (derivationTime.map { ["--iter-time", String($0)] } ?? []) + ["--key-file", "-", path]
+    }
+
+    /// qemu-img measures the processor, and gives up when that goes wrong because others use it.
+    private static let attempts = 100
+
+    /// Runs a program until it can do what it is to do.
+    private func run(_ program: String, _ package: String, _ arguments: [String]) async throws(Failure) {
+        for attempt in 1...Self.attempts {
+            guard let reason = try await runOnce(program, package, arguments) else { return }
+            guard reason.contains("accurate CPU usage"), attempt < Self.attempts else {
+                throw Failure(.cannotWrite, "\(program) cannot make the new image: \(reason)")
+            }
+        }
+    }
+
+    /// Runs a program that is found as the shell finds it, with the secret as its standard input.
+    /// - Returns: what it says when it fails.
+    private func runOnce(_ program: String, _ package: String, _ arguments: [String]) async throws(Failure) -> String? {
+        let input: FileDescriptor
+        do {
+            input =
+                try secret.map { try Process.pipe($0) }
+                ?? .open(FilePath("/dev/null"), .readOnly, options: .closeOnExec)
+        } catch {
+            throw Failure(.internalError, "nothing can be given to \(program): \(error)")
+        }
+        do {
+            let result = try await Subprocess.run(
+                .name(program), arguments: Arguments(arguments),
+                input: .fileDescriptor(input, closeAfterSpawningProcess: true), output: .discarded,
+                error: .string(limit: 16 << 10))
+            guard !result.terminationStatus.isSuccess else { return nil }
+            let said = result.standardError.split(separator: "\n").joined(separator: "; ")
+            return ShownText.printable(said.isEmpty ? "\(result.terminationStatus)" : said, maximumLength: 500)
+        } catch let error as SubprocessError where error.code == .executableNotFound {
+            throw Failure(
+                .cannotOpen,
+                "\(program) is needed to make \(format.description), and is not installed; on Debian: apt install \(package)"
+            )
+        } catch {
+            throw Failure(.internalError, "\(program) cannot be run: \(error)")
+        }
+    }
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import DiskStack
+import SystemPackage
+
+/// A file that has its name only when it is complete; until then it is called `NAME.partial`.
+final class NewFile: Sendable {
+    /// The name that it gets.
+    let path: String
+    /// Where it is until then; absolute, so that no program takes it for something else.
+    let partialPath: String
+    private let identity: Process.FileIdentity
+
+    /// Refuses a name under which there is something.
+    ///
+    /// - Parameter old: the image that is copied. It is said when the name is one of its files.
+    /// - Throws: ``Failure``.
+    static func check(_ path: String, against old: OpenImage) throws(Failure) {
+        if let identity = FileDevice.Identity(path: FilePath(path)),
+            let file = old.files.first(where: { $0.identity == .file(identity) })
+        {
+            throw Failure(.usage, "\(path) and \(file.name) are the same file, which is only read; name a new one")
+        }
+        guard !Process.exists(path) else {
+            throw Failure(
+                .cannotWrite, "\(path) exists, and nothing is overwritten; name a new file, or remove that one")
+        }
+    }
+
+    /// Makes an empty file, for this user alone.
+    /// - Throws: ``Failure``.
+    init(_ path: String) throws(Failure) {
+        self.path = path
+        partialPath = Process.absolutePath("\(path).partial")
+        let file: FileDescriptor
+        do {
+            file = try FileDescriptor.open(
+                FilePath(partialPath), .writeOnly, options: [.create, .exclusiveCreate, .closeOnExec],
+                permissions: [.ownerReadWrite])
+        } catch Errno.fileExists {
+            throw Failure(
+                .cannotWrite,
+                "\(path).partial exists: a copy that was broken off, or one that is being made; when no other program makes "
+                    + "one, remove it: rm \(ShellText.fileArgument("\(path).partial"))")
+        } catch {
+            throw Failure(.cannotWrite, "\(path).partial cannot be made: \(error)")
+        }
+        defer { try? file.close() }
+        guard let identity = Process.identity(ofRegular: file) else {
+            throw Failure(.cannotWrite, "\(path).partial is no regular file")
+        }
+        self.identity = identity
+    }
+
+    /// Makes it so long; what is new reads as zeros and takes no space.
+    /// - Throws: ``Failure``.
+    func grow(to size: UInt64) throws(Failure) {
+        do {
+            try FileDevice(path: FilePath(partialPath), excludesWriters: false, isWritable: true).grow(to: size)
+        } catch { throw Failure(.cannotWrite, "\(path).partial cannot be made \(size) bytes long: \(error)") }
+    }
+
+    /// Gives it its name.
+    /// - Throws: ``Failure`` when there is something under that name now, or when it is another file.
+    func finish() throws(Failure) {
+        switch Process.rename(partialPath, toNew: Process.absolutePath(path)) {
+        case nil: return
+        case .fileExists?:
+            throw Failure(.cannotWrite, "\(path) has been made meanwhile by somebody else, and nothing is overwritten")
+        case let error?: throw Failure(.cannotWrite, "\(path).partial cannot be renamed to \(path): \(error)")
+        }
+    }
+
+    /// Removes what is not complete. Afterwards, and after ``finish()``, it does nothing.
+    func remove() { _ = Process.removeFile(partialPath, ifIt: identity) }
+}

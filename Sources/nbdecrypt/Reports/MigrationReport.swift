@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import DiskStack
+
+/// What `nbdecrypt migrate` has done.
+struct MigrationReport: Report {
+    /// Bytes of the disk.
+    struct Range: Encodable {
+        let offset: UInt64
+        let length: UInt64
+    }
+
+    let old: String
+    let new: String
+    /// Of the new image.
+    let format: String
+    /// In bytes.
+    let size: UInt64
+    /// Bytes that were copied.
+    let data: UInt64
+    /// Bytes that are zeros, and take no space where the format can leave them out.
+    let zeros: UInt64
+    /// Bytes that could not be read, and are zeros in the copy.
+    let unreadable: UInt64
+    let unreadableRanges: [Range]
+    /// Of the disk as it was read.
+    let digest: String
+    /// Of the copy as it was read back; nil when it was not.
+    let digestOfCopy: String?
+    /// Bytes that are hashed at once.
+    let digestBlockSize: UInt64
+    private let disk: String
+    private let target: TargetFormat
+    /// The files of the old image that nobody needs any more, the image itself first; none when only a part was copied.
+    private let leftover: [String]
+
+    private enum CodingKeys: String, CodingKey {
+        case old, new, format, size, data, zeros, unreadable, unreadableRanges, digest, digestOfCopy, digestBlockSize
+    }
+
+    init(
+        old: String, disk: String, new: String, format: TargetFormat, size: UInt64, amounts: CopyProgress.Amounts,
+        digest: DiskDigest, digestOfCopy: DiskDigest?, unreadable ranges: [ByteRange], leftover: [String]
+    ) {
+        self.leftover = leftover
+        self.old = old
+        self.new = new
+        self.disk = disk
+        target = format
+        self.format = format.rawValue
+        self.size = size
+        data = amounts[.data]
+        zeros = amounts[.zeros]
+        unreadable = amounts[.unreadable]
+        unreadableRanges = ranges.map { Range(offset: $0.offset, length: $0.length) }
+        self.digest = digest.description
+        self.digestOfCopy = digestOfCopy?.description
+        digestBlockSize = DiskBlocks(diskSize: size).blockSize
+    }
+
+    /// Was all of the disk read?
+    var isComplete: Bool { unreadable == 0 }
+
+    /// How many ranges are said on a terminal.
+    private static let shownRanges = 20
+
+    var text: String {
+        var lines = [
+            ("old image", "\(old) (\(disk))"), ("new image", "\(new) (\(target.description))"),
+            ("disk", "\(size) bytes\(ByteText.rounded(size)): \(ByteText.short(data)) of data, the rest zeros"),
+        ]
+        if !isComplete {
+            lines.append(
+                ("lost", "\(unreadable) bytes in \(unreadableRanges.count) places could not be read, and are zeros:"))
+            lines += unreadableRanges.prefix(Self.shownRanges).map { ("", "\($0.length) bytes at \($0.offset)") }
+            if unreadableRanges.count > Self.shownRanges { lines.append(("", "more with --json")) }
+        }
+        lines.append(
+            ("read back", digestOfCopy == nil ? "no" : "yes, opened anew: every byte is as it was read"))
+        lines.append(("SHA-256", "\(digest), of the digests of \(ByteText.short(digestBlockSize)) each"))
+        return (Self.table(lines) + next).joined(separator: "\n")
+    }
+
+    private var next: [String] {
+        let format = target == .raw ? "-f raw " : ""
+        var lines = ["To read it, type:", "  nbdecrypt serve \(format)\(ShellText.fileArgument(new))"]
+        guard isComplete, digestOfCopy != nil, let image = leftover.first else { return lines }
+        lines += [
+            "When you have tried it, destroy the old image, and use its passphrase nowhere else:",
+            "  shred -u \(ShellText.fileArgument(image))",
+            "That does not reach copies: backups, snapshots of a file system or a volume, the cells of an SSD that were written before.",
+        ]
+        let below = leftover.dropFirst()
+        if !below.isEmpty {
+            lines.append("It also stands on \(below.joined(separator: ", ")), on which other images may stand.")
+        }
+        return lines
+    }
+}
