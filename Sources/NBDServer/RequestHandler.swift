@@ -32,8 +32,23 @@ struct RequestHandler: Sendable {
                 }
                 return reply.frame(&bytes, part)
             }
-            return nil
-        } catch { return error }
+        } catch {
+            tell(part, error)
+            return error
+        }
+        tell(part, nil)
+        return nil
+    }
+
+    /// Tells who wants to know that a part of the data has been read, or why not.
+    private func tell(_ part: Range<Int>, _ error: BlockError?) {
+        guard let coverage = session.export.coverage else { return }
+        let offset = request.offset + UInt64(part.lowerBound)
+        switch error?.code {
+        case nil: coverage.read(offset, part.count)
+        case .wouldBlock?: return
+        default: coverage.failed(offset, part.count)
+        }
     }
 
     /// What one step of a long read reads, in bytes: then it is looked whether others wait, and for how long.
@@ -60,10 +75,14 @@ struct RequestHandler: Sendable {
                 try buffer.prepare((head + done)..<(head + done + step)) { (data) throws(BlockError) in
                     try device.read(into: &data, at: request.offset + UInt64(done), mode)
                 }
+                tell(done..<done + step, nil)
                 done += step
                 if done < length, ContinuousClock.now > deadline { return .unfinished(done: UInt64(done)) }
             }
-        } catch { return .finished(error) }
+        } catch {
+            tell(done..<min(done + Self.readStep, length), error)
+            return .finished(error)
+        }
         // All of it is there.
         buffer.append(upTo: head + length, dataCount: length) { reply.frame(&$0, 0..<length) }
         return .finished(nil)
@@ -169,6 +188,17 @@ struct RequestHandler: Sendable {
         device.prefetch(try range(min(request.length, Self.longestPrefetch)), budget)
     }
 
+    /// Tells who wants to know which bytes a client need not read.
+    private func tellZeros(_ status: [StatusExtent], from offset: UInt64) {
+        guard let coverage = session.export.coverage else { return }
+        var position = offset
+        for extent in status {
+            let end = position + extent.length
+            if extent.flags & NBDProtocol.StatusFlags.zero != 0 { coverage.toldZeros(position..<end) }
+            position = end
+        }
+    }
+
     /// How many bytes the chunks of a block status with so many extents take at most.
     func lengthOfStatus(extents count: Int) -> Int {
         session.contexts.count * (session.mode.headLength + 8) + count * 16
@@ -191,7 +221,9 @@ struct RequestHandler: Sendable {
         let maximumCount = isOne ? 1 : (share - session.mode.headLength - 8) / (session.mode == .extended ? 16 : 8)
         var statuses: [[StatusExtent]] = []
         for selected in contexts {
-            statuses.append(try selected.context.status(of: device, range, maximumCount: maximumCount, mode))
+            let status = try selected.context.status(of: device, range, maximumCount: maximumCount, mode)
+            if case .allocation = selected.context { tellZeros(status, from: range.offset) }
+            statuses.append(status)
         }
         for (index, (selected, extents)) in zip(contexts, statuses).enumerated() {
             reply.blockStatus(selected.id, extents, isDone: index == contexts.count - 1, in: buffer)

@@ -54,6 +54,20 @@ struct ServeCommand: AsyncParsableCommand {
             valueName: "command"))
     var shellCommand: String?
 
+    @Flag(
+        name: .long,
+        help: """
+            Exit with status 2 unless clients have read all of the default export, and of each other one that they began with, but \
+            for what they were told is zeros.
+            """)
+    var requireComplete = false
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "At the end, write what clients have read, and what not, to a file as JSON.", valueName: "path"))
+    var coverage: String?
+
     @Option(name: .long, help: ArgumentHelp("Write the process id to a file once listening.", valueName: "path"))
     var pidFile: String?
 
@@ -93,6 +107,9 @@ struct ServeCommand: AsyncParsableCommand {
         }
         guard maxConnections > 0 else { throw ValidationError("--max-connections takes a number above 0.") }
     }
+
+    /// Is it taken down what clients read?
+    var hasCoverage: Bool { once || shellCommand != nil || requireComplete || coverage != nil }
 
     /// What the command line says of an image.
     /// - Throws: `ValidationError` when options contradict each other.

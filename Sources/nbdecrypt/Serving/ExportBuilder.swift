@@ -73,10 +73,12 @@ struct ExportBuilder {
         // Names of files are part of it, as long as they are.
         var description = disk.description
         while description.utf8.count > Server.maximumNameLength { description.unicodeScalars.removeLast() }
+        // What clients change is not what was copied.
+        let hasCoverage = command.hasCoverage && !disk.device.isWritable
         return Export(
             name: name, description: description,
             device: request.treatment.detectsZeroes ? ZeroDetectingDevice(disk.device) : disk.device,
-            bitmaps: disk.bitmaps, lane: lane)
+            bitmaps: disk.bitmaps, lane: lane, coverage: hasCoverage ? Coverage(size: disk.device.size) : nil)
     }
 
     private func requests() throws -> [Request] {

@@ -76,10 +76,29 @@ struct Serving {
             log.error("\(export.name): not all that was written is on disk: \(error)")
             if status == 0 { status = ExitStatus.cannotWrite.rawValue }
         }
+        if command.hasCoverage { try tellCoverage(&status) }
         // Contexts of ciphers are made when they are needed.
         if wereSecretsLocked { CommandSecrets.warnUnlessLocked(log) }
         log.info("clients have read \(server.bytesRead) bytes")
         return status
+    }
+
+    /// Says what clients have read, and writes it down where somebody wants it.
+    private func tellCoverage(_ status: inout Int32) throws {
+        let report = CoverageReport(exports)
+        for line in report.text.split(separator: "\n") { log.notice("\(line)") }
+        if let path = command.coverage {
+            do {
+                let file = try FileDescriptor.open(
+                    FilePath(path), .writeOnly, options: [.create, .truncate, .closeOnExec],
+                    permissions: .ownerReadWrite)
+                try file.closeAfter { _ = try file.writeAll(Array("\(report.json)\n".utf8)) }
+            } catch {
+                log.error("the coverage cannot be written to \(path): \(error)")
+                if status == 0 { status = ExitStatus.cannotWrite.rawValue }
+            }
+        }
+        if command.requireComplete, status == 0, !report.isComplete { status = ExitStatus.incomplete.rawValue }
     }
 
     /// Logs what the server is doing whenever somebody asks with SIGUSR1, from a thread that waits for no other.

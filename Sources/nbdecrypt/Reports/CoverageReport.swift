@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockIO
+import NBDServer
+
+/// What of the exports clients have been given.
+struct CoverageReport: Report {
+    /// Bytes of an export.
+    struct Range: Encodable {
+        let offset: UInt64
+        let length: UInt64
+    }
+
+    /// One of them.
+    struct Disk: Encodable {
+        /// As clients ask for it.
+        let export: String
+        /// In bytes.
+        let size: UInt64
+        let isComplete: Bool
+        /// Bytes that were read.
+        let read: UInt64
+        /// Bytes that were not read because clients were told that they are zeros.
+        let zeros: UInt64
+        /// Bytes that were neither.
+        let missing: UInt64
+        let missingRangeCount: Int
+        /// The first of them.
+        let missingRanges: [Range]
+        /// What could not be read and was not read by another attempt.
+        let unreadableRanges: [Range]
+    }
+
+    let exports: [Disk]
+
+    /// How many ranges are told at most.
+    private static let rangeLimit = 1000
+
+    /// - Parameter exports: those without a ``Coverage`` are left out.
+    init(_ exports: [Export]) {
+        self.exports = exports.compactMap { export in export.coverage.map { Self.disk(export, $0) } }
+    }
+
+    private static func disk(_ export: Export, _ coverage: Coverage) -> Disk {
+        let (given, read, failed) = coverage.sets
+        let missing = given.gaps(limit: rangeLimit)
+        return Disk(
+            export: export.name, size: given.size, isComplete: given.isComplete, read: read.count,
+            zeros: given.count - read.count, missing: given.size - given.count, missingRangeCount: given.gapCount,
+            missingRanges: missing.map { Range(offset: $0.offset, length: $0.length) },
+            unreadableRanges: missing.filter { failed.contains($0.offset) }.map {
+                Range(offset: $0.offset, length: $0.length)
+            })
+    }
+
+    /// Has somebody who wanted all of the default export got it, and all of each other one that was read?
+    var isComplete: Bool { exports.first?.isComplete ?? true && exports.allSatisfy { $0.isComplete || $0.read == 0 } }
+
+    var text: String { exports.filter { $0.read + $0.zeros > 0 }.map(\.sentence).joined(separator: "\n") }
+}
+
+extension CoverageReport.Disk {
+    /// For the log.
+    var sentence: String {
+        let name = export.isEmpty ? "" : "\(export): "
+        let bytes = "\(name)\(Self.grouped(size)) bytes"
+        guard !isComplete else { return "100 % of \(bytes) read, \(ByteText.short(read)) of them data" }
+        // Never 100.
+        let percent = size == 0 ? 0 : min(99, Int(Double(size - missing) / Double(size) * 100))
+        let first = missingRanges.first.map { " (first at \($0.offset), \($0.length) bytes)" } ?? ""
+        let ranges = missingRangeCount == 1 ? "1 range" : "\(missingRangeCount) ranges"
+        let unreadable = unreadableRanges.isEmpty ? "" : "; \(unreadableRanges.count) of them could not be read"
+        return "incomplete: \(percent) % of \(bytes) read, \(ranges) never read\(first)\(unreadable)"
+    }
+
+    /// With a comma between thousands.
+    private static func grouped(_ number: UInt64) -> String {
+        var digits = String(number)
+        var place = digits.count - 3
+        while place > 0 {
+            digits.insert(",", at: digits.index(digits.startIndex, offsetBy: place))
+            place -= 3
+        }
+        return digits
+    }
+}
