@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import BlockIO
-import ImageFormats
+package import ImageFormats
 
 /// An image that is open, with all files that belong to it. They are opened once, here: what is audited, unlocked and served
 /// are the same files, whatever has taken their names since.
@@ -12,6 +12,8 @@ package struct OpenImage {
     /// The source, and what it names.
     let chain: ImageChain
     let luksHeader: DetachedHeader?
+    /// Nil when none is wanted, or when the file is not there.
+    let overlay: OverlayFile?
 
     /// Is any of it not on this machine?
     package var isFar: Bool {
@@ -19,7 +21,8 @@ package struct OpenImage {
         return !sources.allSatisfy { $0?.isFile ?? true }
     }
 
-    var format: ImageFormat { chain.links[0].kind.format }
+    /// What it is, or was said to be.
+    package var format: ImageFormat { chain.links[0].kind.format }
 
     /// Opens the files, and reads the headers of images among them.
     ///
@@ -44,13 +47,16 @@ package struct OpenImage {
             throw OpeningError(error, image: name)
         }
         try options.formats.check(chain)
-        guard let place = options.luksHeader else {
-            luksHeader = nil
+        luksHeader = try options.luksHeader.map { place throws(OpeningError) in
+            let header = try DetachedHeader(place, by: options.sources, options.reading)
+            if let reason = header.source.missingLocks { log.warning("\(header.name): \(reason)") }
+            return header
+        }
+        guard case .file(let path)? = options.overlay else {
+            overlay = nil
             return
         }
-        let header = try DetachedHeader(place, by: options.sources, options.reading)
-        if let reason = header.source.missingLocks { log.warning("\(header.name): \(reason)") }
-        luksHeader = header
+        overlay = try OverlayFile(path, over: chain, options, log: log)
     }
 }
 
