@@ -55,4 +55,9 @@ public struct FormatError: Error, Equatable, Sendable, SentenceConvertible {
 
     /// The same about a part of the image, which the sentence then starts with.
     public func naming(_ part: String) -> FormatError { FormatError(code, "\(part): \(sentence)") }
+
+    /// The same, with something else to set in place of `remedy`.
+    public func replacing(_ remedy: Remedy, with other: Remedy) -> FormatError {
+        FormatError(code, sentence.replacing(remedy, with: other))
+    }
 }

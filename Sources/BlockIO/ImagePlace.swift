@@ -54,6 +54,15 @@ public struct ImagePlace: Sendable {
         }
     }
 
+    /// Which file a name leads to, wherever that is. It is not opened.
+    public func identity(of name: FilePath) throws(Errno) -> FileDevice.Identity {
+        let found = find(name, .everything)
+        guard found >= 0 else { throw Errno(rawValue: errno) }
+        defer { close(found) }
+        guard let identity = Self.identity(found) else { throw Errno(rawValue: errno) }
+        return identity
+    }
+
     /// Does a name lead to what is mounted below the directory, and not out of it?
     func leadsToOtherMount(_ name: FilePath) -> Bool {
         let found = unsafe name.withPlatformString { name in

@@ -19,6 +19,10 @@ public enum Remedy: Hashable, Sendable {
     case overlay
     /// Where the scratch files of overlays are.
     case overlayDirectory
+    /// Changes go to a file, and stay there.
+    case overlayFile
+    /// The secret of that file.
+    case overlaySecret
     /// The policy for files that an image names.
     case references(policy: String)
     /// A file, by its absolute path, is opened when an image names it.
@@ -114,7 +118,9 @@ extension Remedy: CustomStringConvertible {
         case .allowUnlocked: "allowsUnlocked"
         case .shareWithWriters: "sharesWithWriters"
         case .overlay: "an overlay"
-        case .overlayDirectory: "overlayDirectory"
+        case .overlayDirectory: "overlay.scratch"
+        case .overlayFile: "overlay.file"
+        case .overlaySecret: "passphraseOfOverlay"
         case .references(let policy): "references \(policy)"
         case .allowReference(let path): "references to \(path)"
         case .format(let format): Self.name("format", format)

@@ -35,6 +35,11 @@ public struct Sentence: Hashable, Sendable {
         }.joined()
     }
 
+    /// The same, with something else to set in place of `remedy`.
+    public func replacing(_ remedy: Remedy, with other: Remedy) -> Sentence {
+        Sentence(parts.map { $0 == .remedy(remedy) ? .remedy(other) : $0 })
+    }
+
     /// One behind the other.
     public static func + (first: Sentence, second: Sentence) -> Sentence {
         var sum = first

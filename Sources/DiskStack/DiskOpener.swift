@@ -55,13 +55,22 @@ public struct DiskOpener {
                     name: options.name, format: .raw, encryption: nil, disk: image.source.device, below: [],
                     snapshots: [])
                 : try opener.open(image)
-            if let directory = options.overlayDirectory { try layer.putOverlay(in: directory, log: log) }
+            switch options.overlay {
+            case .scratch(let directory)?: try layer.putOverlay(in: directory, log: log)
+            case .file(let path)?:
+                guard !isFileAlone else {
+                    throw OpeningError(
+                        .usage,
+                        "\(options.name): \(remedy: .overlayFile) is for the decrypted disk, and not with the ciphertext alone"
+                    )
+                }
+                try layer.putOverlay(image.overlay, at: path, over: image, opener)
+            case nil: break
+            }
             var disks = try DiskFinder(
                 options: options, opener: opener, source: image.source, layer: layer, log: log
             ).disks()
-            if options.isWritable || options.overlayDirectory != nil {
-                try Self.letWrite(&disks, options.name, without: options.isWritable ? .writable : .overlay)
-            }
+            if let remedy = options.writing { try Self.letWrite(&disks, options.name, without: remedy) }
             ring.warnIfUnused()
             return disks
         } catch {

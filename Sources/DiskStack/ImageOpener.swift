@@ -9,7 +9,8 @@ struct ImageOpener {
     let options: OpeningOptions
     let ring: SecretRing
     let log: OpeningLog
-    private let cache = ImageCache()
+    /// Of all images that it opens.
+    let cache = ImageCache()
 
     init(options: OpeningOptions, ring: SecretRing, log: OpeningLog) {
         self.options = options
@@ -190,7 +191,9 @@ struct ImageOpener {
         ).open()
     }
 
-    private func luks(_ name: String, layer: Int?) -> LUKSOpener { containers.opener(name, layer: layer) }
+    private func luks(_ name: String, layer: Int) -> LUKSOpener {
+        containers.opener(name, own: .passphraseOfLayer(layer))
+    }
 
     private func warnOfRaw(_ file: any BlockDevice) {
         if file.size % 512 != 0 {

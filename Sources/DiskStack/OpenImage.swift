@@ -12,6 +12,8 @@ package struct OpenImage {
     /// The source, and what it names.
     let chain: ImageChain
     let luksHeader: DetachedHeader?
+    /// Nil when none is wanted, or when the file is not there.
+    let overlay: OverlayFile?
 
     /// Is any of it not on this machine?
     package var isFar: Bool { !sources.allSatisfy(\.isFile) }
@@ -23,7 +25,7 @@ package struct OpenImage {
         (chain.links.flatMap { [$0.source, $0.dataFile] } + [luksHeader?.source]).compactMap { $0 }
     }
 
-    /// What the file is that the caller named.
+    /// What it is, or was said to be.
     package var format: ImageFormat { chain.links[0].kind.format }
 
     /// Opens the files, and reads the headers of images among them.
@@ -49,13 +51,16 @@ package struct OpenImage {
             throw OpeningError(error, image: name)
         }
         try options.formats.check(chain)
-        guard let place = options.luksHeader else {
-            luksHeader = nil
+        luksHeader = try options.luksHeader.map { place throws(OpeningError) in
+            let header = try DetachedHeader(place, by: options.sources, options.reading)
+            if let reason = header.source.missingLocks { log.warning("\(header.name): \(reason)") }
+            return header
+        }
+        guard case .file(let path)? = options.overlay else {
+            overlay = nil
             return
         }
-        let header = try DetachedHeader(place, by: options.sources, options.reading)
-        if let reason = header.source.missingLocks { log.warning("\(header.name): \(reason)") }
-        luksHeader = header
+        overlay = try OverlayFile(path, over: chain, options, log: log)
     }
 }
 

@@ -27,13 +27,13 @@ public struct OpeningOptions {
     public var isWritable = false
     /// What is given up on a disk in a LUKS container is given up in the file, which shows what is in use.
     public var allowsDiscards = false
-    /// Reference counts of an image that was not closed properly are rebuilt before it is written to.
+    /// Reference counts of an image, or of the file of an overlay, that was not closed properly are rebuilt before it is written
+    /// to.
     public var repairs = false
     /// Even where nothing keeps other programs from writing to it.
     public var allowsUnlocked = false
-    /// The disk may be changed, and the image stays as it is: changes are in a scratch file in this directory as long as the
-    /// disks exist. Nil: no overlay.
-    public var overlayDirectory: FilePath?
+    /// The disk may be changed, and the image stays as it is. Nil: no overlay.
+    public var overlay: Overlay?
     /// Which files that the image names are opened.
     public var references = FileReferences(.sameDirectory)
     /// Of backing files whose format no image says.
@@ -44,6 +44,14 @@ public struct OpeningOptions {
     public var bitmaps: [String] = []
     /// Of partition tables, in bytes; nil: found out.
     public var sectorSize: Int?
+
+    /// Where the changes are of a disk whose image stays as it is.
+    public enum Overlay: Equatable, Sendable {
+        /// In a scratch file in this directory, as long as the disks exist.
+        case scratch(in: FilePath)
+        /// In this file, a qcow2 image with LUKS inside, to stay.
+        case file(FilePath)
+    }
 
     /// The defaults: the whole disk, read-only, decrypted.
     public init(_ source: ImageSource) { self.source = source }
@@ -58,6 +66,15 @@ public struct OpeningOptions {
     var access: SourceAccess {
         SourceAccess(
             excludesWriters: !sharesWithWriters, isWritable: isWritable, allowsUnlocked: allowsUnlocked)
+    }
+
+    /// What lets the disk be changed; nil: nothing does.
+    var writing: Remedy? {
+        switch overlay {
+        case .scratch?: .overlay
+        case .file?: .overlayFile
+        case nil: isWritable ? .writable : nil
+        }
     }
 
     var wantsSnapshots: Bool { selection.wantsSnapshots }

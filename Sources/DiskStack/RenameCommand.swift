@@ -60,7 +60,8 @@ struct RenameCommand {
             "name another file in the image: \(isData ? amend("NAME") : rebase(to: "NAME", format: said ?? "FORMAT"))"
     }
 
-    private func rebase(to name: String, format: String?) -> String {
+    /// What gives the image another name for its backing file.
+    func rebase(to name: String, format: String?) -> String {
         let format = format.map { "-F \(quoted($0)) " } ?? ""
         // What looks like an option or a protocol to QEMU is none behind a directory.
         return "qemu-img rebase -u \(format)-b \(quoted(name.hasPrefix("/") ? name : "./\(name)")) \(opened())"

@@ -34,7 +34,7 @@ package struct ContainerOpener {
         guard mayAsk && self.mayAsk || ring.names != nil else {
             throw OpeningError(.wrongSecret, "\(name) holds a LUKS container, and no secret is given")
         }
-        let (device, encryption) = try opener(name, layer: nil).open(header: disk, data: disk)
+        let (device, encryption) = try opener(name, own: nil).open(header: disk, data: disk)
         return (device, encryption)
     }
 
@@ -44,7 +44,7 @@ package struct ContainerOpener {
     /// - Throws: ``OpeningError`` when no secret fits, or there is none.
     package func keys(of container: LUKSContainer, _ name: String) throws -> [LUKSUnlock.Opened] {
         try checkMayTry(name)
-        return try opener(name, layer: 0).unlock(container.volume, container.header)
+        return try opener(name, own: .passphraseOfLayer(0)).unlock(container.volume, container.header)
     }
 
     /// The cipher of an AES image.
@@ -68,9 +68,9 @@ package struct ContainerOpener {
         }
     }
 
-    /// - Parameter layer: of the chain; nil for a container on a disk.
-    func opener(_ name: String, layer: Int?) -> LUKSOpener {
+    /// - Parameter own: the use of secrets that are for it alone; nil for a container on a disk.
+    func opener(_ name: String, own: SecretUse?) -> LUKSOpener {
         LUKSOpener(
-            name: name, layer: layer, ring: ring, options: options, log: log, allowsDiscards: allowsDiscards)
+            name: name, own: own, ring: ring, options: options, log: log, allowsDiscards: allowsDiscards)
     }
 }

@@ -8,8 +8,8 @@ import ImageFormats
 package struct LUKSOpener {
     /// How messages name the container, e.g. "disk.luks" or "the LUKS container in old.qcow2".
     let name: String
-    /// In the chain; nil for a container on a guest disk.
-    let layer: Int?
+    /// The use of secrets that are for it alone; nil for a container on a guest disk.
+    let own: SecretUse?
     let ring: SecretRing
     let options: LUKSUnlock.Options
     let log: OpeningLog
@@ -119,13 +119,13 @@ package struct LUKSOpener {
             try unlock.prepare(volumeKeyCount: volumeKeys.count)
             let known = try unlock.proved(by: volumeKeys)
             let isSettled = known.count == unlock.neededDigestNumbers.count
-            guard isSettled || volumeKeys.isEmpty || ring.hasPassphrases(for: layer) else {
+            guard isSettled || volumeKeys.isEmpty || ring.hasPassphrases(for: own) else {
                 throw unlock.failure(of: volumeKeys, proving: known)
             }
             let opened =
                 isSettled
                 ? known
-                : try ring.open(name, layer: layer) { secrets in
+                : try ring.open(name, own: own) { secrets in
                     do { return try unlock.open(with: secrets, besides: known) } catch let error as UnlockError {
                         throw OpeningError(error, image: name)
                     }

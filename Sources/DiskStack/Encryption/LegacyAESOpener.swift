@@ -26,7 +26,7 @@ struct LegacyAESOpener {
     /// The cipher with the right key.
     /// - Throws: ``OpeningError`` of a secret when the passphrase does not fit.
     func open() throws -> LegacyAESCipher {
-        if !ring.isPinned(layer), let raw = try ring.rawKey() {
+        if !ring.isPinned(.passphraseOfLayer(layer)), let raw = try ring.rawKey() {
             guard raw.secret.count == LegacyAESKey.count else {
                 throw OpeningError(
                     .wrongSecret,
@@ -35,13 +35,13 @@ struct LegacyAESOpener {
             }
             return try check([raw], isRawKey: true)
         }
-        if !ring.hasPassphrases(for: layer), let volumeKey = try ring.volumeKeys().first {
+        if !ring.hasPassphrases(for: .passphraseOfLayer(layer)), let volumeKey = try ring.volumeKeys().first {
             throw OpeningError(
                 .wrongSecret,
                 "\(name): \(volumeKey.name) is for LUKS; the 16 key bytes of an AES image go with \(remedy: .aesKeyFile)"
             )
         }
-        return try ring.open(name, layer: layer) { secrets in
+        return try ring.open(name, own: .passphraseOfLayer(layer)) { secrets in
             for secret in secrets where secret.isMissing {
                 throw OpeningError(.wrongSecret, "\(name): \(secret.name) is empty; write the passphrase into it")
             }

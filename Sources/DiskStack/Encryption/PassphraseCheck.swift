@@ -60,7 +60,7 @@ package struct PassphraseCheck {
             let fits = !keys.isEmpty
             outcomes.append(Outcome(source: key.name, fits: fits, notes: fits ? [] : key.hints.sentences))
         }
-        let secrets = volumeKeys.isEmpty || ring.hasPassphrases(for: 0) ? try ring.all(path) : []
+        let secrets = volumeKeys.isEmpty || ring.hasPassphrases(for: .passphraseOfLayer(0)) ? try ring.all(path) : []
         let survey: [[(keyslot: Int, outcome: LUKSUnlock.Outcome)]]
         do { survey = try unlock.survey(secrets) } catch { throw OpeningError(error, image: path) }
         var untried: [Int: Sentence] = [:]

@@ -13,6 +13,8 @@ public enum SecretUse: Hashable, Sendable {
     case passphrase
     /// Tried on this layer of a chain alone, where 0 is the image that is named, and no other is.
     case passphraseOfLayer(Int)
+    /// Tried on the file of an overlay alone, and no other is.
+    case passphraseOfOverlay
     /// The 16 key bytes of an AES image themselves; one at most.
     case aesKey
     /// The key that a LUKS header protects.
@@ -23,7 +25,7 @@ public enum SecretUse: Hashable, Sendable {
 ///
 /// It is called on the thread that opens the image, and may wait. ``GivenSecrets`` is one for programs that have them.
 public protocol SecretProvider {
-    /// The sources of the secrets that are there, for messages; never their contents.
+    /// The sources of the secrets that are there for what is in the image, for messages; never their contents.
     var names: [String] { get }
 
     /// Are there secrets for this use? None is read to find out.

@@ -52,22 +52,22 @@ package final class SecretRing {
         return keys
     }
 
-    /// Does this layer have secrets of its own?
-    func isPinned(_ layer: Int?) -> Bool { layer.map { provider.has(.passphraseOfLayer($0)) } ?? false }
+    /// Are there secrets for this use, which are then the only ones? Nil: there can be none.
+    func isPinned(_ own: SecretUse?) -> Bool { own.map(provider.has) ?? false }
 
-    /// Were passphrases named for this layer?
-    func hasPassphrases(for layer: Int?) -> Bool { provider.has(.passphrase) || isPinned(layer) }
+    /// Were passphrases named for it, or for all?
+    func hasPassphrases(for own: SecretUse?) -> Bool { provider.has(.passphrase) || isPinned(own) }
 
     /// Gives `attempt` the secrets; asks a person, three times, when none were named.
     ///
     /// - Parameters:
-    ///   - layer: of the chain; secrets that are pinned to it are the only ones then.
+    ///   - own: the use of secrets that are for it alone, and are the only ones when there are some; nil: there can be none.
     ///   - attempt: throws an ``OpeningError`` of a secret when none of them fits.
     func open<Result>(
-        _ what: String, layer: Int?, _ attempt: ([NamedSecret]) throws -> Result
+        _ what: String, own: SecretUse?, _ attempt: ([NamedSecret]) throws -> Result
     ) throws -> Result {
         isUsed = true
-        if let layer, isPinned(layer) { return try attempt(secrets(.passphraseOfLayer(layer))) }
+        if let own, isPinned(own) { return try attempt(secrets(own)) }
         let secrets = try secrets(.passphrase)
         guard secrets.isEmpty else { return try attempt(secrets) }
         // Another layer may have the passphrase of this one.

@@ -91,7 +91,7 @@ struct ServeCommand: AsyncParsableCommand {
         guard images.allSatisfy({ !$0.isEmpty }) else { throw ValidationError("The name of the image is empty.") }
         guard images.count <= 1 && config == nil || !image.isForOneImage else {
             throw ValidationError(
-                "--partition, --logical-volume, --snapshot, --offset, --size, --bitmap and --header are for one image; with several, use --exports "
+                "--partition, --logical-volume, --snapshot, --offset, --size, --bitmap, --header and --overlay-file are for one image; with several, use --exports "
                     + "or --config.")
         }
         guard exportName.utf8.count <= Server.maximumNameLength else {
@@ -132,13 +132,13 @@ struct ServeCommand: AsyncParsableCommand {
         let keyCleanUp = oneTimeKey.map { key in termination.begin { key.remove() } }
         defer { keyCleanUp.map(termination.end) }
         let tls = try encryption.policy(oneTimeKey, log)
-        let exports = try ExportBuilder(command: self, termination: termination, log: log).exports()
+        let (exports, commits) = try ExportBuilder(command: self, termination: termination, log: log).exports()
         CommandSecrets.warnUnlessLocked(log)
         let place = try ListeningPlace(plan, privateDirectory: oneTimeKey?.directory)
         let cleanUp = termination.begin { place.remove() }
         defer { termination.end(cleanUp) }
         let status = try await Serving(
-            command: self, exports: exports, place: place, tls: tls,
+            command: self, exports: exports, commits: commits, place: place, tls: tls,
             credentials: encryption.clientCredentials(tls, oneTimeKey), log: log, termination: termination
         ).run()
         if status != 0 { throw ExitCode(status) }

@@ -13,6 +13,8 @@ struct Instructions {
     var credentials: ClientCredentials?
     /// The default one first.
     let exports: [Export]
+    /// What brings overlays into their images, once the server has stopped.
+    let commits: [String]
     let image: String
 
     private var export: Export { exports[0] }
@@ -90,7 +92,9 @@ struct Instructions {
             lines.append(title + String(repeating: " ", count: 12 - title.count) + command)
             title = ""
         }
-        return (lines + others + notes + ["Stop with ctrl-C."]).joined(separator: "\n")
+        let later = commits.isEmpty ? [] : ["Bring the changes into the image, when this has stopped:"]
+        return (lines + others + notes + later + commits.map { "  \($0)" } + ["Stop with ctrl-C."])
+            .joined(separator: "\n")
     }
 
     /// Further exports, and what they are.

@@ -14,6 +14,8 @@ enum RemedyWording {
         case .shareWithWriters: "--force-share"
         case .overlay: "--overlay"
         case .overlayDirectory: "--overlay-dir"
+        case .overlayFile: "--overlay-file"
+        case .overlaySecret: "--secret overlay=passphrase-file:FILE"
         case .references(let policy): "--references \(policy)"
         case .allowReference(let path): "--allow-reference \(ShellText.quoted(path))"
         case .format(let format): option("-f", format)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
+import DiskStack
 import SystemPackage
 
 /// The options that name secrets. All that can be repeated are tried.
@@ -54,8 +55,8 @@ struct SecretOptions: ParsableArguments {
         name: .long,
         help: ArgumentHelp(
             """
-            Use this secret for layer n of a chain of images and no other; 0 is the image that is named. The source is \
-            passphrase-file:PATH, key-file:PATH or fd:N. Can be repeated.
+            Use this secret for layer n of a chain of images and no other; 0 is the image that is named, and "overlay" the \
+            file of --overlay-file. The source is passphrase-file:PATH, key-file:PATH or fd:N. Can be repeated.
             """, valueName: "n=source"))
     var secret: [LayerSecret] = []
 
@@ -69,7 +70,7 @@ struct SecretOptions: ParsableArguments {
     func places(from directory: FilePath? = nil) -> SecretPlaces {
         var places = SecretPlaces()
         places.passphrases = sources.map { $0.located(from: directory) }
-        places.pinned = secret.map { ($0.layer, $0.source.located(from: directory)) }
+        places.pinned = secret.map { ($0.use, $0.source.located(from: directory)) }
         places.aesKey = rawKeyFile.map { .rawKeyFile($0).located(from: directory) }
         places.volumeKeys = volumeKeyFile.map { .volumeKeyFile($0).located(from: directory) }
         return places
@@ -131,14 +132,18 @@ struct SecretOptions: ParsableArguments {
     }
 }
 
-/// A secret for one layer of a chain, as in "1=key-file:/root/base.key".
+/// A secret for one layer of a chain, as in "1=key-file:/root/base.key", or for "overlay".
 struct LayerSecret: ExpressibleByArgument {
-    let layer: Int
+    let use: SecretUse
     let source: SecretSource
 
     init?(argument: String) {
-        guard let equals = argument.firstIndex(of: "="), let layer = Int(argument[..<equals]), layer >= 0 else {
-            return nil
+        guard let equals = argument.firstIndex(of: "=") else { return nil }
+        if argument[..<equals] == "overlay" {
+            use = .passphraseOfOverlay
+        } else {
+            guard let layer = Int(argument[..<equals]), layer >= 0 else { return nil }
+            use = .passphraseOfLayer(layer)
         }
         let source = argument[argument.index(after: equals)...]
         guard let colon = source.firstIndex(of: ":") else { return nil }
@@ -152,6 +157,5 @@ struct LayerSecret: ExpressibleByArgument {
             self.source = .passphraseDescriptor(number)
         default: return nil
         }
-        self.layer = layer
     }
 }

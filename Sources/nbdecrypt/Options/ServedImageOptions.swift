@@ -43,13 +43,15 @@ struct ServedImageOptions: ParsableArguments {
     @Flag(
         name: .long,
         help:
-            "With --writable: rebuild the reference counts of a qcow2 image that was not closed properly, and say what was done."
+            "With --writable or --overlay-file: rebuild the reference counts of a qcow2 image that was not closed properly, and say what was done."
     )
     var repair = false
 
     @Flag(
         name: .long,
-        help: "With --writable: even where the file system knows no locks, so that nothing keeps out a second writer.")
+        help:
+            "With --writable or --overlay-file: even where the file system knows no locks, so that nothing keeps out a second writer."
+    )
     var allowUnlocked = false
 
     @Flag(
@@ -66,11 +68,20 @@ struct ServedImageOptions: ParsableArguments {
             "With --overlay: the directory of the scratch file, instead of /var/tmp.", valueName: "path"))
     var overlayDir: PathArgument?
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            """
+            Let clients change the disk, and leave the image as it is: changes stay in this file, a qcow2 image with LUKS \
+            inside. If it is not there, the command that makes one is said.
+            """, valueName: "path"))
+    var overlayFile: PathArgument?
+
     @Flag(
         name: .long,
         help: "Look for zeros in what is stored, so that copies stay small: block status then reads the disk.")
     var detectZeroes = false
 
     /// Is one of the options given that make sense for one image only?
-    var isForOneImage: Bool { exports.isForOneImage || unlock.header != nil }
+    var isForOneImage: Bool { exports.isForOneImage || unlock.header != nil || overlayFile != nil }
 }

@@ -7,9 +7,9 @@ import Logging
 
 /// The secrets that options name, or else what a person types.
 final class CommandSecrets: SecretProvider {
-    /// A secret for one layer.
+    /// A secret for one use.
     private struct Pinned {
-        let layer: Int
+        let use: SecretUse
         let secret: NamedSecret
     }
 
@@ -18,7 +18,7 @@ final class CommandSecrets: SecretProvider {
     /// All at once, so that a file that is missing is told of, whichever layers there are.
     private lazy var pinned = Result { () throws(OpeningError) in
         var secrets: [Pinned] = []
-        for pin in places.pinned { secrets.append(Pinned(layer: pin.layer, secret: try pin.source.read())) }
+        for pin in places.pinned { secrets.append(Pinned(use: pin.use, secret: try pin.source.read())) }
         return secrets
     }
 
@@ -27,12 +27,12 @@ final class CommandSecrets: SecretProvider {
         self.termination = termination
     }
 
-    var names: [String] { places.all.map(\.name) }
+    var names: [String] { places.ofImage.map(\.name) }
 
     func has(_ use: SecretUse) -> Bool {
         switch use {
         case .passphrase: !places.passphrases.isEmpty
-        case .passphraseOfLayer(let layer): places.pinned.contains { $0.layer == layer }
+        case .passphraseOfLayer, .passphraseOfOverlay: places.pinned.contains { $0.use == use }
         case .aesKey: places.aesKey != nil
         case .volumeKey: !places.volumeKeys.isEmpty
         }
@@ -43,7 +43,8 @@ final class CommandSecrets: SecretProvider {
         case .passphrase:
             _ = try pinned.get()
             return try read(places.passphrases)
-        case .passphraseOfLayer(let layer): return try pinned.get().filter { $0.layer == layer }.map(\.secret)
+        case .passphraseOfLayer, .passphraseOfOverlay:
+            return try pinned.get().filter { $0.use == use }.map(\.secret)
         case .aesKey: return try read([places.aesKey].compactMap { $0 })
         case .volumeKey: return try read(places.volumeKeys)
         }

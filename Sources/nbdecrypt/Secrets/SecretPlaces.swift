@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import DiskStack
+
 /// Where all secrets for an image are.
 struct SecretPlaces {
     /// In the order in which they are tried.
     var passphrases: [SecretSource] = []
-    /// Of one layer of a chain each.
-    var pinned: [(layer: Int, source: SecretSource)] = []
+    /// Of one layer of a chain each, or of the file of an overlay.
+    var pinned: [(use: SecretUse, source: SecretSource)] = []
     /// The 16 bytes of an AES image.
     var aesKey: SecretSource?
     /// For LUKS, in place of any keyslot.
@@ -13,6 +15,13 @@ struct SecretPlaces {
 
     /// All of them.
     var all: [SecretSource] { passphrases + pinned.map(\.source) + [aesKey].compactMap { $0 } + volumeKeys }
+
+    /// Those that may open something in the image.
+    var ofImage: [SecretSource] {
+        var places = self
+        places.pinned.removeAll { $0.use == .passphraseOfOverlay }
+        return places.all
+    }
 
     var isEmpty: Bool { all.isEmpty }
 }

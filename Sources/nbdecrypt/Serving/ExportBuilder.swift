@@ -19,9 +19,9 @@ struct ExportBuilder {
         let ring: SecretRing
     }
 
-    /// The default export first.
+    /// The default export first, and the commands that bring overlays into their images.
     /// - Throws: ``Failure``.
-    func exports() throws -> [Export] {
+    func exports() throws -> (exports: [Export], commits: [String]) {
         let requests = try requests()
         guard command.exportName.isEmpty || requests.allSatisfy({ $0.prefix == nil }) else {
             throw Failure(
@@ -29,6 +29,7 @@ struct ExportBuilder {
                 "--export-name is for one image; several have the names of their files, or those that --config says")
         }
         var exports: [Export] = []
+        var commits: [String] = []
         for request in requests {
             let treatment = request.treatment
             let opener = DiskOpener(treatment.options, ring: request.ring, log: log.opening)
@@ -39,13 +40,14 @@ struct ExportBuilder {
             let depth = disks.map(\.device.depth).max() ?? 1
             let lane = image.isFar ? Lane(name: image.name, width: depth) : nil
             for disk in disks { exports.append(try export(disk, request, lane)) }
+            if let commit = OverlayCommit(treatment.options, image) { commits.append(commit.command) }
         }
         var names: Set<String> = []
         for export in exports where !names.insert(export.name).inserted {
             throw Failure(
                 .usage, "two exports would have the name \(export.name); give the images other names with --config")
         }
-        return exports
+        return (exports, commits)
     }
 
     /// Refuses an image whose metadata is damaged, and warns of what it leaks.

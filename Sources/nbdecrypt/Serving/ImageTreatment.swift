@@ -16,6 +16,8 @@ struct ImageTreatment {
     /// Clients change an overlay; and where its scratch file is, if somebody says so.
     private var hasOverlay = false
     private var overlayDirectory: FilePath?
+    /// The file that has the changes of clients.
+    private var overlayFile: FilePath?
     /// Look for zeros in what is stored.
     private(set) var detectsZeroes = false
 
@@ -40,7 +42,9 @@ struct ImageTreatment {
         if said.allowUnlocked { options.allowsUnlocked = true }
         if said.overlay { hasOverlay = true }
         if let path = said.overlayDir?.path(from: directory) { overlayDirectory = FilePath(path) }
-        options.overlayDirectory = hasOverlay ? overlayDirectory ?? "/var/tmp" : nil
+        if let path = said.overlayFile?.path(from: directory) { overlayFile = FilePath(path) }
+        options.overlay =
+            overlayFile.map { .file($0) } ?? (hasOverlay ? .scratch(in: overlayDirectory ?? "/var/tmp") : nil)
         if said.audit { isAudited = true }
         if said.detectZeroes { detectsZeroes = true }
         // All of them or none: secrets are tried in the order in which they are said.
@@ -68,19 +72,22 @@ struct ImageTreatment {
         guard options.selection.snapshot == nil else {
             throw ValidationError("--writable is for the disk as it is now: snapshots are only read.")
         }
-        guard !hasOverlay else {
+        guard options.overlay == nil else {
             throw ValidationError(
-                "--writable and --overlay exclude each other: with an overlay the image is only read.")
+                "--writable and --overlay\(hasOverlay ? "" : "-file") exclude each other: with an overlay the image is only read."
+            )
         }
     }
 
     private func checkReading() throws {
         guard !options.allowsDiscards else { throw ValidationError("--allow-discards is for --writable.") }
-        guard !options.repairs else {
-            throw ValidationError("--repair is for --writable: to read, an image needs no reference counts.")
+        guard !options.repairs || overlayFile != nil else {
+            throw ValidationError(
+                "--repair is for --writable and --overlay-file: to read, an image needs no reference counts.")
         }
-        guard !options.allowsUnlocked else {
-            throw ValidationError("--allow-unlocked is for --writable; to read, --force-share takes no locks.")
+        guard !options.allowsUnlocked || overlayFile != nil else {
+            throw ValidationError(
+                "--allow-unlocked is for --writable and --overlay-file; to read, --force-share takes no locks.")
         }
     }
 
@@ -88,10 +95,33 @@ struct ImageTreatment {
         guard hasOverlay || overlayDirectory == nil else {
             throw ValidationError("--overlay-dir says where the scratch file of --overlay is; give both.")
         }
-        guard !hasOverlay || options.selection.snapshot == nil && options.bitmaps.isEmpty else {
+        guard options.overlay == nil || options.selection.snapshot == nil && options.bitmaps.isEmpty else {
             throw ValidationError(
-                "--overlay is for the disk as it is now: snapshots are only read, and bitmaps do not tell of its changes."
+                "An overlay is for the disk as it is now: snapshots are only read, and bitmaps do not tell of its changes."
             )
+        }
+        try checkOverlayFile()
+    }
+
+    private func checkOverlayFile() throws {
+        guard let overlayFile else {
+            guard !secrets.pinned.contains(where: { $0.use == .passphraseOfOverlay }) else {
+                throw ValidationError(
+                    "--secret overlay= is for --overlay-file: there is no other overlay with a secret.")
+            }
+            return
+        }
+        guard !hasOverlay else {
+            throw ValidationError(
+                "--overlay and --overlay-file exclude each other: changes are lost at the end, or stay in the file.")
+        }
+        guard !overlayFile.isEmpty else { throw ValidationError("The name of --overlay-file is empty.") }
+        guard case .file = ImageSource(overlayFile.string) else {
+            throw ValidationError("--overlay-file takes the path of a file of this machine.")
+        }
+        guard !options.sharesWithWriters else {
+            throw ValidationError(
+                "--overlay-file and --force-share exclude each other: the changes fit an image that stays as it is.")
         }
     }
 }

@@ -12,6 +12,8 @@ struct Serving {
     let command: ServeCommand
     /// The default one first.
     let exports: [Export]
+    /// Commands that bring overlays into their images.
+    let commits: [String]
     let place: ListeningPlace
     let tls: TLSPolicy
     /// Nil without TLS.
@@ -51,7 +53,7 @@ struct Serving {
         for socket in place.sockets { server.listen(on: socket) }
         let instructions = Instructions(
             address: place.address, hostName: place.hostName, credentials: credentials, exports: exports,
-            image: command.shownImage)
+            commits: commits, image: command.shownImage)
         let child = command.shellCommand.map { start($0, instructions, continuation) }
         let output = announce(instructions, hasChild: child != nil)
         defer { output.drain() }

@@ -54,7 +54,7 @@ private final class Events: Sendable {
 
     @Test func `a person is asked three times, and told why each time`() {
         let error = #expect(throws: OpeningError.self) {
-            try ring.open("old.qcow2", layer: 0) { secrets in
+            try ring.open("old.qcow2", own: .passphraseOfLayer(0)) { secrets in
                 throw OpeningError(.wrongSecret, "\(secrets[0].name) is wrong")
             }
         }
@@ -66,7 +66,8 @@ private final class Events: Sendable {
 
     @Test func `what is no matter of the secret ends the questions`() {
         let error = #expect(throws: OpeningError.self) {
-            try ring.open("old.qcow2", layer: 0) { _ in throw OpeningError(.badImage, "it is damaged") }
+            try ring.open("old.qcow2", own: .passphraseOfLayer(0)) { _ in throw OpeningError(.badImage, "it is damaged")
+            }
         }
         #expect(error?.code == .badImage)
         #expect(provider.questions.count == 1)
@@ -74,8 +75,8 @@ private final class Events: Sendable {
 
     @Test func `a passphrase that was typed for one layer is tried on the next before anybody is asked`() throws {
         let ring = ring
-        try ring.open("top", layer: 0) { _ in }
-        let names = try ring.open("base", layer: 1) { $0.map(\.name) }
+        try ring.open("top", own: .passphraseOfLayer(0)) { _ in }
+        let names = try ring.open("base", own: .passphraseOfLayer(1)) { $0.map(\.name) }
         #expect(names == ["typed 1"])
         #expect(provider.questions == ["top"])
     }
@@ -84,16 +85,26 @@ private final class Events: Sendable {
         provider.given[.passphrase] = [secret("a"), secret("b"), secret("a")]
         let ring = ring
         #expect(provider.reads.isEmpty)
-        for layer in 0..<3 { #expect(try ring.open("x", layer: layer) { $0.map(\.name) } == ["a", "b"]) }
+        for layer in 0..<3 {
+            #expect(try ring.open("x", own: .passphraseOfLayer(layer)) { $0.map(\.name) } == ["a", "b"])
+        }
         #expect(provider.reads == [.passphrase])
     }
 
     @Test func `secrets of a layer are the only ones for it`() throws {
         provider.given = [.passphrase: [secret("a")], .passphraseOfLayer(1): [secret("b")]]
         let ring = ring
-        #expect(try ring.open("x", layer: 0) { $0.map(\.name) } == ["a"])
-        #expect(try ring.open("x", layer: 1) { $0.map(\.name) } == ["b"])
-        #expect(try ring.open("x", layer: nil) { $0.map(\.name) } == ["a"])
+        #expect(try ring.open("x", own: .passphraseOfLayer(0)) { $0.map(\.name) } == ["a"])
+        #expect(try ring.open("x", own: .passphraseOfLayer(1)) { $0.map(\.name) } == ["b"])
+        #expect(try ring.open("x", own: nil) { $0.map(\.name) } == ["a"])
+    }
+
+    @Test func `secrets of the file of an overlay are the only ones for it; without any, it gets those of all`() throws
+    {
+        provider.given = [.passphrase: [secret("a")], .passphraseOfOverlay: [secret("b")]]
+        #expect(try ring.open("x", own: .passphraseOfOverlay) { $0.map(\.name) } == ["b"])
+        provider.given = [.passphrase: [secret("a")]]
+        #expect(try ring.open("x", own: .passphraseOfOverlay) { $0.map(\.name) } == ["a"])
     }
 
     @Test func `a secret that cannot be read is not read again`() {
@@ -109,7 +120,7 @@ private final class Events: Sendable {
         ring.warnIfUnused()
         #expect(events.all.count == 1)
         #expect(events.all.first?.hasPrefix("warning: nothing that a could open was found") == true)
-        try ring.open("x", layer: 0) { _ in }
+        try ring.open("x", own: .passphraseOfLayer(0)) { _ in }
         ring.warnIfUnused()
         #expect(events.all.count == 1)
     }

@@ -88,6 +88,18 @@ import Testing
         "ssh": .word("a protocol"),
         "nbdcopy ": .run(by: ["RefusalTests: the command that is printed for the URL of an NBD server copies the image"]
         ),
+        "qemu-img create -f qcow2 --object secret,id=overlay,file=OVERLAY-SECRET ": .run(by: [
+            "OverlayFileTests: an overlay is made, filled, gone on with, and committed by the commands that are printed"
+        ]),
+        "qemu-img commit ": .run(by: [
+            "OverlayFileTests: an overlay is made, filled, gone on with, and committed by the commands that are printed"
+        ]),
+        "qemu-img rebase -u -b '' ": .run(by: [
+            "OverlayFileTests: an overlay is made, filled, gone on with, and committed by the commands that are printed"
+        ]),
+        "nbdecrypt serve": .run(by: [
+            "OverlayFileTests: an overlay is made, filled, gone on with, and committed by the commands that are printed"
+        ]),
         "nbdecrypt serve ": .run(by: [
             "MigrationTests: the command at the end destroys the old image, and the new one is read as it says",
             "VolumeInfoTests: the volumes of a group are listed with size, contents, and why not or how they are served",
@@ -136,7 +148,8 @@ import Testing
             "NamedFilesTests: what only QEMU can read is copied and named by the commands that the refusal prints"
         ]),
         "qemu-img rebase -u ": .run(by: [
-            "NamedFilesTests: a file that is described with its secret gets a plain name by the command that the refusal prints"
+            "NamedFilesTests: a file that is described with its secret gets a plain name by the command that the refusal prints",
+            "OverlayFileTests: what is no overlay of the image is refused by name, and the name is changed by the printed command",
         ]),
         "qemu-img amend -o data_file=": .run(by: [
             "NamedFilesTests: a data file that is not there is named anew by the command that the message prints"

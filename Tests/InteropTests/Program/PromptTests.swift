@@ -29,6 +29,20 @@ struct PromptTests {
         }
     }
 
+    @Test func `the passphrase of an overlay is asked for under its name`() async throws {
+        try await SmallDisk.with(passphrase: "right") { disk, image in
+            let (overlay, secret) = (disk.directory.file("overlay"), try disk.directory.write("o", text: "its own"))
+            let create =
+                "qemu-img create -q -f qcow2 --object secret,id=s,file=\(secret) -u -F qcow2 -b \(image) "
+                + "-o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 \(overlay) \(disk.contents.count)"
+            try await Tool.shell("for i in $(seq 50); do \(create) 2> /dev/null && exit; done; exec \(create)")
+            let arguments = ["serve", image, "--overlay-file", overlay] + disk.socket
+            let screen = try await type("right\\r|its own\\r", arguments)
+            #expect(screen.asked == 2 && screen.served && screen.status == 0, "\(screen)")
+            #expect(screen.screen.contains("Passphrase for \(overlay): ") && screen.echoAfterwards)
+        }
+    }
+
     @Test func `three wrong answers end with 77`() async throws {
         try await SmallDisk.with(passphrase: "right") { disk, image in
             let screen = try await type("wrong\\r", ["serve", image] + disk.socket)

@@ -103,7 +103,9 @@ extension Remedy {
         case .allowUnlocked: .shareWithWriters
         case .shareWithWriters: .overlay
         case .overlay: .overlayDirectory
-        case .overlayDirectory: .references(policy: "deny")
+        case .overlayDirectory: .overlayFile
+        case .overlayFile: .overlaySecret
+        case .overlaySecret: .references(policy: "deny")
         case .references: .allowReference(path: "/a")
         case .allowReference: .format("raw")
         case .format: .backingFormat(layer: 1, format: "raw")
