@@ -22,12 +22,18 @@ CIPHERS = (
 WHOLE_BUFFER = 256 << 10
 LIMIT = "one call"
 SECTORS = "sectors of 512"
+# CBC alone: it cannot encrypt the blocks of a sector side by side, but it can encrypt sectors so.
+ENCRYPTING, ENCRYPTING_LIMIT = "encrypting, sectors of 512", "encrypting, a call for each sector"
 
 
 class Ciphers:
     def __init__(self, session, rounds):
         self.session, self.rounds = session, rounds
-        self.plan = [cipher for cipher in CIPHERS if session.wants(Row("ciphers", cipher[0], SECTORS))]
+        self.plan = [(cipher, cell) for cell in (SECTORS, ENCRYPTING) for cipher in CIPHERS
+                     if (cell == SECTORS or cipher[5] == "cbc") and session.wants(Row("ciphers", cipher[0], cell))]
+
+    def names(self):
+        return [f"ciphers/{cipher[0]}/{cell}" for cipher, cell in self.plan]
 
     def seconds(self):
         return (self.rounds * len(self.plan) * 5 + 90) if self.plan else 0
@@ -46,21 +52,24 @@ class Ciphers:
             return
         self.session.done += 90
         for number in range(self.rounds):
-            for name, specification, key, openssl, gcrypt, mode in self.plan:
-                limits = {"OpenSSL": functools.partial(library.openssl_speed, openssl.encode(), WHOLE_BUFFER, 0.5),
+            for (name, specification, key, openssl, gcrypt, mode), cell in self.plan:
+                encrypting = cell == ENCRYPTING
+                unit = 512 if encrypting else WHOLE_BUFFER
+                limits = {"OpenSSL": functools.partial(library.openssl_speed, openssl.encode(), encrypting, unit, 0.5),
                           "libgcrypt": functools.partial(library.gcrypt_speed, gcrypt.encode(), mode.encode(), key,
-                                                         WHOLE_BUFFER, 0.5)}
+                                                         encrypting, unit, 0.5)}
                 for server, limit in limits.items():
-                    self.session.measured(Row("ciphers", name, LIMIT), server, number, "GB/s",
-                                          lambda limit=limit: limit() / 1e9, 0.5)
-                self.session.measured(Row("ciphers", name, SECTORS), "nbdecrypt", number, "GB/s",
-                                      functools.partial(self._own, program, specification, key), 4)
+                    self.session.measured(Row("ciphers", name, ENCRYPTING_LIMIT if encrypting else LIMIT), server,
+                                          number, "GB/s", lambda limit=limit: limit() / 1e9, 0.5)
+                self.session.measured(Row("ciphers", name, cell), "nbdecrypt", number, "GB/s",
+                                      functools.partial(self._own, program, specification, key, encrypting), 4)
         self.session.milestone("ciphers: done")
 
     @staticmethod
-    def _own(program, specification, key):
+    def _own(program, specification, key, encrypting):
         """It prints the speed of a tenth of a second, 30 times."""
-        return statistics.median(float(line) for line in run(program, "-", specification, key).split())
+        words = [program, "-", specification, key, *(["encrypt"] if encrypting else [])]
+        return statistics.median(float(line) for line in run(*words).split())
 
     def _build(self):
         swift = run(ROOT / "scripts/bootstrap", "--print-path").strip()
@@ -78,7 +87,7 @@ class Ciphers:
         library = ctypes.CDLL(str(path))
         library.gcry_check_version(None)
         library.openssl_speed.restype = library.gcrypt_speed.restype = ctypes.c_double
-        library.openssl_speed.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_double]
-        library.gcrypt_speed.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t,
-                                         ctypes.c_double]
+        library.openssl_speed.argtypes = [ctypes.c_char_p, ctypes.c_bool, ctypes.c_size_t, ctypes.c_double]
+        library.gcrypt_speed.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_bool,
+                                         ctypes.c_size_t, ctypes.c_double]
         return PACKAGE / ".build/release/measure", library

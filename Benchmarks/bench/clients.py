@@ -52,16 +52,17 @@ def convert(server, images, _):
         return images.mebibytes / (time.monotonic() - start), images.mebibytes << 20
 
 
-def fio(server, seconds, pattern, block, depth, jobs=1):
-    """Reads with fio's nbd engine; gives reads in a second, and bytes."""
+def fio(server, seconds, pattern, block, depth, jobs=1, more=()):
+    """Reads or writes with fio's nbd engine; gives requests in a second, and bytes."""
     output = run("fio", "--name=job", "--ioengine=nbd", f"--uri={server.uri}", f"--rw={pattern}", f"--bs={block}",
                  f"--iodepth={depth}", f"--numjobs={jobs}", "--thread", "--group_reporting", "--time_based",
-                 f"--runtime={seconds}", "--output-format=json")
+                 f"--runtime={seconds}", "--output-format=json", *more)
+    way = "write" if "write" in pattern else "read"
     with contextlib.suppress(ValueError, KeyError, IndexError):
         job = json.loads(output[output.index("{"):])["jobs"][0]
-        if not job["error"] and job["read"]["total_ios"]:
-            return job["read"]["iops"], job["read"]["io_bytes"]
-    raise Failed(f"fio has read nothing from {server.words[0]}")
+        if not job["error"] and job[way]["total_ios"]:
+            return job[way]["iops"], job[way]["io_bytes"]
+    raise Failed(f"fio could not {way} anything: {server.words[0]}")
 
 
 def random_reads(block, depth):

@@ -67,25 +67,43 @@ class Images:
             partial.rename(path)
         return path
 
-    def _fill(self, kind, path):
-        size = f"{self.mebibytes}M"
+    def other(self):
+        """A disk of the same size with other data, which is written over the first one."""
+        return self.made("other.raw", self._random)
+
+    def fresh(self, kind, path):
+        """Makes an image without data: an encrypted one of a kind of KINDS, or a raw one."""
         if kind == "raw":
-            with open("/dev/urandom", "rb") as source, open(path, "wb") as file:
-                for _ in range(self.mebibytes):
-                    file.write(source.read(1 << 20))
+            with open(path, "wb") as file:
+                file.truncate(self.mebibytes << 20)
+        elif kind == "qcow2-aes":
+            self.create_aes(path, f"{self.mebibytes}M")
+        elif kind == "qcow2-luks":
+            self.create_qcow2_luks(path, f"{self.mebibytes}M")
+        else:
+            cipher, key_size = LUKS1[kind]
+            self._format(path, LUKS1_HEADER, "--type", "luks1", "--cipher", cipher, "--key-size", key_size)
+
+    def _random(self, path):
+        with open("/dev/urandom", "rb") as source, open(path, "wb") as file:
+            for _ in range(self.mebibytes):
+                file.write(source.read(1 << 20))
+
+    def _fill(self, kind, path):
+        if kind == "raw":
+            self._random(path)
         elif kind == "qcow2":
             run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", self.path("raw"), path)
         elif kind == "qcow2-compressed":
             self._compressed(path)
         elif kind == "qcow2-aes":
-            self.create_aes(path, size)
+            self.fresh(kind, path)
             self._copy_into(f"driver=qcow2,file.filename={path},encrypt.format=aes,encrypt.key-secret=key")
         elif kind == "qcow2-luks":
-            self._create_qcow2_luks(path, size)
+            self.fresh(kind, path)
             self._copy_into(f"driver=qcow2,file.filename={path},encrypt.format=luks,encrypt.key-secret=key")
         elif kind in LUKS1:
-            cipher, key_size = LUKS1[kind]
-            self._format(path, LUKS1_HEADER, "--type", "luks1", "--cipher", cipher, "--key-size", key_size)
+            self.fresh(kind, path)
             self._copy_into(f"driver=luks,file.filename={path},key-secret=key")
         else:
             self._luks2(path, kind.removeprefix("luks2-"))
@@ -122,7 +140,7 @@ class Images:
         run("cryptsetup", "luksFormat", "--batch-mode", *CHEAP, *options, "--offset", header // 512,
             "--key-file", self.passphrase, path)
 
-    def _create_qcow2_luks(self, path, size):
+    def create_qcow2_luks(self, path, size):
         """On a busy machine, qemu-img at times cannot measure iterations."""
         options = ["encrypt.format=luks", "encrypt.key-secret=key", *("encrypt." + option for option in QCOW2_LUKS)]
         for attempt in range(20):
@@ -171,7 +189,8 @@ class Images:
     def check_room(self):
         """Raises Failed when the disk will not hold the images that are missing."""
         missing = [kind for kind in KINDS if not (self.directory / ("disk.raw" if kind == "raw" else kind)).exists()]
-        wanted = ((len(missing) + 1) * self.mebibytes << 20) + (1 << 30) // 4
+        # And one that is being made or, for each server, written.
+        wanted = ((len(missing) + 5) * self.mebibytes << 20) + (1 << 30) // 4
         free = shutil.disk_usage(self.directory).free
         if free < wanted:
             raise Failed(f"{self.directory} has {free >> 20:,} MiB free and the images need {wanted >> 20:,}: "

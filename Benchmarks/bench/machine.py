@@ -8,17 +8,18 @@ import re
 import shutil
 import subprocess
 
+from . import peers
 from .servers import BUILDS, EARLIER, NBDECRYPT, NBDKIT, QEMU_NBD, ROOT, has_qcow2_filter
 
 TOOLS = {"qemu-nbd": "qemu-utils", "qemu-img": "qemu-utils", "qemu-io": "qemu-utils", "nbdkit": "nbdkit",
-         "nbdcopy": "libnbd-bin", "fio": "fio", "cryptsetup": "cryptsetup-bin"}
+         "nbdcopy": "libnbd-bin", "fio": "fio", "cryptsetup": "cryptsetup-bin", "strace": "strace"}
 
 
 def missing_tools():
     """Sentences that say what is not installed."""
     path = os.environ["PATH"] + ":/usr/sbin:/sbin"
     missing = [f"{tool} is missing: install the package {package}"
-               for tool, package in TOOLS.items() if not shutil.which(tool, path=path)]
+               for tool, package in TOOLS.items() if not (peers.has(tool) or shutil.which(tool, path=path))]
     if not shutil.which(NBDECRYPT):
         missing.append(f"{NBDECRYPT} is missing: run make release, or set NBDECRYPT")
     if not shutil.which(BUILDS.get(EARLIER, NBDECRYPT)):
@@ -28,7 +29,7 @@ def missing_tools():
 
 def first_line(*command):
     try:
-        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False,
+        result = subprocess.run(peers.inside(command), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False,
                                 env={**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"})
     except OSError:
         return ""
@@ -65,6 +66,8 @@ def describe(options, cache, images):
                      f"{', virtual machine' if 'hypervisor' in flags else ''}",
         "memory": f"{int(read('/proc/meminfo', r'^MemTotal:(.*)kB') or 0) >> 20} GiB",
         "system": f"{read('/etc/os-release', 'PRETTY_NAME=.(.*).$')}, Linux {platform.release()}",
+        "peers": f"those in {peers.ROOT}, {read(f'{peers.ROOT}/etc/os-release', 'PRETTY_NAME=.(.*).$')}"
+                 if peers.ROOT else "those of this system",
         "versions": ", ".join(f"{name} {text}" for name, text in versions.items()),
         "servers": f"qemu-nbd {' '.join(QEMU_NBD)} -e 16; nbdkit {' '.join(NBDKIT)}"
                    f"{'' if has_qcow2_filter() else ' (without a qcow2dec filter)'}; Unix socket",

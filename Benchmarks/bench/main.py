@@ -8,9 +8,9 @@ import resource
 import signal
 import sys
 
-from . import machine, options as command_line
+from . import machine, options as command_line, peers
 from .cache import PageCache
-from .ciphers import SECTORS, Ciphers
+from .ciphers import Ciphers
 from .growth import Growth
 from .images import Images
 from .measure import Matrix, Memory, Starting
@@ -20,6 +20,7 @@ from .report import Report
 from .results import Results, Row
 from .session import Session
 from .targets import Targets
+from .writes import Writes
 
 
 def main():
@@ -30,7 +31,7 @@ def main():
             re.compile(options.only)
     except re.error as error:
         return complain([f"--only '{options.only}' is no regular expression: {error}"])
-    missing = machine.missing_tools()
+    missing = peers.enter(os.path.realpath(options.directory)) or machine.missing_tools()
     if missing:
         return complain(missing)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -41,7 +42,8 @@ def main():
     session = Session(options, images, PageCache(), Quiet(options.patience), Results())
     parts = [Matrix(session, "warm", options.rounds), Matrix(session, "cold", options.cold_rounds),
              Starting(session, options.growth_rounds), Memory(session, options.growth_rounds),
-             Growth(session, options.growth_rounds, options.quick), Ciphers(session, options.rounds)]
+             Growth(session, options.growth_rounds, options.quick),
+             Writes(session, options.rounds, options.growth_rounds), Ciphers(session, options.rounds)]
     session.total = sum(part.seconds() for part in parts)
     if options.list:
         print("\n".join(names(parts)))
@@ -99,7 +101,7 @@ def names(parts):
         elif isinstance(part, Growth):
             yield from dict.fromkeys(str(point.row) for point in part.points)
         else:
-            yield from (f"ciphers/{cipher[0]}/{SECTORS}" for cipher in part.plan)
+            yield from part.names()
 
 
 def write(session, interrupted):
@@ -119,9 +121,12 @@ def write(session, interrupted):
     report = Report(session.results, targets, about, notes)
     output = pathlib.Path(f"{options.directory}/results" if interrupted else options.output)
     output.mkdir(parents=True, exist_ok=True)
-    (output / "latest.json").write_text(session.results.to_json({**about, "notes": notes}, targets))
-    (output / "latest.md").write_text(report.markdown("latest.svg"))
-    (output / "latest.svg").write_text(Plot(session.results, about).svg())
+    name = options.name
+    (output / f"{name}.json").write_text(session.results.to_json({**about, "notes": notes}, targets))
+    plot = f"{name}.svg" if session.results.rows("warm") else None
+    (output / f"{name}.md").write_text(report.markdown(plot))
+    if plot:
+        (output / plot).write_text(Plot(session.results, about).svg())
     print(report.summary())
     print("\n".join(f"Note: {note}." for note in notes))
-    print(f"Written: {output}/latest.md, latest.json and latest.svg.")
+    print(f"Written: {output}/{name}.md, .json{' and .svg' if plot else ''}.")

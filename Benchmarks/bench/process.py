@@ -7,6 +7,8 @@ import signal
 import subprocess
 import time
 
+from . import peers
+
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -21,7 +23,7 @@ def words(command):
 def run(*command, timeout=600):
     """Runs a program that must succeed, and gives what it printed. Raises Failed with its last words."""
     try:
-        result = subprocess.run(words(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        result = subprocess.run(peers.inside(words(command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, text=True, timeout=timeout,
                                 env={**os.environ, "LC_ALL": "C", "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"})
     except subprocess.TimeoutExpired:

@@ -4,12 +4,13 @@
 import re
 import shlex
 
-from .ciphers import CIPHERS, LIBRARIES, LIMIT, SECTORS
+from . import writes
+from .ciphers import CIPHERS, ENCRYPTING, ENCRYPTING_LIMIT, LIBRARIES, LIMIT, SECTORS
 from .clients import CELLS
 from .growth import CURVES
 from .images import KINDS
 from .results import Row
-from .servers import BUILDS, CEILING, EARLIER, OWN, OWN_RAW, servers
+from .servers import BUILDS, CEILING, EARLIER, LIMIT as NOWHERE, OWN, OWN_RAW, servers
 from .targets import MET, MISSED, NO_PEER, NO_SLOWER, UNKNOWN
 
 
@@ -24,6 +25,11 @@ def table(head, rows):
     """A Markdown table whose first column is text and whose others are figures."""
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def cells_of(part):
+    """The cells of a part, by name."""
+    return writes.CELLS if part == "write" else CELLS
 
 
 class Report:
@@ -53,7 +59,8 @@ class Report:
 
     def ratios(self, part, peer=None):
         kinds = [kind for kind in KINDS if any(row.item == kind for row in self.results.rows(part))]
-        cells = [cell for cell in CELLS.values() if any(row.cell == cell.name for row in self.results.rows(part))]
+        cells = [cell for cell in cells_of(part).values()
+                 if any(row.cell == cell.name for row in self.results.rows(part))]
         return table([f"nbdecrypt / {peer or 'better peer'}", *(cell.label for cell in cells)],
                      [[KINDS[kind], *(self.ratio(Row(part, kind, cell.name), peer=peer) or "–" for cell in cells)]
                       for kind in kinds])
@@ -113,8 +120,17 @@ class Report:
             row, limit = Row("ciphers", name, SECTORS), Row("ciphers", name, LIMIT)
             if row in self.results.samples:
                 rows.append([name, self.value(row, OWN), *(self.value(limit, library) for library in LIBRARIES)])
-        return table(["GB/s on one core", f"nbdecrypt, {SECTORS}", *(f"{library}, {LIMIT}" for library in LIBRARIES)],
-                     rows)
+        encrypting = [[name, self.value(Row("ciphers", name, ENCRYPTING), OWN),
+                       *(self.value(Row("ciphers", name, ENCRYPTING_LIMIT), library) for library in LIBRARIES)]
+                      for name, *_ in CIPHERS if Row("ciphers", name, ENCRYPTING) in self.results.samples]
+        tables = []
+        if rows:
+            tables.append(table(["GB/s on one core", f"nbdecrypt, {SECTORS}",
+                                 *(f"{library}, {LIMIT}" for library in LIBRARIES)], rows))
+        if encrypting:
+            tables.append(table(["GB/s on one core", f"nbdecrypt, {ENCRYPTING}",
+                                 *(f"{library}, a call for each" for library in LIBRARIES)], encrypting))
+        return "\n\n".join(tables)
 
     def target_table(self):
         shown = [target for target in self.targets if target.verdict != UNKNOWN]
@@ -142,7 +158,7 @@ class Report:
                  "[How to read this](../../docs/benchmarks.md). A figure is the median of its rounds, in brackets the "
                  "lowest and the highest. A ratio is the median of the ratios of each round, to the peer with the "
                  "better median.",
-                 f"![The same as a picture]({plot_name})"]
+                 f"![The same as a picture]({plot_name})" if plot_name else ""]
         if self.results.rows("warm"):
             parts += ["## Ratios, page cache warm", self.ratios("warm")]
         if EARLIER in BUILDS:
@@ -159,6 +175,14 @@ class Report:
                 if any(row.cell == cell.name for row in rows):
                     columns = [*servers(), *([OWN_RAW] if cell.name.startswith("nbdcopy") else []), CEILING]
                     parts.append(self.figures(part, cell, cell.unit, columns))
+        if self.results.rows("write"):
+            parts += ["## Speed of writing", self.ratios("write"),
+                      f"*{NOWHERE}* takes all that is written and keeps nothing: what the client can do."]
+            for cell in writes.CELLS.values():
+                if any(row.cell == cell.name for row in self.results.rows("write")):
+                    parts.append(self.figures("write", cell, cell.unit, [*servers(), OWN_RAW, NOWHERE]))
+        if self.results.rows("flushes"):
+            parts += ["## Flushes of the file while clusters are given out", self.plain("flushes", "fsync(2), fdatasync(2)")]
         if self.results.rows("warm cpu"):
             parts.append("## Processor time of the server, page cache warm")
             for cell in CELLS.values():
@@ -179,9 +203,9 @@ class Report:
     def summary(self):
         """For the terminal."""
         parts = []
-        for part in ("warm", "cold"):
+        for part, title in (("warm", "Page cache warm"), ("cold", "Page cache cold"), ("write", "Writing")):
             if self.results.rows(part):
-                parts.append(f"Page cache {part}:\n\n{aligned(self.ratios(part))}")
+                parts.append(f"{title}:\n\n{aligned(self.ratios(part))}")
         missed = [target for target in self.targets if target.verdict == MISSED]
         if missed:
             parts.append("\n".join(f"{MISSED}: {target.name}, {target.of}: wanted {target.wanted}, "

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 
+from . import peers
 from .nbd import Client
 from .process import Failed, die_with_parent, last_line, memory, words
 
@@ -26,6 +27,8 @@ OWN, EARLIER = "nbdecrypt", "earlier build"
 BUILDS = {OWN: NBDECRYPT}
 # nbdecrypt and nbdkit serving the plaintext file, beside an image of another kind: what the transport allows.
 OWN_RAW, CEILING = "nbdecrypt raw", "nbdkit raw"
+# It takes all that is written and keeps nothing: what a client can do. With one thread, which no other waits for.
+LIMIT = "nbdkit null"
 
 
 def servers(peers=("qemu-nbd", "nbdkit")):
@@ -35,8 +38,8 @@ def servers(peers=("qemu-nbd", "nbdkit")):
 
 @functools.cache
 def has_qcow2_filter():
-    result = subprocess.run(["nbdkit", "--filter=qcow2dec", "null", "--dump-plugin"], stdout=subprocess.DEVNULL,
-                            stderr=subprocess.DEVNULL, check=False)
+    result = subprocess.run(peers.inside(["nbdkit", "--filter=qcow2dec", "null", "--dump-plugin"]),
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
     return result.returncode == 0
 
 
@@ -54,10 +57,14 @@ def cannot(server, kind):
     return None
 
 
-def command(server, kind, path, images, socket, connections=16, check_passphrase=False):
-    """The command line that has `server` listen on a Unix socket."""
+def command(server, kind, path, images, socket, connections=16, check_passphrase=False, writable=False):
+    """The command line that has `server` listen on a Unix socket. `path`: the image; with `writable`, also of the
+    plaintext that OWN_RAW serves."""
     if server in (OWN_RAW, CEILING):
-        return command(server.split()[0], "raw", images.path("raw"), images, socket, connections)
+        return command(server.split()[0], "raw", path if writable else images.path("raw"), images, socket, connections,
+                       writable=writable)
+    if server == LIMIT:
+        return ["nbdkit", *writing(NBDKIT), "-t", "1", "-U", socket, "null", images.mebibytes << 20]
     encrypted = "luks" in kind or "aes" in kind
     if server in BUILDS:
         options = ["--format", "raw"] if kind == "raw" else []
@@ -65,20 +72,28 @@ def command(server, kind, path, images, socket, connections=16, check_passphrase
             options += ["--passphrase-file", images.passphrase]
         if "aes" in kind and not check_passphrase:
             options += ["--no-passphrase-check"]
+        if writable:
+            options += ["--writable"]
         return [BUILDS[server], "serve", path, *options, "--max-connections", max(connections * 2, 1024), "--socket",
                 socket]
     if server == "qemu-nbd":
-        start = ["qemu-nbd", *QEMU_NBD, "-e", connections, "-k", socket]
+        start = ["qemu-nbd", *(writing(QEMU_NBD) if writable else QEMU_NBD), "-e", connections, "-k", socket]
         if not encrypted:
             return [*start, "-f", "raw" if kind == "raw" else "qcow2", path]
         return [*start, *images.secret, "--image-opts", qemu_options(kind, path)]
-    start = ["nbdkit", *NBDKIT, "-U", socket]
+    start = ["nbdkit", *(writing(NBDKIT) if writable else NBDKIT), "-U", socket]
     if kind.startswith("luks"):
         return [*start, "--filter=luks", "file", path, f"passphrase=+{images.passphrase}"]
     return [*start, *(["--filter=qcow2dec"] if kind.startswith("qcow2") else []), "file", path]
 
 
+def writing(flags):
+    return [flag for flag in flags if flag != "-r"]
+
+
 def qemu_options(kind, path):
+    if kind == "raw":
+        return f"driver=raw,file.filename={path}"
     if kind.startswith("luks1"):
         return f"driver=luks,file.filename={path},key-secret=key"
     method = "aes" if kind == "qcow2-aes" else "luks"
@@ -113,7 +128,7 @@ class Server:
         self.started = time.monotonic()
         try:
             with open(self.errors, "wb") as errors:
-                self.process = subprocess.Popen(self.words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                self.process = subprocess.Popen(peers.inside(self.words), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                                 stderr=errors, preexec_fn=die_with_parent if self.watch else None)
             self.pid = self.process.pid
             client = self.first_client()

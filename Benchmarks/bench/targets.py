@@ -3,13 +3,14 @@
 
 import dataclasses
 
-from .ciphers import CIPHERS, LIBRARIES, LIMIT, SECTORS
+from . import writes
+from .ciphers import CIPHERS, ENCRYPTING, ENCRYPTING_LIMIT, LIBRARIES, LIMIT, SECTORS
 from .clients import CELLS
 from .growth import FIRST_READ
 from .images import ENCRYPTED, KINDS
 from .measure import BUSY, MEMORY_KINDS
 from .results import Row
-from .servers import CEILING, OWN, OWN_RAW
+from .servers import CEILING, LIMIT as NOWHERE, OWN, OWN_RAW
 
 MET, MISSED, UNKNOWN, NO_PEER = "met", "NOT MET", "not measured", "no peer"
 XTS = ("qcow2-luks", "luks1-xts", "luks2-512", "luks2-4096")
@@ -47,6 +48,22 @@ def wanted_ratios():
         yield "64 KiB random, depth 8 / better peer", kind, "fio-64k-8", 1.6 if kind == "luks1-essiv" else 2
 
 
+def wanted_writes():
+    """The same of writes."""
+    for kind in writes.KINDS:
+        xts = kind in XTS
+        for cell in ("over", "over-C1", "fresh", "fresh-C1"):
+            ratio = (2.5 if cell.startswith("over") else 2) if xts else 1.7
+            yield f"sequential writes, {'aes-xts' if xts else 'CBC'} / better peer", kind, cell, ratio
+        ratio = 2 if kind == "luks1-xts" else 3
+        if kind != "luks1-essiv":
+            yield "4 KiB random writes / better peer", kind, "4k-16", ratio
+            yield "4 KiB random writes / better peer", kind, "4k-64", ratio
+        if kind in writes.CELLS["512-16"].kinds:
+            yield "512-byte random writes / better peer", kind, "512-16", 1 if kind == "luks1-xts" else 2
+        yield "4 KiB random writes with FUA / better peer", kind, "fua-4k-16", 1.2
+
+
 class Targets:
     def __init__(self, results):
         self.results = results
@@ -63,6 +80,7 @@ class Targets:
             for cell in CELLS:
                 if (kind, cell) not in named:
                     self._ratio("any other cell / better peer", kind, cell, 1)
+        self._writes()
         self._ciphers()
         for kind in XTS + ("luks1-essiv",):
             for cell in COPIES:
@@ -79,11 +97,15 @@ class Targets:
     def _add(self, name, of, wanted, measured, verdict):
         self.found.append(Target(name, of, wanted, measured, verdict))
 
-    def _at_least(self, name, of, wanted, spread):
+    def _at_least(self, name, of, wanted, spread, limit=None):
+        """`limit`: the ratio that the client could reach; it is said where the target is not met."""
         if spread is None:
             self._add(name, of, f"≥ {wanted:g} ×", "", UNKNOWN)
+        elif spread.median >= wanted:
+            self._add(name, of, f"≥ {wanted:g} ×", f"{spread.median:.2f} ×", MET)
         else:
-            self._add(name, of, f"≥ {wanted:g} ×", f"{spread.median:.2f} ×", MET if spread.median >= wanted else MISSED)
+            client = f", the client's limit {limit.median:.2f} ×" if limit else ""
+            self._add(name, of, f"≥ {wanted:g} ×", f"{spread.median:.2f} ×{client}", MISSED)
 
     def _ratio(self, name, kind, cell, wanted):
         row = Row("warm", kind, cell)
@@ -95,6 +117,20 @@ class Targets:
                 self._add(name, of, f"≥ {wanted:g} ×", "", NO_PEER)
             return
         self._at_least(name, of, wanted, self.results.ratio(row, OWN, peer) if peer else None)
+
+    def _writes(self):
+        for name, kind, cell, wanted in wanted_writes():
+            row = Row("write", kind, cell)
+            peer = self.results.better_peer(row)
+            spread = self.results.ratio(row, OWN, peer) if peer else None
+            self._at_least(name, f"{KINDS[kind]}, {writes.CELLS[cell].label}", wanted, spread,
+                           limit=self.results.ratio(row, NOWHERE, peer) if peer else None)
+        for row in self.results.rows("flushes"):
+            self._at_most("flushes of the file / qemu-nbd's", f"{row.item}, {row.cell}", 1,
+                          self.results.ratio(row, OWN, "qemu-nbd"), "1 ×", "×")
+        for kind in writes.MEMORY_KINDS:
+            for cell in writes.BUSY:
+                self._value("resident memory", Row("memory", kind, cell), 96, "MiB")
 
     def _shares(self):
         for other, wanted, name in ((OWN_RAW, 0.85, "sequential, encrypted / own speed on plaintext"),
@@ -110,6 +146,11 @@ class Targets:
             library = max(LIBRARIES, key=lambda library: self.results.median(limit, library) or 0)
             self._at_least("cipher layer / one call of the better library", name, 0.6 if "xts" in name else 0.85,
                            self.results.ratio(row, OWN, library, limit))
+            if "cbc" in name:
+                row, limit = Row("ciphers", name, ENCRYPTING), Row("ciphers", name, ENCRYPTING_LIMIT)
+                library = max(LIBRARIES, key=lambda library: self.results.median(limit, library) or 0)
+                self._at_least("cipher layer, encrypting / a call of the better library for each sector", name, 3,
+                               self.results.ratio(row, OWN, library, limit))
 
     def _cpu(self, kind, cell):
         row = Row("warm cpu", kind, cell)

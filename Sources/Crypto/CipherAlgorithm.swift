@@ -74,7 +74,10 @@ struct CipherAlgorithm: Sendable, Equatable {
         guard mode != .lrw else { return lrwCipher(direction, key: key) }
         return switch library(mode, keySize: key.count) {
         case .openSSL(let name): OpenSSLCipher(name, direction, key: key)
-        case .gcrypt(let name): GcryptCipher(name, mode, key: key)
+        case .gcrypt(let name):
+            GcryptCipher(name, mode, key: key).map {
+                self.name == "aes" && mode == .cbc ? MultiBufferCipher($0, key: key) : $0
+            }
         case .nettle(let name): NettleCipher(name, mode, direction, key: key)
         case nil: nil
         }

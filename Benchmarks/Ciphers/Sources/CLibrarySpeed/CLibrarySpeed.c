@@ -21,12 +21,12 @@ static void prepare(void) {
     for (int i = 0; i < 64; i++) key[i] = i * 37 + 1;
 }
 
-double openssl_speed(const char *name, size_t unit, double seconds) {
+double openssl_speed(const char *name, bool encrypt, size_t unit, double seconds) {
     prepare();
     EVP_CIPHER *cipher = EVP_CIPHER_fetch(NULL, name, NULL);
     if (!cipher) return 0;
     EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
-    EVP_DecryptInit_ex(context, cipher, NULL, key, vector);
+    EVP_CipherInit_ex(context, cipher, NULL, key, vector, encrypt);
     EVP_CIPHER_CTX_set_padding(context, 0);
     size_t step = unit ? unit : 32 << 10;
     double start = now(), bytes = 0;
@@ -34,8 +34,8 @@ double openssl_speed(const char *name, size_t unit, double seconds) {
         for (size_t place = 0; place < data_count; place += step) {
             int written;
             vector[0]++;
-            if (unit) EVP_DecryptInit_ex(context, NULL, NULL, NULL, vector);
-            EVP_DecryptUpdate(context, data + place, &written, data + place, step);
+            if (unit) EVP_CipherInit_ex(context, NULL, NULL, NULL, vector, -1);
+            EVP_CipherUpdate(context, data + place, &written, data + place, step);
         }
         bytes += data_count;
     }
@@ -45,7 +45,8 @@ double openssl_speed(const char *name, size_t unit, double seconds) {
     return bytes / time;
 }
 
-double gcrypt_speed(const char *name, const char *mode, size_t key_count, size_t unit, double seconds) {
+double gcrypt_speed(
+    const char *name, const char *mode, size_t key_count, bool encrypt, size_t unit, double seconds) {
     prepare();
     int algorithm = gcry_cipher_map_name(name);
     int number = !strcmp(mode, "xts")   ? GCRY_CIPHER_MODE_XTS
@@ -68,7 +69,10 @@ double gcrypt_speed(const char *name, const char *mode, size_t key_count, size_t
                 gcry_cipher_setctr(handle, vector, block);
             else if (unit)
                 gcry_cipher_setiv(handle, vector, block);
-            gcry_cipher_decrypt(handle, data + place, step, NULL, 0);
+            if (encrypt)
+                gcry_cipher_encrypt(handle, data + place, step, NULL, 0);
+            else
+                gcry_cipher_decrypt(handle, data + place, step, NULL, 0);
         }
         bytes += data_count;
     }

@@ -35,7 +35,9 @@ enum Measure {
 
     static func main() throws {
         if CommandLine.arguments.count > 2 {
-            return try one(CommandLine.arguments[2], Int(CommandLine.arguments[3]) ?? 16)
+            return try one(
+                CommandLine.arguments[2], Int(CommandLine.arguments[3]) ?? 16,
+                encrypting: CommandLine.arguments.dropFirst(4).first == "encrypt")
         }
         let rounds = CommandLine.arguments.count > 1 ? Int(CommandLine.arguments[1]) ?? 3 : 3
         // Has libgcrypt initialised.
@@ -79,9 +81,9 @@ enum Measure {
         var speeds = (openSSL: 0.0, gcrypt: 0.0, nbdecrypt: 0.0)
         for _ in 0..<rounds {
             if !row.openSSL.isEmpty {
-                speeds.openSSL = max(speeds.openSSL, unsafe openssl_speed(row.openSSL, unit, 0.1))
+                speeds.openSSL = max(speeds.openSSL, unsafe openssl_speed(row.openSSL, false, unit, 0.1))
             }
-            speeds.gcrypt = max(speeds.gcrypt, unsafe gcrypt_speed(row.gcrypt, row.mode, row.keySize, unit, 0.1))
+            speeds.gcrypt = max(speeds.gcrypt, unsafe gcrypt_speed(row.gcrypt, row.mode, row.keySize, false, unit, 0.1))
             if let cipher { speeds.nbdecrypt = max(speeds.nbdecrypt, try speed(of: cipher)) }
         }
         guard speeds.openSSL + speeds.gcrypt > 0 else { return }
@@ -110,10 +112,10 @@ enum Measure {
     }
 
     /// The speed of one cipher alone, for a profiler.
-    static func one(_ specification: String, _ keySize: Int) throws {
+    static func one(_ specification: String, _ keySize: Int, encrypting: Bool) throws {
         let cipher = try CipherSpec(specification).makeCipher(
             key: Secret(count: keySize) { $0.storeBytes(of: 1, toByteOffset: 0, as: UInt8.self) }, sectorSize: 512)
-        for _ in 0..<30 { print(text(try speed(of: cipher) / 1e9)) }
+        for _ in 0..<30 { print(text(try speed(of: cipher, encrypting: encrypting) / 1e9)) }
     }
 
     static func speed(of cipher: any SectorCipher, encrypting: Bool = false) throws -> Double {
