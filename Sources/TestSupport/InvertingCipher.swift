@@ -18,8 +18,6 @@ public struct InvertingCipher: SectorCipher {
 
     private func invert(_ sectors: inout MutableRawSpan) {
         precondition(sectors.byteCount % sectorSize == 0)
-        for index in 0..<sectors.byteCount {
-            sectors.storeBytes(of: ~sectors.bytes.byte(at: index), toByteOffset: index, as: UInt8.self)
-        }
+        for offset in stride(from: 0, to: sectors.byteCount, by: 8) { sectors.add(UInt64.max, at: offset) }
     }
 }
