@@ -48,7 +48,7 @@ final class MultiBufferCipher: LibraryCipher {
             var isProtected = false
             // What the library leaves of the key on the stack is wiped.
             let made: OpaquePointer? = unsafe SecureHeap.use {
-                key.withBytes { key in
+                unsafe key.withBytes { key in
                     unsafe key.withUnsafeBytes { key in
                         unsafe multi_buffer_make(key.baseAddress, key.count, &isProtected)
                     }
