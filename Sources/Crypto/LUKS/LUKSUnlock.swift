@@ -21,7 +21,7 @@ public struct LUKSUnlock {
     }
 
     /// A secret with the name of its source, for messages.
-    public struct NamedSecret {
+    public struct NamedSecret: Sendable {
         /// E.g. "the key file /root/key".
         public let name: String
         /// The bytes; none for the empty passphrase.

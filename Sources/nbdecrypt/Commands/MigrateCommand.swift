@@ -3,7 +3,6 @@
 import ArgumentParser
 import BlockIO
 import DiskStack
-import ImageFormats
 
 /// `nbdecrypt migrate`
 struct MigrateCommand: AsyncParsableCommand {
@@ -17,13 +16,18 @@ struct MigrateCommand: AsyncParsableCommand {
 
               nbdecrypt migrate old.qcow2 new.qcow2
 
+            With --list the exit status is how many images were not copied as a whole, 63 for more.
+
             \(ExitStatus.explanation)
             """)
 
-    @OptionGroup var image: ImageOptions
+    @Argument(help: ArgumentHelp("The image file or block device.", valueName: "image"))
+    var image: String?
 
     @Argument(help: ArgumentHelp("The new image: a file that does not exist.", valueName: "new"))
-    var new: String
+    var new: String?
+
+    @OptionGroup var said: FormatOptions
 
     @Option(
         name: .long,
@@ -73,8 +77,27 @@ struct MigrateCommand: AsyncParsableCommand {
     @Flag(name: .shortAndLong, help: "Say more; twice: also how it is done.")
     var verbose: Int
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            """
+            Copy the images that a text lists, one in a line, behind a tab where its secret is (passphrase-file:PATH, \
+            key-file:PATH or raw-key-file:PATH). "-" is standard input.
+            """, valueName: "path"))
+    var list: String?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "With --list: where the new images go, with a record of those that are complete, which a second run leaves out.",
+            valueName: "path"))
+    var outputDir: String?
+
+    @Option(name: .long, help: ArgumentHelp("With --list: how many are copied at the same time.", valueName: "n"))
+    var jobs = 1
+
     func validate() throws {
-        guard !new.isEmpty else { throw ValidationError("The name of the new image is empty.") }
+        try list == nil ? validateOne() : validateList()
         guard !(newSecret.isStandardInput && secret.readsStandardInput) else {
             throw ValidationError("Standard input can be read only once.")
         }
@@ -83,49 +106,59 @@ struct MigrateCommand: AsyncParsableCommand {
         }
     }
 
+    private func validateOne() throws {
+        guard let image, !image.isEmpty, let new, !new.isEmpty else {
+            throw ValidationError("It takes the old image and the name of the new one, or --list.")
+        }
+        guard outputDir == nil, jobs == 1 else {
+            throw ValidationError("--output-dir and --jobs are for --list; the new image is named behind the old one.")
+        }
+    }
+
+    private func validateList() throws {
+        guard image == nil else {
+            throw ValidationError("With --list, the images are those of the text; name none beside it.")
+        }
+        guard to != nil, outputDir?.isEmpty == false else {
+            throw ValidationError("--list takes --output-dir DIR and --to FORMAT as well.")
+        }
+        guard isWhole, unlock.header == nil else {
+            throw ValidationError(
+                "--partition, --logical-volume, --snapshot, --offset, --size and --header are for one image, not for --list."
+            )
+        }
+        guard (1...64).contains(jobs) else { throw ValidationError("--jobs takes a number from 1 to 64.") }
+        guard list != "-" || !newSecret.isStandardInput && !secret.readsStandardInput else {
+            throw ValidationError("Standard input can be read only once.")
+        }
+    }
+
+    /// Is the disk copied, rather than a part of it?
+    var isWhole: Bool { !part.isPart && volume.logicalVolume == nil && snapshot == nil }
+
     func run() async throws {
         let termination = Termination()
         let log = StandardErrorLog.make(verbosity: verbose)
-        let ring = SecretRing(CommandSecrets(secret.places(), termination: termination), log: log.opening)
-        let opener = DiskOpener(try options(), ring: ring, log: log.opening)
-        let old = try opener.image()
-        let format = try format(of: old)
-        try NewFile.check(new, against: old)
-        guard format.isEncrypted || newSecret.isEmpty else {
-            throw Failure(
-                .usage, "\(new): \(format.description): it takes no passphrase; leave that out, or say another --to")
+        let runner = MigrationRunner(command: self, termination: termination, log: log)
+        if let list, let outputDir, let to {
+            let jobs = try MigrationList(list, directory: outputDir, format: to, common: secret.places()).jobs
+            let report = try await MigrationBatch(
+                runner: runner, jobs: jobs, record: MigrationRecord(in: outputDir), width: self.jobs
+            ).run()
+            try Process.printReport(json ? report.json : report.text)
+            if report.failureCount > 0 { throw ExitCode(Int32(min(report.failureCount, MigrationBatch.mostCounted))) }
+            return
         }
-        let disks = try opener.disks(of: old)
-        let secret = format.isEncrypted ? try newSecret.read(for: new, termination) : nil
-        CommandSecrets.warnUnlessLocked(log)
-        let report = try await Migration(
-            old: old, disk: disks[0], isWhole: !part.isPart && volume.logicalVolume == nil && snapshot == nil,
-            target: .init(path: new, format: format, secret: secret, derivationTime: newSecret.iterTime),
-            isVerified: verify,
-            toleratesUnreadable: allowDamaged, progress: progress, termination: termination, log: log
-        ).run()
+        let job = MigrationJob(source: ImageSource(image ?? ""), new: new ?? "", secrets: secret.places())
+        let report = try await runner.run(job, progress) { try newSecret.read(for: $0, termination) }
         try Process.printReport(json ? report.json : report.text)
-        guard report.isComplete else {
-            throw Failure(
-                .incomplete, "\(new): \(report.unreadable) bytes of the disk could not be read, and are zeros")
-        }
+        guard report.isComplete else { throw report.incompleteness }
     }
 
-    private func format(of old: OpenImage) throws(Failure) -> TargetFormat {
-        if let format = to ?? TargetFormat.of(fileName: new) { return format }
-        switch old.format {
-        case .qcow, .qcow2: return .qcow2LUKS
-        case .raw, .luks:
-            throw Failure(
-                .usage,
-                "\(new): what the new image is to be cannot be told by its name; say --to luks2, --to qcow2-luks, --to raw "
-                    + "or another format")
-        }
-    }
-
-    private func options() throws -> OpeningOptions {
-        var options = OpeningOptions(image.source)
-        options.format = image.format
+    /// What is said of how an image is opened.
+    func options(of source: ImageSource) throws -> OpeningOptions {
+        var options = OpeningOptions(source)
+        options.format = said.format
         part.apply(to: &options)
         if let logicalVolume = volume.logicalVolume { options.selection.logicalVolume = logicalVolume }
         options.selection.snapshot = snapshot

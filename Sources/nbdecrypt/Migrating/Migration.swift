@@ -17,6 +17,8 @@ struct Migration {
         let secret: NamedSecret?
         /// In milliseconds; nil: what the tool that makes it thinks right.
         let derivationTime: Int?
+        /// What is under the name of a copy that is not complete is what is left of one.
+        let replacesPartial: Bool
     }
 
     let old: OpenImage
@@ -36,7 +38,7 @@ struct Migration {
     /// - Throws: ``Failure``.
     func run() async throws(Failure) -> MigrationReport {
         try NewFile.check(target.path, against: old)
-        let file = try NewFile(target.path)
+        let file = try NewFile(target.path, replacesPartial: target.replacesPartial)
         let cleanUp = termination.begin { file.remove() }
         defer { termination.end(cleanUp) }
         let size = disk.device.size

@@ -29,10 +29,13 @@ final class NewFile: Sendable {
     }
 
     /// Makes an empty file, for this user alone.
+    ///
+    /// - Parameter replacesPartial: what is under its name now is what is left of a copy, and nobody is making it.
     /// - Throws: ``Failure``.
-    init(_ path: String) throws(Failure) {
+    init(_ path: String, replacesPartial: Bool) throws(Failure) {
         self.path = path
         partialPath = Process.absolutePath("\(path).partial")
+        if replacesPartial { Process.removeFile(partialPath) }
         let file: FileDescriptor
         do {
             file = try FileDescriptor.open(

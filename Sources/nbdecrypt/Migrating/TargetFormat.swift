@@ -41,6 +41,9 @@ enum TargetFormat: String, CaseIterable, ExpressibleByArgument {
         }
     }
 
+    /// At the end of the names of files.
+    var fileExtension: String { self == .qcow2LUKS ? "qcow2" : rawValue }
+
     /// Bytes that nobody has written read as zeros. What was never written in a LUKS container decrypts to noise.
     var isZeroAtFirst: Bool { imageFormat != .luks }
 

@@ -145,17 +145,8 @@ struct LayerSecret: ExpressibleByArgument {
             guard let layer = Int(argument[..<equals]), layer >= 0 else { return nil }
             use = .passphraseOfLayer(layer)
         }
-        let source = argument[argument.index(after: equals)...]
-        guard let colon = source.firstIndex(of: ":") else { return nil }
-        let place = String(source[source.index(after: colon)...])
-        guard !place.isEmpty else { return nil }
-        switch source[..<colon] {
-        case "passphrase-file": self.source = .passphraseFile(place)
-        case "key-file": self.source = .keyFile(place)
-        case "fd":
-            guard let number = Int32(place), number >= 0 else { return nil }
-            self.source = .passphraseDescriptor(number)
-        default: return nil
-        }
+        guard let source = SecretSource(text: argument[argument.index(after: equals)...]) else { return nil }
+        if case .rawKeyFile = source { return nil }
+        self.source = source
     }
 }

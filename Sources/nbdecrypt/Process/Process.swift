@@ -196,6 +196,23 @@ enum Process {
         return got >= 0 ? Array(bytes[..<got]) : nil
     }
 
+    /// All of a file, or of standard input for "-"; nil when that is more.
+    static func read(_ path: String, atMost count: Int) throws(Errno) -> [UInt8]? {
+        let file: FileDescriptor
+        do { file = path == "-" ? .standardInput : try .open(FilePath(path), .readOnly, options: .closeOnExec) } catch {
+            throw error as? Errno ?? .ioError
+        }
+        defer { if path != "-" { try? file.close() } }
+        var bytes: [UInt8] = []
+        var piece = [UInt8](repeating: 0, count: 64 << 10)
+        while bytes.count <= count {
+            let got = unsafe Glibc.read(file.rawValue, &piece, piece.count)
+            guard got != 0 else { return bytes }
+            if got > 0 { bytes += piece[..<got] } else if errno != EINTR { throw Errno(rawValue: errno) }
+        }
+        return nil
+    }
+
     static func removeFile(_ path: String) { unsafe unlink(path) }
 
     /// The device and inode of a file.

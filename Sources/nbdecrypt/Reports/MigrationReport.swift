@@ -62,6 +62,11 @@ struct MigrationReport: Report {
     /// Was all of the disk read?
     var isComplete: Bool { unreadable == 0 }
 
+    /// For the end of a copy that is not.
+    var incompleteness: Failure {
+        Failure(.incomplete, "\(new): \(unreadable) bytes of the disk could not be read, and are zeros")
+    }
+
     /// How many ranges are said on a terminal.
     private static let shownRanges = 20
 

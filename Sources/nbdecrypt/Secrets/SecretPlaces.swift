@@ -13,6 +13,14 @@ struct SecretPlaces {
     /// For LUKS, in place of any keyslot.
     var volumeKeys: [SecretSource] = []
 
+    /// None.
+    init() {}
+
+    /// That of an image which has one.
+    init(_ source: SecretSource) {
+        if case .rawKeyFile = source { aesKey = source } else { passphrases = [source] }
+    }
+
     /// All of them.
     var all: [SecretSource] { passphrases + pinned.map(\.source) + [aesKey].compactMap { $0 } + volumeKeys }
 

@@ -18,6 +18,22 @@ enum SecretSource {
     /// The key that a LUKS header protects.
     case volumeKeyFile(String)
 
+    /// In one word, as in "key-file:/root/base.key".
+    init?(text: some StringProtocol) {
+        guard let colon = text.firstIndex(of: ":") else { return nil }
+        let place = String(text[text.index(after: colon)...])
+        guard !place.isEmpty else { return nil }
+        switch text[..<colon] {
+        case "passphrase-file": self = .passphraseFile(place)
+        case "key-file": self = .keyFile(place)
+        case "raw-key-file": self = .rawKeyFile(place)
+        case "fd":
+            guard let number = Int32(place), number >= 0 else { return nil }
+            self = .passphraseDescriptor(number)
+        default: return nil
+        }
+    }
+
     /// How messages name it; never its contents.
     var name: String {
         switch self {
