@@ -61,8 +61,8 @@ struct MigrateCommand: AsyncParsableCommand {
     )
     var allowDamaged = false
 
-    @Flag(name: .long, inversion: .prefixedNo, help: "Read the copy back and compare.")
-    var verify = true
+    @Flag(name: .long, help: "Do not read the copy back and compare.")
+    var noVerify = false
 
     @Option(
         name: .long,

@@ -49,7 +49,7 @@ struct MigrationRunner: Sendable {
             target: .init(
                 path: job.new, format: format, secret: secret, derivationTime: command.newSecret.iterTime,
                 replacesPartial: replacesPartial),
-            isVerified: command.verify, toleratesUnreadable: command.allowDamaged, progress: progress,
+            isVerified: !command.noVerify, toleratesUnreadable: command.allowDamaged, progress: progress,
             termination: termination, log: log
         ).run()
     }

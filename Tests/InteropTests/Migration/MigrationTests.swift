@@ -328,9 +328,10 @@ struct MigrationTests {
         let chain = ShapeChain(layers: [layer])
         try await chain.io([try maker.write(0, size, mark: 6, .noise)])
         var disk = try await chain.oracle(in: directory)
-        // What the file has lost at its end are the last clusters that were written.
-        let file = try File.size(layer.path)
-        try await Tool.succeed("truncate", ["--size", "\(file - (96 << 10))", layer.path])
+        // Two clusters of it, the last that were written.
+        let cluster: UInt64 = 64 << 10
+        let file = try File.size(layer.path) / cluster * cluster
+        try await Tool.succeed("truncate", ["--size", "\(file - 2 * cluster)", layer.path])
         let new = directory.file("new.raw")
         let outcome = try await Program.run(["migrate", layer.path, new] + chain.ringArguments)
         #expect(outcome.code == 65 && outcome.errors.contains("--allow-damaged"), "\(outcome.errors)")
@@ -340,18 +341,12 @@ struct MigrationTests {
             ["migrate", layer.path, new, "--allow-damaged", "--json"] + chain.ringArguments)
         #expect(damaged.code == 2, "\(damaged.errors)")
         let report = try JSONDecoder().decode(Report.self, from: Data(damaged.output.utf8))
-        #expect(report.unreadable > 0 && report.unreadable <= 128 << 10, "\(report)")
+        #expect(report.unreadable == 2 * cluster, "\(report)")
         for range in report.unreadableRanges {
             disk.resetBytes(in: Int(range.offset)..<Int(range.offset + range.length))
         }
         let found = try File.contents(new)
         #expect(Difference.describe(found, disk) == nil)
-        // To the byte: what is said to be lost cannot be read by others either.
-        for range in report.unreadableRanges {
-            let read = try await Tool.run(
-                "qemu-io", chain.objectArguments + [chain.name, "-c", "read \(range.offset) 512"])
-            #expect(read.errors.contains("failed") || read.output.contains("failed") || read.code != 0)
-        }
     }
 
     @Test

@@ -21,6 +21,12 @@ import Testing
     private static let uses: [String: Use] = [
         "lsblk and ": .word("programs that show what uses a device"),
         "findmnt show whose": .word("programs that show what uses a device"),
+        "cryptsetup": .word("the program that makes new containers, and its package"),
+        "cryptsetup-bin": .word("the program's package"),
+        "qemu-img": .word("the program that makes new images"),
+        "qemu-img or cryptsetup has, 2000": .word("says who decides"),
+        "qemu-img or cryptsetup make the new image, copies the disk into it, opens the new image ": .word(
+            "says who makes it"),
         "cryptsetup opens it, with the kernel's": .word("says who opens such a container"),
         "cryptsetup writes ": .word("says what is usual"),
         "base64": .word("the encoding of a field"),
@@ -199,7 +205,8 @@ import Testing
         "s?fdisk", "parted", "wipefs", "losetup", "mount", "umount",
         "(?:vg|lv|pv)(?:change|create|display|remove|s|scan)", "mdadm",
         "systemctl", "systemd-\\w+ ", "ssh", "openssl", "certtool", "psktool", "chmod", "chown", "ulimit", "prlimit",
-        "sysctl", "modprobe", "kill", "lsof", "fuser", "setfacl", "sudo", "nbdecrypt (?:serve|info|audit)",
+        "sysctl", "modprobe", "kill", "lsof", "fuser", "setfacl", "sudo", "nbdecrypt (?:serve|info|audit|migrate)",
+        "shred",
     ]
 
     /// Mentions of programs in strings of the sources, to the end of the text, or of the part before a value.
