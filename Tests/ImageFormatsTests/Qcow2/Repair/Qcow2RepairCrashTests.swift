@@ -25,15 +25,16 @@ import Testing
         let expected = try contents(image, image.bytes)
         let damaged = Qcow2CountDamage(image.bytes, seed: 6, losesBlock: losesBlock).bytes
         let file = RecordedFile(damaged)
-        file.record()
+        file.record.start()
         _ = try #require(try Self.repair(file))
-        var states = CrashStates(damaged, file.events, seed: 6)
+        var states = CrashStates([damaged], file.record.changes, seed: 6)
         var (dirty, clean, number) = (0, 0, 0)
         while let state = states.next() {
             number += 1
-            #expect(try contents(image, state.bytes) == expected)
-            let isDirty = state.bytes[79] & 1 == 1
-            var bytes = state.bytes
+            let left = state.files[0]
+            #expect(try contents(image, left) == expected)
+            let isDirty = left[79] & 1 == 1
+            var bytes = left
             if isDirty {
                 dirty += 1
                 let again = RecordedFile(bytes)
@@ -43,11 +44,11 @@ import Testing
                 clean += 1
             }
             let audit = try image.audit(bytes, dataFile: nil)
-            try #require(audit.faults.listed == [] && audit.lostClusterCount == 0, "after \(state.eventCount) events")
+            try #require(audit.faults.listed == [] && audit.lostClusterCount == 0, "after \(state.changeCount) changes")
             guard !isDirty || number.isMultiple(of: 40) else { continue }
             let check = try await image.check(bytes, dataFile: nil)
             #expect(check.code == 0, "\(check.text)")
-            let other = try await image.repairedByQEMU(state.bytes, dataFile: nil)
+            let other = try await image.repairedByQEMU(left, dataFile: nil)
             #expect(try await image.compare(bytes, other, dataFile: nil).contains("Images are identical."))
         }
         #expect(dirty > 3 && clean > 0)
@@ -69,7 +70,7 @@ import Testing
         for call in 2...all.callCount {
             let file = RecordedFile(damaged)
             let header = try #require(try Qcow2Header(device: file))
-            file.fail(call: file.callCount + call, .inputOutput("on purpose"))
+            file.record.fail(call: file.callCount + call, .inputOutput("on purpose"))
             do {
                 _ = try Qcow2Repair(file: file, header: header)
             } catch {

@@ -98,7 +98,7 @@ import Testing
         #expect(try Self.repair(RecordedFile(bytes)) == nil)
         bytes[79] |= 1
         let file = RecordedFile(bytes)
-        file.record()
+        file.record.start()
         let repair = try #require(try Self.repair(file))
         #expect("\(repair.sentence)".contains("nothing was wrong: the dirty bit is cleared"))
         #expect(file.bytes == image.bytes)
@@ -112,7 +112,7 @@ import Testing
         bytes[79] |= 1
         bytes[95] |= 0xF0
         let file = RecordedFile(bytes)
-        file.record()
+        file.record.start()
         _ = try Self.repair(file)
         #expect(file.bytes == image.bytes)
         guard case .write(88, _) = file.events[0], case .flush = file.events[1] else {

@@ -37,6 +37,9 @@ struct Qcow2Shape: CustomTestStringConvertible, Sendable {
     var hasDataFile: Bool { variant == .dataFile || variant == .rawDataFile }
     var isVersion2: Bool { variant == .version2 || variant == .version2Backing }
 
+    /// Is the data file, read alone, the disk?
+    var hasRawView: Bool { variant == .rawDataFile && encryption == .none }
+
     /// Can qemu-img make it?
     var isPossible: Bool {
         switch variant {
@@ -46,6 +49,28 @@ struct Qcow2Shape: CustomTestStringConvertible, Sendable {
         case .plain, .backing, .compressed, .dataFile, .rawDataFile: true
         }
     }
+}
+
+extension Qcow2Shape {
+    /// Every variant and encryption, and the pairs of them in which sectors have numbers of another kind, with little to copy:
+    /// for tests that go through many states of the files.
+    static let small = [
+        Qcow2Shape(clusterSize: 512), Qcow2Shape(clusterSize: 512, refcountBits: 1),
+        Qcow2Shape(clusterSize: 1024, encryption: .luks),
+        Qcow2Shape(clusterSize: 512, encryption: .aes, refcountBits: 64, variant: .snapshot),
+        Qcow2Shape(clusterSize: 1024, encryption: .luks, variant: .snapshot),
+        Qcow2Shape(clusterSize: 512, variant: .compressed),
+        Qcow2Shape(clusterSize: 512, encryption: .aes, variant: .compressed),
+        Qcow2Shape(clusterSize: 1024, refcountBits: 64, variant: .backing),
+        Qcow2Shape(clusterSize: 1024, encryption: .luks, variant: .backing),
+        Qcow2Shape(clusterSize: 512, variant: .version2Backing),
+        Qcow2Shape(clusterSize: 512, encryption: .aes, variant: .version2),
+        Qcow2Shape(clusterSize: 16384, variant: .extendedL2),
+        Qcow2Shape(clusterSize: 16384, encryption: .luks, variant: .extendedL2),
+        Qcow2Shape(clusterSize: 512, variant: .dataFile),
+        Qcow2Shape(clusterSize: 1024, encryption: .luks, variant: .dataFile),
+        Qcow2Shape(clusterSize: 512, variant: .rawDataFile),
+    ]
 }
 
 /// An image that qemu-img has made, its files in memory.

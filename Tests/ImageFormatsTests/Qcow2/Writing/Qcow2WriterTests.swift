@@ -49,7 +49,7 @@ import Testing
             try disk.write(bytes(65536), at: 65536)
             try disk.flush()
             try disk.flush()
-            file.record()
+            file.record.start()
             let calls = file.callCount
             try disk.write(bytes(4096, 9), at: 65536 + 8192)
             #expect(file.callCount == calls + 1)
@@ -62,7 +62,7 @@ import Testing
     @Test func `what is written in fresh clusters is no more than what was given`() throws {
         let fixture = try Qcow2WritableFixture(clusterBits: 16, size: 1 << 24)
         try fixture.disk.write(bytes(65536), at: 0)
-        fixture.file.record()
+        fixture.file.record.start()
         try fixture.disk.write(bytes(512), at: 3 << 16)
         let written = fixture.file.events.reduce(0) { sum, event in
             if case .write(_, let bytes) = event { sum + bytes.count } else { sum }
@@ -112,7 +112,7 @@ import Testing
     @Test func `a cluster whose data could not be written does not become visible`() throws {
         let fixture = try Qcow2WritableFixture(clusterBits: 12, size: 1 << 20)
         try fixture.disk.write(bytes(4096), at: 0)
-        fixture.file.fail(call: fixture.file.callCount + 1, .inputOutput("on purpose"))
+        fixture.file.record.fail(call: fixture.file.callCount + 1, .inputOutput("on purpose"))
         #expect(throws: BlockError.inputOutput("on purpose")) { try fixture.disk.write(bytes(4096), at: 4096) }
         #expect(try fixture.disk.read(count: 4096, at: 4096) == bytes(4096, 0))
         try fixture.disk.flush()
@@ -126,7 +126,7 @@ import Testing
         let fixture = try Qcow2WritableFixture(clusterBits: 12, size: 1 << 20, autoclear: 0xF0 | 2)
         _ = try fixture.disk.read(count: 4096, at: 0)
         #expect(fixture.file.bytes[95] == 0xF2)
-        fixture.file.record()
+        fixture.file.record.start()
         try fixture.disk.write(bytes(4096), at: 0)
         #expect(fixture.file.bytes[95] == 2)
         guard case .write(88, let field) = fixture.file.events[0], case .flush = fixture.file.events[1] else {
@@ -241,7 +241,7 @@ import Testing
         let epoch = epochs.enter()
         try fixture.disk.discard(try range(0, 4096))
         try fixture.disk.flush()
-        fixture.file.record()
+        fixture.file.record.start()
         // The place of the first cluster is free, and still has what it had.
         for number in 1..<20 as Range<UInt64> {
             try fixture.disk.write(bytes(4096, 2), at: number << 12)

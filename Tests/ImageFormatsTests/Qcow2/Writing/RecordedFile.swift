@@ -13,62 +13,48 @@ final class RecordedFile: GrowableDevice {
 
     private struct State {
         var bytes: [UInt8]
-        var events: [Event] = []
-        var isRecording = false
-        var callCount = 0
         var flushCount = 0
-        var failure: (call: Int, error: BlockError)?
         var limit: UInt64 = .max
     }
 
+    /// Of this file and of those beside it.
+    let record: FileRecord
+    private let number: Int
     private let state: Locked<State>
 
-    init(_ bytes: [UInt8]) { state = Locked(State(bytes: bytes)) }
+    /// - Parameter other: the sequence of changes is that of both.
+    init(_ bytes: [UInt8], beside other: RecordedFile? = nil) {
+        state = Locked(State(bytes: bytes))
+        record = other?.record ?? FileRecord()
+        number = record.addFile()
+    }
 
     let isWritable = true
     let alignment = 1
     let depth = 1
     var size: UInt64 { state.withLock { UInt64($0.bytes.count) } }
     var bytes: [UInt8] { state.withLock { $0.bytes } }
-    /// The changes since ``record()``.
-    var events: [Event] { state.withLock { $0.events } }
-    /// Reads, changes and flushes so far.
-    var callCount: Int { state.withLock { $0.callCount } }
+    /// The changes of this file since ``FileRecord.start()``.
+    var events: [Event] { record.changes.compactMap { $0.file == number ? $0.event : nil } }
+    /// Reads, changes and flushes so far, of the files beside it as well.
+    var callCount: Int { record.callCount }
     var flushCount: Int { state.withLock { $0.flushCount } }
-
-    /// Keeps the changes from now on.
-    func record() { state.withLock { $0.isRecording = true } }
-
-    /// The call with this number fails, and does nothing.
-    func fail(call: Int, _ error: BlockError) { state.withLock { $0.failure = (call, error) } }
 
     /// The file grows no further than this, in bytes.
     func setLimit(_ size: UInt64) { state.withLock { $0.limit = size } }
 
-    private func call(_ body: (inout State) -> Void) throws(BlockError) {
-        let failure: BlockError? = state.withLock { state in
-            state.callCount += 1
-            if let failure = state.failure, failure.call == state.callCount { return failure.error }
-            body(&state)
-            return nil
-        }
-        if let failure { throw failure }
-    }
-
     private func change(_ range: ByteRange, to bytes: [UInt8]) throws(BlockError) {
         try checkBounds(range, layer: "memory")
-        try call { state in
-            state.bytes.replaceSubrange(Int(range.offset)..<Int(range.end), with: bytes)
-            if state.isRecording { state.events.append(.write(offset: Int(range.offset), bytes)) }
-        }
+        try record.call()
+        state.withLock { $0.bytes.replaceSubrange(Int(range.offset)..<Int(range.end), with: bytes) }
+        record.add(.write(offset: Int(range.offset), bytes), of: number)
     }
 
     func read(into buffer: inout MutableRawSpan, at offset: UInt64, _ mode: ReadMode) throws(BlockError) {
         try checkBounds(buffer.byteCount, at: offset, layer: "memory")
-        var bytes: [UInt8] = []
+        try record.call()
         let range = Int(offset)..<(Int(offset) + buffer.byteCount)
-        try call { bytes = Array($0.bytes[range]) }
-        bytes.withBytes { buffer.copy(from: $0) }
+        state.withLock { $0.bytes.withBytes { buffer.copy(from: $0.extracting(range)) } }
     }
 
     func extent(at offset: UInt64, limit: UInt64, _ mode: ReadMode) throws(BlockError) -> Extent {
@@ -94,19 +80,17 @@ final class RecordedFile: GrowableDevice {
     }
 
     func flush() throws(BlockError) {
-        try call { state in
-            state.flushCount += 1
-            if state.isRecording { state.events.append(.flush) }
-        }
+        try record.call()
+        state.withLock { $0.flushCount += 1 }
+        record.add(.flush, of: number)
     }
 
     func grow(to size: UInt64) throws(BlockError) {
         guard size <= state.withLock({ $0.limit }) else { throw .noSpace("memory: full") }
-        try call { state in
-            guard size > state.bytes.count else { return }
-            state.bytes += [UInt8](repeating: 0, count: Int(size) - state.bytes.count)
-            if state.isRecording { state.events.append(.grow(Int(size))) }
-        }
+        try record.call()
+        guard size > self.size else { return }
+        state.withLock { $0.bytes += [UInt8](repeating: 0, count: Int(size) - $0.bytes.count) }
+        record.add(.grow(Int(size)), of: number)
     }
 }
 
