@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// What the documents say is so.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct DocumentationTests {
     private static let readme = try? DocumentationText("README.md")
     private static let manual = try? DocumentationText("docs/nbdecrypt.1")

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// The scripts in examples/ do what their first lines say.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct ExamplesTests {
     @Test func `a small program serves an encrypted image with the libraries, and refuses a wrong passphrase`()
         async throws

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// The units in systemd/, and sockets that a service manager opens.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct SystemdTests {
     @Test func `systemd finds no fault with the units`() async throws {
         try await withUnits { socket, service in

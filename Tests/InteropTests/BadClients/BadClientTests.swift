@@ -5,7 +5,7 @@ import Synchronization
 import Testing
 
 /// Misbehaving clients, named by fault: nobody else notices.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct BadClientTests {
     private final class Progress: Sendable {
         let isOver = Atomic(false)

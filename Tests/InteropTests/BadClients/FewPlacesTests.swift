@@ -5,7 +5,7 @@ import Subprocess
 import Testing
 
 /// Few clients may be connected, because somebody said so or because the system has no room for more.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct FewPlacesTests {
     @Test(arguments: [1, 2, 3, 4, 5, 16])
     func `nbdcopy with many connections copies, however few the server lets in`(_ limit: Int) async throws {

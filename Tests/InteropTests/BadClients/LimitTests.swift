@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// How long and how many clients may stay.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct LimitTests {
     @Test func `clients that do not finish the negotiation are sent away after 10 s; those that have may be idle`()
         async throws

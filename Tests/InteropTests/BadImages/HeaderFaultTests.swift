@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Every header field out of its range: one sentence says what, where, found and allowed.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct HeaderFaultTests {
     /// A change to the header of a sound image of 1 MiB with clusters of 64 KiB.
     struct Fault: Sendable, CustomStringConvertible {

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Damaged LUKS headers, as the user of the program meets them.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct LUKSFaultTests {
     @Test(arguments: LUKSDamage.all)
     func `every fault ends serve and info with 65 and its sentence, but a header alone is described`(

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Files that become shorter while they are served: what they have lost is an error to everybody, and nobody's zeros.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct ShortenedFileTests {
     enum Shape: String, CaseIterable, Sendable {
         case raw, base, data, qcow2, qcow, luks

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Damaged L1 and L2 tables and compressed clusters: errors on exactly the reads that they concern.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct TableFaultTests {
     /// What an L2 entry is changed to.
     struct Fault: Sendable, CustomStringConvertible {

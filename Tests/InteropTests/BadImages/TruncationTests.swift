@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Files that have lost their end.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct TruncationTests {
     private static let cluster = 65_536
 

@@ -5,7 +5,7 @@ import Testing
 /// Headers by cryptsetup, or made from the specifications; the data is encrypted by Python's `cryptography`.
 @Suite(
     .luksImages("headers", "keyslots", "containers", "secrets", "segments", "refused"),
-    .fourAtATime)
+    .fewAtATime)
 struct KnownLUKSTests {
     @Test(arguments: LUKSImage.names("headers"))
     func `every hash, header size and surviving copy of a header opens`(_ name: String) async throws {

@@ -3,7 +3,7 @@
 import Testing
 
 /// LUKS1 by qemu-img, which also says what the plaintext is, and containers on the guest disk of a qcow2 image.
-@Suite(.luksImages("qemu-raw", "qemu-qcow2", "nested"), .fourAtATime)
+@Suite(.luksImages("qemu-raw", "qemu-qcow2", "nested"), .fewAtATime)
 struct QEMULUKSTests {
     @Test(arguments: LUKSImage.names("qemu-raw"))
     func `raw LUKS images are read as QEMU reads them`(_ name: String) async throws {

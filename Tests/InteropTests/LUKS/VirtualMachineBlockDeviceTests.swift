@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// LUKS containers on block devices, compared with dm-crypt on the same device; `make test-vm` runs this.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct VirtualMachineBlockDeviceTests {
     @Test func `a block device is read by nbd-client as dm-crypt reads it, and a detached header works with it`()
         async throws

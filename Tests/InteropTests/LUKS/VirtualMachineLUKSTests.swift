@@ -3,7 +3,7 @@
 import Testing
 
 /// The kernel's dm-crypt says what the plaintext is, in one boot of the virtual machine; `make test-vm` runs this.
-@Suite(.luksImages("kernel-ciphers", "kernel-aes", "kernel-sector-sizes", "kernel-segments"), .fourAtATime)
+@Suite(.luksImages("kernel-ciphers", "kernel-aes", "kernel-sector-sizes", "kernel-segments"), .fewAtATime)
 struct VirtualMachineLUKSTests {
     @Test(arguments: LUKSImage.names("kernel-ciphers"))
     func `every cipher of the kernel is read as dm-crypt reads it`(_ name: String) async throws {

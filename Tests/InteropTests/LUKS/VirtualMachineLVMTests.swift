@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Logical volumes compared with what the device mapper makes of the same disks; `make test-vm` runs this.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct VirtualMachineLVMTests {
     @Test func `disks that LVM has made are read as the device mapper reads them`() async throws {
         let directory = try TemporaryDirectory()

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// What clients are told of the blocks of a disk, compared with qemu-nbd and with the files themselves.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct BlockStatusTests {
     @Test(arguments: ImageRecipe.matrix)
     func `every kind of image has the block status that qemu-nbd gives it`(_ recipe: ImageRecipe) async throws {

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Every kind of qcow2 image, read by every client; QEMU's own view of the image is what all of them must see.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct ImageMatrixTests {
     @Test(arguments: ImageRecipe.matrix)
     func `every client reads from every kind of image what QEMU reads`(_ recipe: ImageRecipe) async throws {

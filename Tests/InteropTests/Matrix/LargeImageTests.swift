@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Disks that are much larger than what is stored of them.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct LargeImageTests {
     private static let gibibyte = 1 << 30
 

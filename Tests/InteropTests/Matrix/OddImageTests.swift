@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Sizes and headers that QEMU's tools do not make every day.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct OddImageTests {
     @Test(arguments: [1, 511, 512, 513, 65_535, 65_536, 65_537, 1_000_000, 2_097_151], [false, true])
     func `a disk ends at the last whole sector of the header's size, as in QEMU`(_ size: Int, isEncrypted: Bool)

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Disks that sfdisk and fdisk have partitioned, and LUKS containers that cryptsetup has put into partitions.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct PartitionTableMatrixTests {
     /// A partition as sfdisk lists it, in bytes.
     private struct Listed {

@@ -5,7 +5,7 @@ import Testing
 import TestSupport
 
 /// qcow images of version 1, read by every client; QEMU's own view of the image is what all of them must see.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct QcowMatrixTests {
     /// How large clusters and L2 tables are, as powers of two.
     struct Geometry: Sendable, CustomStringConvertible {

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Ways to reach the server, and names of the export.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct TransportTests {
     private static let recipe = ImageRecipe(isEncrypted: true, size: 40 << 20 | 0xA00)
 

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// `migrate --list`: many images, whatever becomes of some of them.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct MigrationListTests {
     private struct Report: Decodable {
         struct Image: Decodable {

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// `migrate` of images of all formats into all formats; QEMU, or dm-crypt's own headers, read the copy.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct MigrationTests {
     /// A kind of old image, with the options that open it.
     enum Old: String, CaseIterable, Sendable {

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Sockets that a service manager passes.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct ActivationTests {
     @Test func `it serves on the socket that it is given, and leaves its path to the service manager`() async throws {
         try await SmallDisk.with { disk, image in

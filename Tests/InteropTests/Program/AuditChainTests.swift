@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Audits of chains, and before serving.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct AuditChainTests {
     @Test func `a plain layer below an encrypted one is a leak, and serve --audit warns of it`() async throws {
         let directory = try TemporaryDirectory()

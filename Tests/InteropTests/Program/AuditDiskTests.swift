@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// What `nbdecrypt audit` finds on a disk that can be read without a key.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct AuditDiskTests {
     /// What `nbdecrypt audit --json` prints.
     private struct Report: Decodable {

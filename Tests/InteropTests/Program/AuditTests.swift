@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// `nbdecrypt audit`, beside `qemu-img check`.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct AuditTests {
     /// What `nbdecrypt audit --json` prints.
     private struct Report: Decodable {

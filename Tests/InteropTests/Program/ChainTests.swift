@@ -5,7 +5,7 @@ import Testing
 
 /// Images over backing files, each layer with a format, a size and a secret of its own; QEMU's view of the chain is what
 /// clients must see.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct ChainTests {
     typealias Kind = ShapeLayer.Kind
 

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// `serve --config FILE`.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct ConfigTests {
     @Test func `every image is served as its entry says, with paths from the directory of the file`() async throws {
         let directory = try TemporaryDirectory()

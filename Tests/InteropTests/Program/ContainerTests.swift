@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Where a LUKS container and its header may be, and what the format option makes of it.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct ContainerTests {
     @Test func `-f raw serves the ciphertext, with a warning`() async throws {
         try await withContainer { maker, path, secret in

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// What `serve` says at the end of what clients have read.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct CoverageTests {
     private struct Report: Decodable {
         struct Disk: Decodable {

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// What `info` says of disks that can be read without a key, and of their parts.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct DiskInfoTests {
     /// ext4, LUKS1, swap, nothing.
     private static let script = "label: gpt\\nsize=8M,name=boot\\nsize=8M\\nsize=8M\\nsize=8M\\n"

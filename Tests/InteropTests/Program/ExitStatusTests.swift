@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Every refusal has its status and one sentence.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct ExitStatusTests {
     @Test(arguments: [["--help"], ["serve", "--help"], ["info", "--help"]])
     func `--help lists every option and every exit status`(_ arguments: [String]) async throws {

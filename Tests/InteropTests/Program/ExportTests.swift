@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// One image, many exports; many images in one process.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct ExportTests {
     /// A disk with two partitions, one of which holds a container, in an encrypted image with a snapshot.
     private struct Machine {

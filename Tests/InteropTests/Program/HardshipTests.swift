@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Surroundings that are not as they should be.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct HardshipTests {
     @Test(arguments: ["<&-", ">&-", "2>&-", "<&- >&-", ">&- 2>&-", "<&- 2>&-", "<&- >&- 2>&-"])
     func `closed standard streams do no harm`(_ redirection: String) async throws {

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// `nbdecrypt info`
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct InfoTests {
     /// Part of the output of `qemu-img info --output json`.
     private struct QEMUInfo: Decodable {

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// The commands that the server prints really work.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct InstructionTests {
     /// Where to listen, and for whom no command is printed because it cannot connect there.
     struct Place: Sendable, CustomTestStringConvertible {

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// `nbdecrypt info` of LUKS containers.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct LUKSInfoTests {
     /// Part of the output of `cryptsetup luksDump --dump-json-metadata`.
     private struct Metadata: Decodable {

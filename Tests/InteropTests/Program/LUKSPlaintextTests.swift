@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// LUKS headers that tell of data, or of key material, that no cipher protects: nothing of it passes for a decrypted disk.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct LUKSPlaintextTests {
     /// A header by cryptsetup, changed so that something is in the clear.
     struct Form: Sendable, CustomStringConvertible {

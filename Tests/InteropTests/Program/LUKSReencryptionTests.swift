@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Containers of which a reencryption was written down by cryptsetup, and whether their data is still what it was.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct LUKSReencryptionTests {
     /// Options of `cryptsetup reencrypt --init-only` that leave the disk as it is, and where the header then is.
     struct Form: Sendable, CustomStringConvertible {

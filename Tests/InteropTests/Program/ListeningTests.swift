@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Where the server may listen, and where it refuses to.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct ListeningTests {
     @Test func `a socket that a dead server left behind is replaced`() async throws {
         try await SmallDisk.with { disk, image in

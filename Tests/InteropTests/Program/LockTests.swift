@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// QEMU's image locks: nobody writes to an image that is served, and none is served that somebody writes to.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct LockTests {
     @Test(arguments: ["qcow2", "raw"])
     func `QEMU can read an image that is served, but not write to it`(_ format: String) async throws {

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Logical volumes of LVM, wherever their physical volumes are.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct LogicalVolumeTests {
     private static let secretSize = 32 * LVMImage.extent
     private static let luks = LUKSMaker.cheap + ["--luks2-metadata-size", "16k", "--luks2-keyslots-size", "256k"]

@@ -3,7 +3,7 @@
 import Testing
 
 /// Keys that take more memory than the container has in which the program runs.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct MemoryLimitTests {
     @Test(arguments: ["/docker/abc", "/not/seen/here", "/../.."])
     func `argon2 that does not fit the limit of a cgroup of version 1 is refused`(_ path: String) async throws {

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// What is in the memory of the program of the secrets that opened an image, and of the keys by which clients connect.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct MemoryTests {
     /// What Helpers/search_memory.py reports.
     private struct Found: Decodable {

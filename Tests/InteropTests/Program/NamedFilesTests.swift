@@ -5,7 +5,7 @@ import Foundation
 import Testing
 
 /// Names as libvirt and QEMU write them, in every layer; and what the directory of an image does not make the image's to name.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct NamedFilesTests {
     /// Ways to name a file "FILE" of "FORMAT" in the directory "DIR".
     static let forms = [

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// `--once`
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct OnceTests {
     @Test func `probes do not end the server; a copy does`() async throws {
         try await SmallDisk.with { disk, image in

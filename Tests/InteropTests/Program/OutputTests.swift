@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// What goes to standard output and standard error, and what happens when nobody takes it.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct OutputTests {
     @Test(arguments: [false, true])
     func `a client that starts its own server finds nothing but the disk on standard output`(isVerbose: Bool)

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Where the passphrase comes from, and which bytes of it count.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct PassphraseTests {
     private static let passphrase = "tr0ub4dor&3"
 

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// The commands in sentences do what is said of them, on the input for which they are printed.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct PrintedCommandTests {
     @Test(arguments: [false, true])
     func `a header of which no copy can be used comes back by the command that is printed`(isDetached: Bool)

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// The commands of qemu-img that messages print do what is said of them, on encrypted images too.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct PrintedRepairTests {
     /// The encryption of an image; empty for none.
     static let methods = ["", "aes", "luks"]

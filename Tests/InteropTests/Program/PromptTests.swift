@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// The question at the terminal.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct PromptTests {
     /// What Helpers/terminal.py reports.
     private struct Screen: Decodable {

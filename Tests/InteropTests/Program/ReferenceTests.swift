@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Which files an image may have opened: it is hostile input, and the names in it could be those of any file.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct ReferenceTests {
     /// A name in an image, in a directory with files of every kind.
     struct Name: Sendable, CustomStringConvertible {

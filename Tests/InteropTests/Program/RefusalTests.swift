@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Images that are sound but use what this version does not read.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct RefusalTests {
     /// How to make an image, with `IMAGE` and `DIR` in it, and what the refusal says.
     struct Kind: Sendable, CustomStringConvertible {

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// `--run`
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct RunTests {
     @Test func `the command knows the URI and the socket, or the port`() async throws {
         try await SmallDisk.with { disk, image in

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// What is said of a secret that does not fit: a newline that is too many or too few, and keys that were written down as text.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct SecretHintTests {
     /// A file with a secret that does not fit as it is.
     struct Case: Sendable, CustomTestStringConvertible {

@@ -5,7 +5,7 @@ import Subprocess
 import Testing
 
 /// How the server ends, and what it leaves behind.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct ShutdownTests {
     @Test(arguments: [15, 2, 1] as [Int32])
     func `SIGTERM, SIGINT and SIGHUP end it with status 0 and remove socket and pid file`(_ number: Int32) async throws

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// What the name of an image means: a path, or something that a protocol reaches.
-@Suite(.fourAtATime) struct SourceNameTests {
+@Suite(.fewAtATime) struct SourceNameTests {
     /// A name, its protocol, and what to do instead.
     struct Name: Sendable, CustomTestStringConvertible {
         let text: String

@@ -4,7 +4,7 @@ import Subprocess
 import Testing
 
 /// What the server says when it is asked what it is doing.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct StateReportTests {
     @Test func `SIGUSR1 makes it say what it and its clients are doing, without names, and it serves on`() async throws
     {

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// The options for TLS: who has to use it, and the key that is made for one run.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct TLSOptionTests {
     @Test func `options that have no effect together, or lack something, are told apart from wrong files`() async throws
     {

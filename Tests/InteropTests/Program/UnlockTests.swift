@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Secrets and keyslots of LUKS containers.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct UnlockTests {
     @Test func `every secret is tried on every keyslot, the cheapest first, and the log names keyslot and source`()
         async throws

@@ -5,7 +5,7 @@ import Testing
 
 /// Files whose format nobody says, though their contents look like one: read as raw, a container's own bytes would pass for a
 /// disk.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct UnsaidFormatTests {
     /// What a backing file can be.
     enum Base: String, CaseIterable, Sendable {

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Addresses that few machines have, used in one that has them; `make test-vm` runs this.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct VirtualMachineVsockTests {
     @Test
     func `libnbd and QEMU read over vsock with the printed address, with and without TLS, and over IPv6 with a zone`()

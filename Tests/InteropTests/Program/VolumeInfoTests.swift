@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// What `info` says of logical volumes of LVM.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct VolumeInfoTests {
     @Test(arguments: ["raw", "unknown", "qcow2", "qcow"])
     func `the volumes of a group are listed with size, contents, and why not or how they are served`(_ format: String)

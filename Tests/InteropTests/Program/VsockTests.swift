@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Listening on vsock. Whether clients can connect is for a virtual machine to show: see ``VirtualMachineVsockTests``.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct VsockTests {
     @Test func `the printed address is the number by which the other side knows this machine`() async throws {
         try await SmallDisk.with { disk, image in

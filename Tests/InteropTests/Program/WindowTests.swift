@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// What lies at a byte of a disk that no partition table names.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct WindowTests {
     /// No multiples of the sector size of a container, of 4096 and of 512.
     private static let offsets = [1 << 20, 63 * 512, 2047 * 512, 1000]

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// What happens when the passphrase does not fit, and keys that QEMU cannot take.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct WrongPassphraseTests {
     private static let latin1: [UInt8] = [0x70, 0xE4, 0x73, 0x73, 0x77, 0xF6, 0x72, 0x64]
     private static let utf8 = "pässwörd"

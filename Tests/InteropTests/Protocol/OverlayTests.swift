@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// `serve --overlay`: clients change a disk, and no byte of the image.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct OverlayTests {
     private static let needleCount = 24
 

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// What clients see of structured replies and metadata contexts of images whose contents are known.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct ReadFeatureTests {
     /// A chain of two images with data, zeros and a dirty bitmap.
     private func withChain(

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// `serve --writable`: what clients change is in the file.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct WritableExportTests {
     private static let size = 24 << 20
 

@@ -5,7 +5,7 @@ import Testing
 import TestSupport
 
 /// Dirty bitmaps that QEMU has written, as `qemu:dirty-bitmap:NAME`.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct BitmapShapeTests {
     struct Recipe: Sendable, CustomStringConvertible {
         let kind: ShapeLayer.Kind

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Images whose clusters lie in a file of their own.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct DataFileShapeTests {
     struct Recipe: Sendable, CustomStringConvertible {
         let kind: ShapeLayer.Kind

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// What the header of a layer may say besides.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct FeatureShapeTests {
     @Test(arguments: [1, 2, 4, 8, 16, 32, 64])
     func `reference counts of every width are of no matter to a reader`(_ bits: Int) async throws {

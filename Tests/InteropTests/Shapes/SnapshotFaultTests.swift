@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Snapshot tables that are damaged, or made to cost time and memory.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct SnapshotFaultTests {
     /// A table, and what is said of it.
     struct Fault: Sendable, CustomStringConvertible {

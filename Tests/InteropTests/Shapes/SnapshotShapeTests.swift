@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Internal snapshots; the disk that QEMU goes back to is what must be served.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct SnapshotShapeTests {
     struct Recipe: Sendable, CustomStringConvertible {
         var kind = ShapeLayer.Kind.qcow2

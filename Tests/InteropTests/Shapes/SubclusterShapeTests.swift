@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Extended L2 entries: clusters of which parts are stored, zero, or left to the layer below.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct SubclusterShapeTests {
     struct Recipe: Sendable, CustomStringConvertible {
         let kind: ShapeLayer.Kind

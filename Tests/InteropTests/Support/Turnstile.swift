@@ -2,9 +2,10 @@
 
 import Testing
 
-/// Lets four test cases in at a time: the machine may be small, and each of them runs a server and its clients.
+/// Lets six test cases in at a time: the machine may be small, and each of them runs a server and its clients, and waits for
+/// them half of the time.
 actor Turnstile {
-    static let shared = Turnstile(places: 4)
+    static let shared = Turnstile(places: 6)
 
     private var places: Int
     private var queue: [CheckedContinuation<Void, Never>] = []
@@ -48,6 +49,6 @@ struct TurnstileTrait: SuiteTrait, TestTrait, TestScoping {
 }
 
 extension Trait where Self == TurnstileTrait {
-    /// At most four cases of all suites with this trait run at the same time.
-    static var fourAtATime: TurnstileTrait { TurnstileTrait() }
+    /// At most six cases of all suites with this trait run at the same time.
+    static var fewAtATime: TurnstileTrait { TurnstileTrait() }
 }

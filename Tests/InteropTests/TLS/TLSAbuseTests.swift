@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Clients that misuse TLS, named by fault; see Helpers/tls_clients.py for what they do and what they check.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct TLSAbuseTests {
     /// What a client does, and what the log says of it, and how often at least.
     struct Scenario: Sendable, CustomTestStringConvertible {

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// The clients that people use, over TLS; all of them use GnuTLS.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct TLSClientTests {
     /// How a client connects.
     struct Way: Sendable, CustomTestStringConvertible {

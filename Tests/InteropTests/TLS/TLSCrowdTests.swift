@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Many clients that begin with TLS and do not finish.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct TLSCrowdTests {
     @Test func `a thousand do not disturb those who come before and after them, and leave nothing behind`() async throws
     {

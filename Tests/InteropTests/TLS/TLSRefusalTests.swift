@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Clients whose credentials are not good enough; others do not notice.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct TLSRefusalTests {
     /// Directories of credentials, and what the log says of them.
     static let certificates = [

@@ -5,7 +5,7 @@ import Foundation
 import Testing
 
 /// `serve --overlay-file`: the changes of clients stay in a qcow2 image with LUKS inside, and no byte of the image changes.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct OverlayFileTests {
     private static let secret = "overlay's own passphrase"
 

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// `serve --writable --repair` of images that QEMU left behind when it was killed.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct RepairTests {
     /// Gives `body` an image whose dirty bit is set, and a socket.
     private func withDirtyImage(

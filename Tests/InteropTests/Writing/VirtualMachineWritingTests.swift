@@ -5,7 +5,7 @@ import Testing
 
 /// File systems that a kernel makes, fills and checks on writable exports, through nbd-client; dm-crypt and QEMU read the images
 /// again. `make test-vm` runs this.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct VirtualMachineWritingTests {
     /// An image for the guest.
     private struct Image {

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// `serve --writable` of images of all formats; QEMU reads them again.
-@Suite(.fourAtATime)
+@Suite(.fewAtATime)
 struct WrittenImageTests {
     /// Gives `body` the image of a shape, and afterwards compares what QEMU reads with `expected`, and has QEMU check it.
     private func withImage(
