@@ -111,8 +111,10 @@ struct ExportBuilder {
 
 extension ServeCommand {
     /// What is served, for people.
-    var shownImage: String {
-        guard images.count == 1, config == nil, let image = images.first else { return "\(images.count) images" }
+    func shownImage(_ exports: [Export]) -> String {
+        // What is in a configuration is known by the names that it gives.
+        guard config == nil else { return exports.count == 1 ? exports[0].name : "\(exports.count) exports" }
+        guard images.count == 1, let image = images.first else { return "\(images.count) images" }
         return ImageSource(image).name
     }
 }

@@ -53,7 +53,7 @@ struct Serving {
         for socket in place.sockets { server.listen(on: socket) }
         let instructions = Instructions(
             address: place.address, hostName: place.hostName, credentials: credentials, exports: exports,
-            commits: commits, image: command.shownImage)
+            commits: commits, image: command.shownImage(exports))
         let child = command.shellCommand.map { start($0, instructions, continuation) }
         let output = announce(instructions, hasChild: child != nil)
         defer { output.drain() }

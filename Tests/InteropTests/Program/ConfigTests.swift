@@ -80,6 +80,7 @@ struct ConfigTests {
             ["serve", "--config", config, "--socket", directory.file("s")], in: directory
         ) { server in
             try server.expectExports("read", "written")
+            #expect(server.instructions.contains("Serving 2 exports ("), "\(server.instructions)")
             #expect(try LibNBDClient(server.uri(of: "read")).isReadOnly)
             #expect(try !LibNBDClient(server.uri(of: "written")).isReadOnly)
         }
