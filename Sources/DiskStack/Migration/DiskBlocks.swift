@@ -4,10 +4,10 @@ import BlockIO
 
 /// A disk in blocks, each of which is copied, hashed and told of as a whole.
 ///
-/// A block has 1 MiB on disks up to 1 TiB, and doubles with the disk from there on: there are at most 2^20 of them.
+/// A block has 1 MiB on disks up to 512 GiB, and doubles with the disk from there on: there are at most 2^19 of them.
 public struct DiskBlocks: Equatable, Sendable {
     private static let smallestSize: UInt64 = 1 << 20
-    private static let maximumCount: UInt64 = 1 << 20
+    private static let maximumCount: UInt64 = 1 << 19
 
     /// Of the disk, in bytes.
     public let diskSize: UInt64

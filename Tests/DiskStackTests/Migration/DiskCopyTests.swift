@@ -139,9 +139,9 @@ struct DiskCopyTests {
     @Test
     func `blocks grow with the disk`() {
         #expect(DiskBlocks(diskSize: 1).blockSize == 1 << 20)
-        #expect(DiskBlocks(diskSize: 1 << 40).blockSize == 1 << 20)
-        #expect(DiskBlocks(diskSize: (1 << 40) + 1).blockSize == 2 << 20)
-        #expect(DiskBlocks(diskSize: 16 << 40).count == 1 << 20)
+        #expect(DiskBlocks(diskSize: 1 << 39).blockSize == 1 << 20)
+        #expect(DiskBlocks(diskSize: (1 << 39) + 1).blockSize == 2 << 20)
+        #expect(DiskBlocks(diskSize: 16 << 40).count == 1 << 19)
         #expect(DiskBlocks(diskSize: (1 << 20) + 1).count == 2)
         #expect(DiskBlocks(diskSize: (1 << 20) + 1).range(1) == ByteRange(offset: 1 << 20, length: 1))
     }
