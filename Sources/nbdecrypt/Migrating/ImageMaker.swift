@@ -3,7 +3,6 @@
 import BlockIO
 import Crypto
 import DiskStack
-import ImageFormats
 import Subprocess
 import SystemPackage
 
@@ -16,14 +15,6 @@ struct ImageMaker {
     let secret: Secret?
     /// How long a passphrase is to take to be tried, in milliseconds; nil: what the tool thinks right.
     let derivationTime: Int?
-    /// What the disk of a qcow2 image lies over, if it does: a file of the same directory.
-    var backing: Backing?
-
-    /// A backing file.
-    struct Backing {
-        let name: String
-        let format: TargetFormat
-    }
 
     /// Where the data of a LUKS container begins, as cryptsetup has it without being asked; in bytes.
     private var dataOffset: UInt64 {
@@ -67,8 +58,6 @@ struct ImageMaker {
                 "--object", "secret,id=new,file=/dev/stdin", "-o", "encrypt.format=luks,encrypt.key-secret=new\(time)",
             ]
         }
-        // Without looking at it: a secret would be needed.
-        if let backing { arguments += ["-u", "-b", backing.name, "-F", backing.format.imageFormat.rawValue] }
         return arguments + [path, String(size)]
     }
 
