@@ -6,18 +6,19 @@ import Testing
 @testable import BlockIO
 
 struct ByteSetTests {
-    @Test(arguments: [1, 2, 3, 4])
+    @Test(arguments: [1, 2])
     func `ranges of any place and length are the bytes of a model`(_ seed: UInt64) {
         var generator = SeededGenerator(seed: seed)
         // More than one segment, and a last one that is not full.
-        let size = (3 << 20) + 777
+        let size = (1 << 20) + 77_777
         var set = ByteSet(size: UInt64(size))
         var model = [Bool](repeating: false, count: size)
-        for step in 0..<400 {
+        for step in 0..<200 {
             let start = generator.number(below: size)
             let count = generator.number(below: step % 10 == 0 ? size : 20_000)
             set.insert(UInt64(start)..<UInt64(start + count))
-            for index in start..<min(size, start + count) { model[index] = true }
+            let end = min(size, start + count)
+            model.replaceSubrange(start..<end, with: repeatElement(true, count: end - start))
             if step % 100 == 99 {
                 #expect(set.count == UInt64(model.count { $0 }))
                 var gaps: [Range<Int>] = []
