@@ -57,9 +57,13 @@ let package = Package(
         .target(
             name: "CSecureHeap", dependencies: ["COpenSSL", "CGcrypt", "CArgon2"],
             cSettings: [.treatAllWarnings(as: .error)]),
+        // Its library is loaded when it is needed, and is not there on every kind of machine.
+        .target(name: "CMultiBuffer", dependencies: ["CLinux"], cSettings: [.treatAllWarnings(as: .error)]),
         .target(
             name: "Crypto",
-            dependencies: ["BlockIO", "COpenSSL", "CGcrypt", "CNettle", "CArgon2", "CSecureHeap", system],
+            dependencies: [
+                "BlockIO", "COpenSSL", "CGcrypt", "CNettle", "CArgon2", "CSecureHeap", "CMultiBuffer", system,
+            ],
             swiftSettings: strict),
         .target(
             name: "DiskStack", dependencies: ["BlockIO", "ImageFormats", "Crypto", system], swiftSettings: strict),
@@ -89,7 +93,9 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "CryptoTests",
-            dependencies: ["BlockIO", "Crypto", "COpenSSL", "CGcrypt", "CNettle", "CSecureHeap", "TestSupport"],
+            dependencies: [
+                "BlockIO", "Crypto", "COpenSSL", "CGcrypt", "CNettle", "CSecureHeap", "CMultiBuffer", "TestSupport",
+            ],
             swiftSettings: strict, linkerSettings: boundAtStart),
         .testTarget(
             name: "DiskStackTests",

@@ -24,7 +24,7 @@ package final class WipedBytes: @unchecked Sendable {
         guard let start = unsafe linux_take_secret_pages(&length, &isLocked) else {
             fatalError("no memory for a secret")
         }
-        if !isLocked { Self.lockHasFailed.store(true, ordering: .relaxed) }
+        if !isLocked { Self.noteLockHasFailed() }
         unsafe self.pages = UnsafeMutableRawBufferPointer(start: start, count: length)
         self.count = count
         var span = unsafe MutableRawSpan(_unsafeBytes: pages[..<count])
@@ -43,4 +43,7 @@ package final class WipedBytes: @unchecked Sendable {
     /// False once the system has refused to lock any of this process (RLIMIT_MEMLOCK): it could reach the swap.
     package static var allAreLocked: Bool { !lockHasFailed.load(ordering: .relaxed) }
     private static let lockHasFailed = Atomic(false)
+
+    /// For memory of the same kind that a library wants to write to.
+    package static func noteLockHasFailed() { lockHasFailed.store(true, ordering: .relaxed) }
 }

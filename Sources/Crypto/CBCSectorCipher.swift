@@ -27,7 +27,7 @@ final class CBCSectorCipher: SectorCipher {
         }
     }
 
-    /// A chain is encrypted block after block, and none of another sector can mend it: sectors get a call each.
+    /// A chain is encrypted block after block, and none of another sector can mend it: each sector is a chain for the library.
     func encrypt(_ sectors: inout MutableRawSpan, firstSector: UInt64) throws(BlockError) {
         try sectors.forEachBatch(of: sectorSize, firstSector: firstSector) { (batch, first) throws(BlockError) in
             try cipher.transform(&batch, .encrypt, sectorSize: sectorSize, firstSector: first, vectors: vectors)

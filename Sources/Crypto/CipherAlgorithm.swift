@@ -72,12 +72,15 @@ struct CipherAlgorithm: Sendable, Equatable {
     /// - Parameter direction: the usual one; the other works, too.
     func cipher(_ mode: CipherMode, _ direction: CipherDirection, key: Secret) -> (any LibraryCipher)? {
         guard mode != .lrw else { return lrwCipher(direction, key: key) }
-        return switch library(mode, keySize: key.count) {
-        case .openSSL(let name): OpenSSLCipher(name, direction, key: key)
-        case .gcrypt(let name): GcryptCipher(name, mode, key: key)
-        case .nettle(let name): NettleCipher(name, mode, direction, key: key)
-        case nil: nil
-        }
+        let cipher: (any LibraryCipher)? =
+            switch library(mode, keySize: key.count) {
+            case .openSSL(let name): OpenSSLCipher(name, direction, key: key)
+            case .gcrypt(let name): GcryptCipher(name, mode, key: key)
+            case .nettle(let name): NettleCipher(name, mode, direction, key: key)
+            case nil: nil
+            }
+        guard name == "aes", mode == .cbc, let cipher else { return cipher }
+        return MultiBufferCipher(cipher, key: key)
     }
 
     /// The last block of the key is that of the tweaks.

@@ -17,7 +17,8 @@ public final class LegacyAESCipher: SectorCipher {
         precondition(key.count == LegacyAESKey.count)
         guard let aes = GcryptCipher("AES", .cbc, key: key) else { fatalError("libgcrypt offers no AES") }
         let vectors = SectorIV(.plain64, size: 16, sectorSize: 512)
-        self.cipher = CBCSectorCipher(aes, blockSize: 16, vectors: vectors, sectorSize: 512)
+        self.cipher = CBCSectorCipher(
+            MultiBufferCipher(aes, key: key), blockSize: 16, vectors: vectors, sectorSize: 512)
     }
 
     /// Sectors are numbered by guest offset.

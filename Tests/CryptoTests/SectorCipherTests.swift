@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import BlockIO
+import CMultiBuffer
 import Crypto
 import Testing
 
@@ -125,10 +126,39 @@ import Testing
         }
     }
 
+    /// Where several sectors are encrypted side by side, how many there are decides which are neighbours.
+    @Test(arguments: [16, 24, 32], ["plain64", "essiv:sha256", "eboiv"])
+    func `any number of sectors is encrypted as by one library call for each`(keySize: Int, rule: String) throws {
+        let key = noise(keySize, seed: 11)
+        let plainCipher = try #require(PlainCipher("aes", .cbc, key: key))
+        for sectorSize in [512, 1024, 2048, 4096] {
+            let cipher = try CipherSpec("aes-cbc-\(rule)").makeCipher(key: secret(key), sectorSize: sectorSize)
+            let plain = Array(Self.plaintext[..<(130 * sectorSize)])
+            let encrypted = plainCipher.encrypt(plain, rule: rule, firstSector: 8, sectorSize: sectorSize)
+            for sectors in [Int](1...66) + [127, 128, 129, 130] {
+                let count = sectors * sectorSize
+                let isEncrypted =
+                    try cipher.encrypted(Array(plain[..<count]), firstSector: 8) == Array(encrypted[..<count])
+                #expect(isEncrypted, "\(sectors) sectors of \(sectorSize)")
+            }
+        }
+    }
+
+    /// Without it, all tests of it pass.
+    @Test(.enabled(if: Self.isIntel)) func `sectors are encrypted side by side where the processor can`() {
+        #expect(multi_buffer_is_there(), "install what scripts/bootstrap installs, and build again")
+    }
+
+    #if arch(x86_64)
+        private static let isIntel = true
+    #else
+        private static let isIntel = false
+    #endif
+
     @Test func `many threads can use one cipher in both ways`() async throws {
         for specification in [
             "aes-xts-plain64", "serpent-cbc-essiv:sha256", "aes-cbc-eboiv", "aes-lrw-benbi", "twofish-cbc-plain64",
-            "twofish-cbc-eboiv", "aria-cbc-plain64", "aes-ecb",
+            "twofish-cbc-eboiv", "aria-cbc-plain64", "aes-ecb", "aes-cbc-plain64",
         ] {
             let key = noise(specification.hasPrefix("twofish") ? 24 : 32)
             let cipher = try CipherSpec(specification).makeCipher(key: secret(key), sectorSize: 512)
