@@ -25,8 +25,6 @@ import Testing
         "cryptsetup-bin": .word("the program's package"),
         "qemu-img": .word("the program that makes new images"),
         "qemu-img or cryptsetup has, 2000": .word("says who decides"),
-        "qemu-img or cryptsetup make the new image, copies the disk into it, opens the new image ": .word(
-            "says who makes it"),
         "cryptsetup opens it, with the kernel's": .word("says who opens such a container"),
         "cryptsetup writes ": .word("says what is usual"),
         "base64": .word("the encoding of a field"),
