@@ -16,6 +16,10 @@ struct ImageMaker {
     /// How long a passphrase is to take to be tried, in milliseconds; nil: what the tool thinks right.
     let derivationTime: Int?
 
+    /// The new file as a program sees it that has it as its standard output: by its name, a program that outlives this one
+    /// would make it anew after it was removed.
+    private static let place = "/proc/self/fd/1"
+
     /// Where the data of a LUKS container begins, as cryptsetup has it without being asked; in bytes.
     private var dataOffset: UInt64 {
         switch format {
@@ -39,18 +43,18 @@ struct ImageMaker {
         }
         switch format {
         case .raw: try file.grow(to: size)
-        case .qcow2, .qcow2LUKS: try await run("qemu-img", "qemu-utils", qemuArguments(file.partialPath))
+        case .qcow2, .qcow2LUKS: try await run("qemu-img", "qemu-utils", qemuArguments, file)
         case .luks1, .luks2:
             let (total, overflow) = size.addingReportingOverflow(dataOffset)
             guard !overflow else {
                 throw Failure(.badImage, "\(file.path): the disk is too large for a LUKS container")
             }
             try file.grow(to: total)
-            try await run("cryptsetup", "cryptsetup-bin", cryptsetupArguments(file.partialPath))
+            try await run("cryptsetup", "cryptsetup-bin", cryptsetupArguments, file)
         }
     }
 
-    private func qemuArguments(_ path: String) -> [String] {
+    private var qemuArguments: [String] {
         var arguments = ["create", "-q", "-f", "qcow2"]
         if format == .qcow2LUKS {
             let time = derivationTime.map { ",encrypt.iter-time=\($0)" } ?? ""
@@ -58,23 +62,25 @@ struct ImageMaker {
                 "--object", "secret,id=new,file=/dev/stdin", "-o", "encrypt.format=luks,encrypt.key-secret=new\(time)",
             ]
         }
-        return arguments + [path, String(size)]
+        return arguments + [Self.place, String(size)]
     }
 
     /// Sectors stay as they are: a file system that was made on sectors of 512 bytes may not be mounted on larger ones.
-    private func cryptsetupArguments(_ path: String) -> [String] {
+    private var cryptsetupArguments: [String] {
         ["luksFormat", "--batch-mode", "--type", format.rawValue, "--offset", String(dataOffset / 512)]
             + (format == .luks2 ? ["--sector-size", "512"] : [])
-            + (derivationTime.map { ["--iter-time", String($0)] } ?? []) + ["--key-file", "-", path]
+            + (derivationTime.map { ["--iter-time", String($0)] } ?? []) + ["--key-file", "-", Self.place]
     }
 
     /// qemu-img measures the processor, and gives up when that goes wrong because others use it.
     private static let attempts = 100
 
     /// Runs a program until it can do what it is to do.
-    private func run(_ program: String, _ package: String, _ arguments: [String]) async throws(Failure) {
+    private func run(
+        _ program: String, _ package: String, _ arguments: [String], _ file: NewFile
+    ) async throws(Failure) {
         for attempt in 1...Self.attempts {
-            guard let reason = try await runOnce(program, package, arguments) else { return }
+            guard let reason = try await runOnce(program, package, arguments, file) else { return }
             guard reason.contains("accurate CPU usage"), attempt < Self.attempts else {
                 throw Failure(.cannotWrite, "\(program) cannot make the new image: \(reason)")
             }
@@ -83,19 +89,23 @@ struct ImageMaker {
 
     /// Runs a program that is found as the shell finds it, with the secret as its standard input.
     /// - Returns: what it says when it fails.
-    private func runOnce(_ program: String, _ package: String, _ arguments: [String]) async throws(Failure) -> String? {
-        let input: FileDescriptor
+    private func runOnce(
+        _ program: String, _ package: String, _ arguments: [String], _ file: NewFile
+    ) async throws(Failure) -> String? {
+        let (input, output): (FileDescriptor, FileDescriptor)
         do {
             input =
                 try secret.map { try Process.pipe($0) }
                 ?? .open(FilePath("/dev/null"), .readOnly, options: .closeOnExec)
+            output = try file.descriptor.duplicate()
         } catch {
             throw Failure(.internalError, "nothing can be given to \(program): \(error)")
         }
         do {
             let result = try await Subprocess.run(
                 .name(program), arguments: Arguments(arguments),
-                input: .fileDescriptor(input, closeAfterSpawningProcess: true), output: .discarded,
+                input: .fileDescriptor(input, closeAfterSpawningProcess: true),
+                output: .fileDescriptor(output, closeAfterSpawningProcess: true),
                 error: .string(limit: 16 << 10))
             guard !result.terminationStatus.isSuccess else { return nil }
             let said = result.standardError.split(separator: "\n").joined(separator: "; ")

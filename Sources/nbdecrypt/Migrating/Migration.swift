@@ -34,13 +34,24 @@ struct Migration {
     let termination: Termination
     let log: Logger
 
+    /// Where the new file is known.
+    private final class Place: Sendable {
+        let file = Locked<NewFile?>(nil)
+    }
+
     /// Runs all of it. When it fails, or the program is ended, there is no new file.
     /// - Throws: ``Failure``.
     func run() async throws(Failure) -> MigrationReport {
         try NewFile.check(target.path, against: old)
-        let file = try NewFile(target.path, replacesPartial: target.replacesPartial)
-        let cleanUp = termination.begin { file.remove() }
+        // Whoever ends the program waits until the file is known that is to be removed.
+        let place = Place()
+        let cleanUp = termination.begin { place.file.withLock { $0?.remove() } }
         defer { termination.end(cleanUp) }
+        let file = try place.file.withLock { (file) throws(Failure) in
+            let made = try NewFile(target.path, replacesPartial: target.replacesPartial)
+            file = made
+            return made
+        }
         let size = disk.device.size
         try await ImageMaker(
             format: target.format, size: size, secret: target.secret?.secret, derivationTime: target.derivationTime

@@ -11,6 +11,9 @@ final class NewFile: Sendable {
     /// Where it is until then; absolute, so that no program takes it for something else.
     let partialPath: String
     private let identity: Process.FileIdentity
+    /// Open for reading and writing, for programs that are given it instead of a name: what is removed while they run does
+    /// not come back.
+    let descriptor: FileDescriptor
 
     /// Refuses a name under which there is something.
     ///
@@ -36,10 +39,9 @@ final class NewFile: Sendable {
         self.path = path
         partialPath = Process.absolutePath("\(path).partial")
         if replacesPartial { Process.removeFile(partialPath) }
-        let file: FileDescriptor
         do {
-            file = try FileDescriptor.open(
-                FilePath(partialPath), .writeOnly, options: [.create, .exclusiveCreate, .closeOnExec],
+            descriptor = try FileDescriptor.open(
+                FilePath(partialPath), .readWrite, options: [.create, .exclusiveCreate, .closeOnExec],
                 permissions: [.ownerReadWrite])
         } catch Errno.fileExists {
             throw Failure(
@@ -49,12 +51,14 @@ final class NewFile: Sendable {
         } catch {
             throw Failure(.cannotWrite, "\(path).partial cannot be made: \(error)")
         }
-        defer { try? file.close() }
-        guard let identity = Process.identity(ofRegular: file) else {
+        guard let identity = Process.identity(ofRegular: descriptor) else {
+            try? descriptor.close()
             throw Failure(.cannotWrite, "\(path).partial is no regular file")
         }
         self.identity = identity
     }
+
+    deinit { try? descriptor.close() }
 
     /// Makes it so long; what is new reads as zeros and takes no space.
     /// - Throws: ``Failure``.
