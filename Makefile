@@ -56,7 +56,7 @@ test-vm: install-test-packages release ## run the tests whose oracle is a Linux 
 	@$(WITH_SWIFT) swift test --skip-build --disable-xctest --filter VirtualMachine
 
 .PHONY: check
-check: SECONDS_EACH := 5
+check: SECONDS_EACH := 3
 check: lint build release build-beside stress fuzz ## lint, build, all tests, and a short run of every fuzz target: what CI does
 	@echo "== check: everything passed"
 
