@@ -139,7 +139,7 @@ struct LUKSPlaintextTests {
         let info = try await InfoReport.of(path)
         #expect(info.refusal?.contains("--allow-null-cipher") == true)
         #expect(info.luks?.verdict.weak.first?.what.hasPrefix("segment 0 has the cipher cipher_null-ecb") == true)
-        #expect(info.luks?.verdict.weak.first?.command?.contains("serve --allow-null-cipher \(path)") == true)
+        #expect(info.luks?.verdict.weak.first?.command?.contains("migrate --allow-null-cipher \(path)") == true)
     }
 
     @Test func `the null cipher of LUKS1 is refused and audited`() async throws {
