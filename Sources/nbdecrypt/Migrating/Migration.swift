@@ -36,7 +36,31 @@ struct Migration {
 
     /// Where the new file is known.
     private final class Place: Sendable {
-        let file = Locked<NewFile?>(nil)
+        private struct State {
+            var file: NewFile?
+            /// The program ends: none is made any more.
+            var isOver = false
+        }
+
+        private let state = Locked(State())
+
+        /// Makes the file.
+        func make(_ target: Target) throws(Failure) -> NewFile {
+            try state.withLock { (state) throws(Failure) in
+                guard !state.isOver else { throw Failure(.internalError, "\(target.path): interrupted") }
+                let file = try NewFile(target.path, replacesPartial: target.replacesPartial)
+                state.file = file
+                return file
+            }
+        }
+
+        /// Removes it, unless it is complete, and sees to it that there is none later.
+        func end() {
+            state.withLock { state in
+                state.file?.remove()
+                state.isOver = true
+            }
+        }
     }
 
     /// Runs all of it. When it fails, or the program is ended, there is no new file.
@@ -45,13 +69,9 @@ struct Migration {
         try NewFile.check(target.path, against: old)
         // Whoever ends the program waits until the file is known that is to be removed.
         let place = Place()
-        let cleanUp = termination.begin { place.file.withLock { $0?.remove() } }
+        let cleanUp = termination.begin { place.end() }
         defer { termination.end(cleanUp) }
-        let file = try place.file.withLock { (file) throws(Failure) in
-            let made = try NewFile(target.path, replacesPartial: target.replacesPartial)
-            file = made
-            return made
-        }
+        let file = try place.make(target)
         let size = disk.device.size
         try await ImageMaker(
             format: target.format, size: size, secret: target.secret?.secret, derivationTime: target.derivationTime
