@@ -87,8 +87,8 @@ fuzz: install-build-packages ## run every fuzz target for SECONDS_EACH seconds
 .PHONY: stress
 stress: install-test-packages release ## many clients at once, against a build with ThreadSanitizer and against fresh servers
 	@echo "== stress: clients at once, watched by ThreadSanitizer; fresh servers beside busy processes"
-	@$(WITH_SWIFT) scripts/stress
-	@scripts/stress-wakeups
+	@$(WITH_SWIFT) scripts/stress 6
+	@scripts/stress-wakeups --seconds 20
 
 .PHONY: bench
 bench: install-bench-packages release ## compare with qemu-nbd and nbdkit (BENCH=--quick for a short run); docs/benchmarks.md

@@ -121,7 +121,9 @@ struct MigrationTests {
         let (arguments, disk) = try await old.make(in: directory)
         let before = try File.contents(directory.file("old"))
         let secret = try directory.write("new.passphrase", text: "new secret")
-        for format in ["raw", "qcow2", "qcow2-luks", "luks1", "luks2"] {
+        // The two that cryptsetup makes take turns: they cost most, and differ in nothing that depends on the old image.
+        let index = Old.allCases.firstIndex(of: old) ?? 0
+        for format in ["raw", "qcow2", "qcow2-luks", index % 2 == 0 ? "luks1" : "luks2"] {
             let new = directory.file("new-\(format)")
             let isEncrypted = format.contains("luks")
             let command =
@@ -370,8 +372,8 @@ struct MigrationTests {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let maker = ShapeMaker(directory: directory)
-        let layer = try await maker.create(.qcow2AES, "old", size: 64 << 20)
-        try await ShapeChain(layers: [layer]).io([try maker.write(0, 48 << 20, mark: 8)])
+        let layer = try await maker.create(.qcow2AES, "old", size: 32 << 20)
+        try await ShapeChain(layers: [layer]).io([try maker.write(0, 24 << 20, mark: 8)])
         let before = try File.contents(layer.path)
         let outcome = try await Tool.run(
             "/usr/bin/python3",
