@@ -22,6 +22,9 @@ enum Process {
     /// Keeps SIGINT, SIGTERM, SIGHUP and SIGUSR1 pending until they are waited for.
     static func blockSignals() {
         _ = withSignals(terminationSignals + [SIGUSR1]) { unsafe pthread_sigmask(SIG_BLOCK, &$0, nil) }
+        // A library may let signals through to a thread of its own, as that for child processes does while it waits: there, the
+        // default action would end the program at once. Sent again, they come to who waits for them.
+        for number in terminationSignals + [SIGUSR1] { signal(number) { _ = kill(getpid(), $0) } }
         signal(SIGPIPE, SIG_IGN)
         // At the limit of the size of files (RLIMIT_FSIZE), a write fails, and the client is told.
         signal(SIGXFSZ, SIG_IGN)
