@@ -66,31 +66,35 @@ public struct ByteSet: Sendable {
     /// - Parameter limit: how many ranges at most.
     public func gaps(limit: Int) -> [ByteRange] {
         var gaps: [ByteRange] = []
-        var position: UInt64 = 0
-        for segment in segments {
-            for range in segment {
-                if range.lowerBound > position, gaps.count < limit,
-                    let gap = ByteRange(offset: position, length: range.lowerBound - position)
-                {
-                    gaps.append(gap)
-                }
-                position = range.upperBound
+        forEachGap { gap in
+            if gaps.count < limit, let gap = ByteRange(offset: gap.lowerBound, length: UInt64(gap.count)) {
+                gaps.append(gap)
             }
-        }
-        if position < size, gaps.count < limit, let gap = ByteRange(offset: position, length: size - position) {
-            gaps.append(gap)
         }
         return gaps
     }
 
     /// How many ranges are not in the set.
     public var gapCount: Int {
-        var (count, position): (Int, UInt64) = (0, 0)
+        var count = 0
+        forEachGap { _ in count += 1 }
+        return count
+    }
+
+    private func forEachGap(_ body: (Range<UInt64>) -> Void) {
+        var position: UInt64 = 0
         for range in segments.joined() {
-            if range.lowerBound > position { count += 1 }
+            if range.lowerBound > position { body(position..<range.lowerBound) }
             position = range.upperBound
         }
-        return count + (position < size ? 1 : 0)
+        if position < size { body(position..<size) }
+    }
+
+    /// The bytes that are in this set, or in another one of the same disk.
+    public func union(_ other: ByteSet) -> ByteSet {
+        var union = self
+        for range in other.segments.joined() { union.insert(range) }
+        return union
     }
 
     /// Is this byte in the set?

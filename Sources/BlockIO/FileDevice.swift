@@ -35,14 +35,7 @@ public final class FileDevice: GrowableDevice {
         let device: UInt64
         let inode: UInt64
 
-        /// Of what a path leads to, whatever that is; nil when it leads nowhere.
-        package init?(path: FilePath) {
-            var status = stat()
-            guard unsafe path.withPlatformString({ unsafe stat($0, &status) }) == 0 else { return nil }
-            self.init(status)
-        }
-
-        /// Of an open file, or of what a path leads to.
+        /// Of an open file.
         init(_ status: stat) {
             device = UInt64(status.st_dev)
             inode = UInt64(status.st_ino)

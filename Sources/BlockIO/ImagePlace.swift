@@ -54,6 +54,11 @@ public struct ImagePlace: Sendable {
         }
     }
 
+    /// Which file the path of the place itself leads to. It is not opened.
+    public func identity() throws(Errno) -> FileDevice.Identity {
+        try identity(of: FilePath(root: nil, path.components.suffix(1)))
+    }
+
     /// Which file a name leads to, wherever that is. It is not opened.
     public func identity(of name: FilePath) throws(Errno) -> FileDevice.Identity {
         let found = find(name, .everything)

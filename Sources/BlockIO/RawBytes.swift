@@ -84,6 +84,26 @@ extension RawSpan {
     }
 }
 
+extension RawSpan {
+    /// Whole units from `start` on, the last of which may be shorter, that are all zeros, or that all hold something else.
+    ///
+    /// - Parameters:
+    ///   - start: a multiple of `unit`.
+    ///   - kind: whether they are to be zeros; nil: like the first. It says of which kind they are when there is one.
+    /// - Returns: where they end.
+    package func endOfUnits(from start: Int, unit: Int, areZero kind: inout Bool?) -> Int {
+        var position = start
+        while position < byteCount {
+            let end = min(position + unit, byteCount)
+            let isZero = extracting(position..<end).isZero
+            guard kind ?? isZero == isZero else { break }
+            kind = isZero
+            position = end
+        }
+        return position
+    }
+}
+
 extension [UInt8] {
     /// Gives `body` the array's memory to change.
     public mutating func withMutableBytes<Result, Failure: Error>(

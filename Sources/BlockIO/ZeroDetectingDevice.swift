@@ -74,25 +74,12 @@ public final class ZeroDetectingDevice: BlockDevice {
                 if error.code == .wouldBlock { throw error }
                 return (false, pieceCount)
             }
-            let same = bytes.withBytes { Self.run(in: $0, &isZero) }
+            let same = bytes.withBytes { $0.endOfUnits(from: 0, unit: Self.blockSize, areZero: &isZero) }
             length += same
             if same < pieceCount { break }
             pieceSize = min(2 * pieceSize, Self.largestPiece)
         }
         return (isZero ?? false, length)
-    }
-
-    /// How many bytes are in blocks like the first, or like `isZero`.
-    private static func run(in bytes: RawSpan, _ isZero: inout Bool?) -> Int {
-        var position = 0
-        while position < bytes.byteCount {
-            let end = min(position + blockSize, bytes.byteCount)
-            let block = bytes.extracting(position..<end).isZero
-            guard isZero ?? block == block else { break }
-            isZero = block
-            position = end
-        }
-        return position
     }
 
     /// Of the device below.

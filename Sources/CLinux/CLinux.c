@@ -127,7 +127,13 @@ int linux_find(int directory, const char *path, bool beneath, bool one_mount) {
         .flags = O_PATH | O_CLOEXEC,
         .resolve = RESOLVE_NO_MAGICLINKS | (beneath ? RESOLVE_BENEATH : 0) | (one_mount ? RESOLVE_NO_XDEV : 0),
     };
-    return (int)syscall(SYS_openat2, directory, path, &how, sizeof how);
+    // The system refuses to go up with ".." while anything is renamed or mounted, anywhere on the machine: it cannot tell then
+    // whether the way stays beneath. Not for ever, for who renames all the time.
+    for (int attempt = 0;; attempt++) {
+        int found = (int)syscall(SYS_openat2, directory, path, &how, sizeof how);
+        if (found >= 0 || errno != EAGAIN || attempt == 1000) return found;
+        sched_yield();
+    }
 }
 
 int linux_open_directory(const char *path) { return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC); }

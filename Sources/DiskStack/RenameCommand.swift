@@ -89,12 +89,9 @@ struct RenameCommand {
         let driver = kind.format.rawValue
         guard isEncrypted || !more.isEmpty else { return "-f \(driver) \(quoted(image))" }
         let secret = isEncrypted ? ",encrypt.key-secret=key" : ""
-        let options = "driver=\(driver)\(secret)\(more),file.driver=file,file.filename=\(doubled(image))"
+        let options = "driver=\(driver)\(secret)\(more),file.driver=file,file.filename=\(QEMUOption.value(image))"
         return (isEncrypted ? "--object secret,id=key,file=PASSPHRASE-FILE " : "") + "--image-opts \(quoted(options))"
     }
-
-    /// A comma ends a value in QEMU's options unless it is doubled.
-    private func doubled(_ text: String) -> String { text.replacing(",", with: ",,") }
 
     private func quoted(_ text: String) -> String { ShellText.quoted(text) }
 }

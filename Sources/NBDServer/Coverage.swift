@@ -8,8 +8,8 @@ public import BlockIO
 /// It says what the server has read and framed for its clients, not that they have received or kept it.
 public final class Coverage: Sendable {
     private struct State {
-        var given: ByteSet
         var read: ByteSet
+        var zeros: ByteSet
         var failed: ByteSet
     }
 
@@ -17,24 +17,21 @@ public final class Coverage: Sendable {
 
     /// Nothing of an export of so many bytes.
     public init(size: UInt64) {
-        state = Locked(State(given: ByteSet(size: size), read: ByteSet(size: size), failed: ByteSet(size: size)))
+        state = Locked(State(read: ByteSet(size: size), zeros: ByteSet(size: size), failed: ByteSet(size: size)))
     }
 
     /// What there is now: bytes that were read or told to be zeros; those of them that were read; and those that could not be
     /// read when somebody wanted them, of which another attempt may have read some.
     public var sets: (given: ByteSet, read: ByteSet, failed: ByteSet) {
-        state.withLock { ($0.given, $0.read, $0.failed) }
+        let (read, zeros, failed) = state.withLock { ($0.read, $0.zeros, $0.failed) }
+        return (read.union(zeros), read, failed)
     }
 
     func read(_ offset: UInt64, _ count: Int) {
-        let range = offset..<offset + UInt64(count)
-        state.withLock { state in
-            state.read.insert(range)
-            state.given.insert(range)
-        }
+        state.withLock { $0.read.insert(offset..<offset + UInt64(count)) }
     }
 
-    func toldZeros(_ range: Range<UInt64>) { state.withLock { $0.given.insert(range) } }
+    func toldZeros(_ range: Range<UInt64>) { state.withLock { $0.zeros.insert(range) } }
 
     func failed(_ offset: UInt64, _ count: Int) { state.withLock { $0.failed.insert(offset..<offset + UInt64(count)) } }
 }

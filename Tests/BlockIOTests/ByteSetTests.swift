@@ -55,6 +55,17 @@ struct ByteSetTests {
     }
 
     @Test
+    func `a union has the bytes of both`() {
+        var (one, other) = (ByteSet(size: 4 << 20), ByteSet(size: 4 << 20))
+        one.insert(0..<1 << 20)
+        one.insert(3 << 20..<4 << 20)
+        other.insert((1 << 20) - 5..<2 << 20)
+        let union = one.union(other)
+        #expect(union.count == 3 << 20 && one.count == 2 << 20 && other.count == (1 << 20) + 5)
+        #expect(union.gaps(limit: 5) == [ByteRange(offset: 2 << 20, length: 1 << 20)])
+    }
+
+    @Test
     func `an empty disk is complete`() {
         let set = ByteSet(size: 0)
         #expect(set.isComplete && set.gapCount == 0)

@@ -227,4 +227,24 @@ import Testing
         let error = #expect(throws: FormatError.self) { try open("a'; b", .deny, of: "/tmp") }
         #expect(error?.sentence.remedies == [.references(policy: "deny"), .allowReference(path: "/tmp/a'; b")])
     }
+
+    /// openat2(2) answers EAGAIN to ".." when a file is renamed meanwhile, whoever does it and wherever.
+    @Test func `a name that goes up is followed while files are renamed elsewhere`() throws {
+        try withPlaces { root in
+            let isOver = Locked(false)
+            let renamer = Thread {
+                let names = ["\(root)/outside", "\(root)/renamed"]
+                while !isOver.withLock({ $0 }) {
+                    try? FileManager.default.moveItem(atPath: names[0], toPath: names[1])
+                    try? FileManager.default.moveItem(atPath: names[1], toPath: names[0])
+                }
+            }
+            renamer.start()
+            defer { isOver.withLock { $0 = true } }
+            for _ in 0..<200 {
+                let size = try open("sub/../sub/../inside", of: root).size
+                #expect(size == 1)
+            }
+        }
+    }
 }

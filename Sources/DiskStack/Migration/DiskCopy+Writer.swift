@@ -21,17 +21,19 @@ extension DiskCopy {
             for range in lost { progress.add(range, .unreadable) }
             var position = 0
             while position < block.byteCount {
-                let run = Self.run(in: block.bytes, from: position, unit: options.zeroUnit)
+                var kind: Bool?
+                let end = block.bytes.endOfUnits(from: position, unit: options.zeroUnit, areZero: &kind)
+                let isZero = kind ?? true
                 let place = offset + UInt64(position)
-                if !run.isZero || !options.isTargetZero {
+                if !isZero || !options.isTargetZero {
                     do throws(BlockError) {
-                        try block.withSlice(run.range) { (part) throws(BlockError) in
+                        try block.withSlice(position..<end) { (part) throws(BlockError) in
                             try target.write(&part, at: place, [])
                         }
                     } catch { throw .writing(place, error) }
                 }
-                tell(place..<place + UInt64(run.range.count), run.isZero ? .zeros : .data, but: lost)
-                position = run.range.upperBound
+                tell(place..<offset + UInt64(end), isZero ? .zeros : .data, but: lost)
+                position = end
             }
         }
 
@@ -50,20 +52,6 @@ extension DiskCopy {
                 return
             }
             progress.add(part, state)
-        }
-
-        /// Units of zeros from `start` on, or of something else.
-        private static func run(in bytes: RawSpan, from start: Int, unit: Int) -> (range: Range<Int>, isZero: Bool) {
-            var position = start
-            var kind: Bool?
-            while position < bytes.byteCount {
-                let end = min(position + unit, bytes.byteCount)
-                let isZero = bytes.extracting(position..<end).isZero
-                guard kind ?? isZero == isZero else { break }
-                kind = isZero
-                position = end
-            }
-            return (start..<position, kind ?? true)
         }
     }
 }

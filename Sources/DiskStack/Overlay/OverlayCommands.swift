@@ -53,7 +53,8 @@ package struct OverlayCommands {
     }
 
     private func overlay(_ backing: [String]) -> String {
-        let options = ["driver=qcow2", "file.filename=\(doubled(path))", "encrypt.key-secret=overlay"] + backing
+        let options =
+            ["driver=qcow2", "file.filename=\(QEMUOption.value(path))", "encrypt.key-secret=overlay"] + backing
         return "--object secret,id=overlay,file=OVERLAY-SECRET --image-opts "
             + ShellText.quoted(options.joined(separator: ","))
     }
@@ -61,7 +62,9 @@ package struct OverlayCommands {
     /// How QEMU opens the image below an overlay; nil when it does not.
     private var options: [String]? {
         guard image.luksHeader == nil, !image.isFar else { return nil }
-        var options = ["backing.driver=\(image.format.rawValue)", "backing.file.filename=\(doubled(image.name))"]
+        var options = [
+            "backing.driver=\(image.format.rawValue)", "backing.file.filename=\(QEMUOption.value(image.name))",
+        ]
         var prefix = ""
         for link in image.chain.links {
             prefix += "backing."
@@ -80,7 +83,4 @@ package struct OverlayCommands {
         }
         return options
     }
-
-    /// A comma ends a value in QEMU's options unless it is doubled.
-    private func doubled(_ text: String) -> String { text.replacing(",", with: ",,") }
 }

@@ -48,7 +48,7 @@ struct OverlayFile {
     private static func isThere(_ path: FilePath, _ chain: ImageChain) throws(FormatError) -> Bool {
         let place = try ImagePlace(path)
         let identity: FileDevice.Identity
-        do { identity = try place.identity(of: FilePath(root: nil, path.components.suffix(1))) } catch {
+        do { identity = try place.identity() } catch {
             // Why else it cannot be found is said when it is opened.
             return error != .noSuchFileOrDirectory
         }

@@ -62,10 +62,9 @@ struct QEMUCommands {
         object.map { "\(option) \(ShellText.quoted($0)) " } ?? ""
     }
 
-    /// A comma ends a value in QEMU's options unless it is doubled.
     private static func joined(_ options: [(name: String, value: String)]) -> String {
         options.map { name, value in
-            (name.isEmpty ? "" : "\(name)=") + value.replacing(",", with: ",,")
+            (name.isEmpty ? "" : "\(name)=") + QEMUOption.value(value)
         }.joined(separator: ",")
     }
 }

@@ -38,7 +38,8 @@ struct MigrationBatch: Sendable {
         if let entry = record.complete(job) { return .init(job, .before, digest: entry.digest) }
         do {
             let hasBegun = record.hasBegun(job)
-            try record.add(.begun, job)
+            // What is there though no run has begun it is somebody else's, and is never taken for what a run has left.
+            if !Process.exists(NewFile.partialPath(job.new)) { try record.add(.begun, job) }
             let report = try await runner.run(job, .none, replacesPartial: hasBegun) { _ in
                 guard let secret else { throw Failure(.wrongPassphrase, "\(job.new): there is no secret for it") }
                 return secret
@@ -50,6 +51,8 @@ struct MigrationBatch: Sendable {
         } catch {
             let failure = error as? Failure ?? (error as? OpeningError).map { Failure($0) }
             let reason = failure?.description ?? "\(error)"
+            // What is there later is somebody else's. The failure is told in any case.
+            if !Process.exists(NewFile.partialPath(job.new)) { try? record.add(.failed, job) }
             Process.printError("error: \(reason)")
             return .init(job, .failed, reason: reason)
         }

@@ -16,6 +16,8 @@ final class MigrationRecord: Sendable {
         enum State: String, Codable {
             /// Its copy may be there in part.
             case begun
+            /// It has ended without one, and nothing is left of it.
+            case failed
             /// It has been read back, or that was not wanted.
             case complete
         }

@@ -15,12 +15,15 @@ final class NewFile: Sendable {
     /// not come back.
     let descriptor: FileDescriptor
 
+    /// What the file of this name is called until it is complete.
+    static func partialPath(_ path: String) -> String { Process.absolutePath("\(path).partial") }
+
     /// Refuses a name under which there is something.
     ///
     /// - Parameter old: the image that is copied. It is said when the name is one of its files.
     /// - Throws: ``Failure``.
     static func check(_ path: String, against old: OpenImage) throws(Failure) {
-        if let identity = FileDevice.Identity(path: FilePath(path)),
+        if let identity = try? ImagePlace(FilePath(path)).identity(),
             let file = old.files.first(where: { $0.identity == .file(identity) })
         {
             throw Failure(.usage, "\(path) and \(file.name) are the same file, which is only read; name a new one")
@@ -37,7 +40,7 @@ final class NewFile: Sendable {
     /// - Throws: ``Failure``.
     init(_ path: String, replacesPartial: Bool) throws(Failure) {
         self.path = path
-        partialPath = Process.absolutePath("\(path).partial")
+        partialPath = Self.partialPath(path)
         if replacesPartial { Process.removeFile(partialPath) }
         do {
             descriptor = try FileDescriptor.open(

@@ -43,7 +43,7 @@ struct NewSecretOptions: ParsableArguments {
     var isEmpty: Bool { sources.isEmpty }
 
     /// Does it come from standard input?
-    var isStandardInput: Bool { newPassphraseFile == "-" || newKeyFile == "-" || newPassphraseFd == 0 }
+    var isStandardInput: Bool { sources.contains(where: \.isStandardInput) }
 
     func validate() throws {
         guard newPassphraseOnCommandLine == nil else {

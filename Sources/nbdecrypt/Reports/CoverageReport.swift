@@ -5,12 +5,6 @@ import NBDServer
 
 /// What of the exports clients have been given.
 struct CoverageReport: Report {
-    /// Bytes of an export.
-    struct Range: Encodable {
-        let offset: UInt64
-        let length: UInt64
-    }
-
     /// One of them.
     struct Disk: Encodable {
         /// As clients ask for it.
@@ -26,9 +20,9 @@ struct CoverageReport: Report {
         let missing: UInt64
         let missingRangeCount: Int
         /// The first of them.
-        let missingRanges: [Range]
+        let missingRanges: [ReportedRange]
         /// What could not be read and was not read by another attempt.
-        let unreadableRanges: [Range]
+        let unreadableRanges: [ReportedRange]
     }
 
     let exports: [Disk]
@@ -47,10 +41,8 @@ struct CoverageReport: Report {
         return Disk(
             export: export.name, size: given.size, isComplete: given.isComplete, read: read.count,
             zeros: given.count - read.count, missing: given.size - given.count, missingRangeCount: given.gapCount,
-            missingRanges: missing.map { Range(offset: $0.offset, length: $0.length) },
-            unreadableRanges: missing.filter { failed.contains($0.offset) }.map {
-                Range(offset: $0.offset, length: $0.length)
-            })
+            missingRanges: missing.map(ReportedRange.init),
+            unreadableRanges: missing.filter { failed.contains($0.offset) }.map(ReportedRange.init))
     }
 
     /// Has somebody who wanted all of the default export got it, and all of each other one that was read?

@@ -5,12 +5,6 @@ import DiskStack
 
 /// What `nbdecrypt migrate` has done.
 struct MigrationReport: Report {
-    /// Bytes of the disk.
-    struct Range: Encodable {
-        let offset: UInt64
-        let length: UInt64
-    }
-
     let old: String
     let new: String
     /// Of the new image.
@@ -23,7 +17,7 @@ struct MigrationReport: Report {
     let zeros: UInt64
     /// Bytes that could not be read, and are zeros in the copy.
     let unreadable: UInt64
-    let unreadableRanges: [Range]
+    let unreadableRanges: [ReportedRange]
     /// Of the disk as it was read.
     let digest: String
     /// Of the copy as it was read back; nil when it was not.
@@ -53,7 +47,7 @@ struct MigrationReport: Report {
         data = amounts[.data]
         zeros = amounts[.zeros]
         unreadable = amounts[.unreadable]
-        unreadableRanges = ranges.map { Range(offset: $0.offset, length: $0.length) }
+        unreadableRanges = ranges.map(ReportedRange.init)
         self.digest = digest.description
         self.digestOfCopy = digestOfCopy?.description
         digestBlockSize = DiskBlocks(diskSize: size).blockSize
@@ -73,17 +67,21 @@ struct MigrationReport: Report {
     var text: String {
         var lines = [
             ("old image", "\(old) (\(disk))"), ("new image", "\(new) (\(target.description))"),
-            ("disk", "\(size) bytes\(ByteText.rounded(size)): \(ByteText.short(data)) of data, the rest zeros"),
+            (
+                "disk",
+                "\(size) bytes\(ByteText.rounded(size)): \(ByteText.short(data)) of data, \(ByteText.short(zeros)) of zeros"
+            ),
         ]
         if !isComplete {
             lines.append(
-                ("lost", "\(unreadable) bytes in \(unreadableRanges.count) places could not be read, and are zeros:"))
-            lines += unreadableRanges.prefix(Self.shownRanges).map { ("", "\($0.length) bytes at \($0.offset)") }
-            if unreadableRanges.count > Self.shownRanges { lines.append(("", "more with --json")) }
+                ("lost", "\(unreadable) bytes could not be read, and are zeros in the copy"))
+            lines += unreadableRanges.prefix(Self.shownRanges).map { ("lost", "\($0.length) bytes at \($0.offset)") }
+            let more = unreadableRanges.count - Self.shownRanges
+            if more > 0 { lines.append(("lost", "\(more) more ranges: --json lists all of them")) }
         }
         lines.append(
             ("read back", digestOfCopy == nil ? "no" : "yes, opened anew: every byte is as it was read"))
-        lines.append(("SHA-256", "\(digest), of the digests of \(ByteText.short(digestBlockSize)) each"))
+        lines.append(("SHA-256", "\(digest) (the hash of the hashes of blocks of \(ByteText.short(digestBlockSize)))"))
         return (Self.table(lines) + next).joined(separator: "\n")
     }
 

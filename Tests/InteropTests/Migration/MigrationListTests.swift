@@ -114,6 +114,30 @@ struct MigrationListTests {
         #expect(left.count == images.count + 1 && !left.contains { $0.hasSuffix(".partial") }, "\(left)")
     }
 
+    @Test func `what somebody else has begun is never replaced, however often it is tried`() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        try directory.write("old.img", Data(count: 1 << 20))
+        let list = try directory.write("list", text: "old.img\n")
+        try FileManager.default.createDirectory(atPath: directory.file("out"), withIntermediateDirectories: true)
+        let arguments = ["migrate", "-f", "raw", "--list", list, "--to", "raw", "--output-dir", directory.file("out")]
+        let partial = try directory.write("out/old.raw.partial", text: "theirs")
+        for _ in 0..<3 {
+            let outcome = try await Program.run(arguments)
+            #expect(outcome.code == 1 && outcome.errors.contains("old.raw.partial exists"), "\(outcome.errors)")
+            #expect(try File.text(partial) == "theirs")
+        }
+        // A copy that has failed leaves nothing, and what is there later is not its own.
+        try FileManager.default.removeItem(atPath: partial)
+        let full = try await Tool.run("prlimit", ["--fsize=65536:unlimited", Program.path] + arguments)
+        #expect(full.code == 1 && !File.exists(partial), "\(full.errors)")
+        try directory.write("out/old.raw.partial", text: "theirs")
+        #expect(try await Program.run(arguments).code == 1)
+        #expect(try File.text(partial) == "theirs")
+        try FileManager.default.removeItem(atPath: partial)
+        #expect(try await Program.run(arguments).code == 0)
+    }
+
     @Test func `a list that makes no sense is refused with its line, before anything is made`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
