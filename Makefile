@@ -42,17 +42,20 @@ help: ## list the targets
 demo: install-demo-packages release ## make an encrypted image, serve it, copy the plaintext out
 	@$(WITH_SWIFT) scripts/demo
 
+.PHONY: build-tests
+build-tests: install-test-packages
+	@echo "== build-tests: debug build of the program and its tests"
+	@$(call swift_build,--build-tests)
+
 .PHONY: test
-test: install-test-packages release ## run all tests but those of test-vm
+test: build-tests release ## run all tests but those of test-vm
 	@echo "== test: all tests, against $(NBDECRYPT)"
 	@scripts/test-bootstrap
-	@$(call swift_build,--build-tests)
 	@$(WITH_SWIFT) swift test --skip-build --disable-xctest --skip VirtualMachine
 
 .PHONY: test-vm
-test-vm: install-test-packages release ## run the tests whose oracle is a Linux kernel in a virtual machine
+test-vm: build-tests release ## run the tests whose oracle is a Linux kernel in a virtual machine
 	@echo "== test-vm: LUKS images against dm-crypt in a virtual machine (some minutes)"
-	@$(call swift_build,--build-tests)
 	@$(WITH_SWIFT) swift test --skip-build --disable-xctest --filter VirtualMachine
 
 .PHONY: check
@@ -60,13 +63,15 @@ check: SECONDS_EACH := 3
 check: lint release build-beside stress fuzz ## lint, build, all tests, and a short run of every fuzz target: what CI does
 	@echo "== check: everything passed"
 
-# The tests wait for clients and disks half of their time: what comes behind them is built meanwhile.
+# The tests wait for clients and disks half of their time: what comes behind them is built meanwhile, but not before the
+# tests themselves are built, which is work for every core.
 .PHONY: build-beside
-build-beside: install-test-packages
+build-beside: export NBDECRYPT_FAST_TESTS := 1
+build-beside: build-tests
 	@echo "== builds: for stress and fuzz, beside the tests"
-	@( $(WITH_SWIFT) nice scripts/stress --build && $(WITH_SWIFT) nice scripts/fuzz --build ) > .build/beside.log 2>&1 & \
+	@( unset NBDECRYPT_FAST_TESTS; $(WITH_SWIFT) nice scripts/stress --build && $(WITH_SWIFT) nice scripts/fuzz --build ) > .build/beside.log 2>&1 & \
 	builds=$$!; \
-	NBDECRYPT_FAST_TESTS=1 $(MAKE) test test-vm || { kill $$builds 2> /dev/null; exit 1; }; \
+	$(MAKE) test test-vm || { kill $$builds 2> /dev/null; exit 1; }; \
 	wait $$builds || { cat .build/beside.log; exit 1; }
 
 .PHONY: build

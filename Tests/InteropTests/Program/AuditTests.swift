@@ -289,8 +289,9 @@ struct AuditTests {
             let output = try await Tool.shell(
                 """
                 cd \(directory.path)
-                qemu-io -f qcow2 -c 'sleep 200000' \(path) > /dev/null &
-                while qemu-img info \(path) > /dev/null 2>&1; do sleep 0.02; done
+                stdbuf -oL qemu-io -f qcow2 -c 'write 0 512' -c 'sleep 200000' \(path) > written &
+                # Nothing may open the image before it has its lock: qemu-io would find it in use, and end.
+                until grep -q wrote written; do kill -0 $!; sleep 0.02; done
                 set +e
                 \(try Program.path) audit \(path) > refused 2>&1; echo $?
                 \(try Program.path) audit --force-share \(path) > /dev/null 2>&1; echo $?
