@@ -5,11 +5,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/keyctl.h>
 #include <linux/magic.h>
 #include <linux/openat2.h>
 #include <linux/vm_sockets.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +23,7 @@
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 ssize_t linux_pread_nowait(int fd, void *buffer, size_t count, off_t offset) {
@@ -220,3 +224,75 @@ void linux_tsan_forget(uintptr_t place) { free((void *)place); }
 void linux_tsan_acquire(uintptr_t place) { __tsan_acquire((void *)place); }
 void linux_tsan_release(uintptr_t place) { __tsan_release((void *)place); }
 #endif
+
+/// What a child of `linux_spawn_reader` has instead of what this process has; 0 or an error.
+static int prepare(posix_spawn_file_actions_t *files, posix_spawnattr_t *attributes, int output) {
+    sigset_t none, usual;
+    sigemptyset(&none);
+    sigemptyset(&usual);
+    sigaddset(&usual, SIGPIPE);
+    sigaddset(&usual, SIGXFSZ);
+    int error = posix_spawn_file_actions_addopen(files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    if (error == 0) error = posix_spawn_file_actions_adddup2(files, output, STDOUT_FILENO);
+    if (error == 0) error = posix_spawn_file_actions_addclosefrom_np(files, STDERR_FILENO + 1);
+    if (error == 0) error = posix_spawnattr_setsigmask(attributes, &none);
+    if (error == 0) error = posix_spawnattr_setsigdefault(attributes, &usual);
+    if (error == 0) error = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    return error;
+}
+
+int linux_spawn_reader(const char *program, const char *first, const char *second, int32_t *process) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return -1;
+    char *const arguments[] = {(char *)program, (char *)first, (char *)second, NULL};
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attributes;
+    pid_t child = -1;
+    int error = posix_spawn_file_actions_init(&files);
+    if (error == 0) {
+        error = posix_spawnattr_init(&attributes);
+        if (error == 0) {
+            error = prepare(&files, &attributes, ends[1]);
+            if (error == 0) error = posix_spawnp(&child, program, &files, &attributes, arguments, environ);
+            posix_spawnattr_destroy(&attributes);
+        }
+        posix_spawn_file_actions_destroy(&files);
+    }
+    close(ends[1]);
+    if (error != 0) {
+        close(ends[0]);
+        errno = error;
+        return -1;
+    }
+    *process = child;
+    return ends[0];
+}
+
+int linux_wait(int32_t process, bool keep, int32_t *code) {
+    siginfo_t info = {0};
+    int result;
+    do {
+        result = waitid(P_PID, (id_t)process, &info, WEXITED | (keep ? WNOWAIT : 0));
+    } while (result != 0 && errno == EINTR);
+    if (result != 0) return -1;
+    *code = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
+    return 0;
+}
+
+int32_t linux_find_key(const char *type, const char *description) {
+    // Without information for a caller, request_key(2) makes no key.
+    long key = syscall(SYS_request_key, type, description, NULL, 0);
+    if (key >= 0 || errno == EACCES || errno == ENOSYS || errno == EPERM) return (int32_t)key;
+    int error = errno;
+    int32_t keyrings[] = {KEY_SPEC_USER_KEYRING, KEY_SPEC_USER_SESSION_KEYRING};
+    for (size_t index = 0; index < sizeof keyrings / sizeof keyrings[0]; index++) {
+        key = syscall(SYS_keyctl, KEYCTL_SEARCH, keyrings[index], type, description, 0);
+        if (key >= 0) return (int32_t)key;
+    }
+    errno = error;
+    return -1;
+}
+
+ssize_t linux_read_key(int32_t key, void *buffer, size_t size) {
+    return syscall(SYS_keyctl, KEYCTL_READ, key, buffer, size);
+}

@@ -107,6 +107,23 @@ struct linux_ready {
 /// The descriptors that are ready now, 64 at most, without waiting for any; how many, 0 also for an error.
 int linux_epoll_take(int epoll, struct linux_ready *ready, int count);
 
+/// Starts a program, which is looked for as execvp(3) does, with two arguments: without input, with our standard error, and with
+/// a pipe as its output, whose other end is returned, closed on exec. It has no other descriptor of ours, no signal blocked, and
+/// those that this program ignores as usual. Nothing of this process is copied for it. -1 with errno.
+int linux_spawn_reader(const char *program, const char *first, const char *second, int32_t *process);
+
+/// Waits until a child has ended, and lets it go unless `keep`: 0, or -1 with errno. `*code` is its exit status, or less than 0:
+/// the signal that has ended it, negative.
+int linux_wait(int32_t process, bool keep, int32_t *code);
+
+/// The number of a key that the calling thread can reach: in the keyrings of its thread, process and session, or of its user.
+/// No program is started to make it. Or -1 with errno: ENOKEY.
+int32_t linux_find_key(const char *type, const char *description);
+
+/// Reads a key (KEYCTL_READ) of at most `size` bytes: how many it has, more than `size` if there was no room for it, or -1 with
+/// errno.
+ssize_t linux_read_key(int32_t key, void *buffer, size_t size);
+
 /// Names the calling thread, as `ps -L` and debuggers show it; 15 bytes at most: PR_SET_NAME of prctl(2).
 void linux_name_thread(const char *name);
 

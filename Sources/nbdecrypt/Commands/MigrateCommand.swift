@@ -101,7 +101,7 @@ struct MigrateCommand: AsyncParsableCommand {
         guard !(newSecret.isStandardInput && secret.readsStandardInput) else {
             throw ValidationError("Standard input can be read only once.")
         }
-        guard newSecret.newPassphraseFd.map({ !secret.passphraseFd.contains($0) }) ?? true else {
+        guard newSecret.descriptor.map({ !secret.descriptors.contains($0) }) ?? true else {
             throw ValidationError("A descriptor can be read only once: --new-passphrase-fd needs another number.")
         }
     }

@@ -35,7 +35,7 @@ struct MigrationList {
                 guard let own = SecretSource(text: fields[1]), !own.isReadOnce else {
                     throw Failure(
                         .usage,
-                        "\(place): where the secret is: passphrase-file:PATH, key-file:PATH or raw-key-file:PATH is allowed"
+                        "\(place): where the secret is: passphrase-file:PATH or another source of --secret is allowed, but for fd and standard input"
                     )
                 }
                 secrets = SecretPlaces(own.located(from: start))

@@ -27,6 +27,15 @@ struct NewSecretOptions: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp(
+            """
+            Where the secret of the new image is, as --secret has it: [FORM:]KIND:PLACE, as in "command:pass show disk" or \
+            "hex:key-file:disk.key".
+            """, valueName: "source"))
+    var newSecret: NewSecret?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
             "How long a passphrase of the new image takes to be tried on this machine, in milliseconds (default: what qemu-img or cryptsetup has, 2000).",
             valueName: "ms"))
     var iterTime: Int?
@@ -36,14 +45,19 @@ struct NewSecretOptions: ParsableArguments {
     var newPassphraseOnCommandLine: String?
 
     private var sources: [SecretSource] {
-        [newPassphraseFile.map(SecretSource.passphraseFile), newPassphraseFd.map(SecretSource.passphraseDescriptor)]
-            .compactMap { $0 } + (newKeyFile.map { [.keyFile($0)] } ?? [])
+        [
+            newPassphraseFile.map(SecretSource.passphraseFile),
+            newPassphraseFd.map(SecretSource.passphraseDescriptor), newKeyFile.map { .keyFile($0) }, newSecret?.source,
+        ].compactMap { $0 }
     }
 
     var isEmpty: Bool { sources.isEmpty }
 
     /// Does it come from standard input?
     var isStandardInput: Bool { sources.contains(where: \.isStandardInput) }
+
+    /// The descriptor that is read, if it is one.
+    var descriptor: Int32? { sources.compactMap(\.origin.descriptor).first }
 
     func validate() throws {
         guard newPassphraseOnCommandLine == nil else {
@@ -63,7 +77,7 @@ struct NewSecretOptions: ParsableArguments {
     /// - Throws: ``OpeningError``.
     func read(for image: String, _ termination: Termination) throws(OpeningError) -> NamedSecret {
         if let source = sources.first {
-            let secret = try source.read()
+            let secret = try source.read(termination)
             guard !secret.isMissing else { throw OpeningError(.wrongSecret, "\(secret.name) is empty") }
             return secret
         }
@@ -83,5 +97,15 @@ struct NewSecretOptions: ParsableArguments {
             throw OpeningError(.wrongSecret, "an empty passphrase protects nothing; nothing has been made")
         }
         return NamedSecret(name: "the passphrase from the terminal", secret: secret, isMissing: false)
+    }
+}
+
+/// Where the passphrase of a new image is.
+struct NewSecret: ExpressibleByArgument {
+    let source: SecretSource
+
+    init?(argument: String) {
+        guard let source = SecretSource(text: argument), source.role == .passphrase else { return nil }
+        self.source = source
     }
 }

@@ -10,8 +10,8 @@ struct SecretOptions: ParsableArguments {
         name: .long,
         help: ArgumentHelp(
             """
-            Read the passphrase from a file; one newline at its end is not part of it. "-" is standard input. This and \
-            the next two options can be repeated: every secret is tried.
+            Read the passphrase from a file; one newline at its end is not part of it. "-" is standard input. All \
+            of these but --raw-key-file can be repeated: every secret is tried.
             """, valueName: "path"))
     var passphraseFile: [String] = []
 
@@ -55,9 +55,34 @@ struct SecretOptions: ParsableArguments {
         name: .long,
         help: ArgumentHelp(
             """
-            Use this secret for layer n of a chain of images and no other; 0 is the image that is named, and "overlay" the \
-            file of --overlay-file. The source is passphrase-file:PATH, key-file:PATH or fd:N. Can be repeated.
-            """, valueName: "n=source"))
+            Run a command with the shell, without input; what it prints is the passphrase, but for one newline at its end. \
+            What it says to standard error is shown.
+            """, valueName: "command"))
+    var passphraseCommand: [String] = []
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Use a credential of the service manager, a file in $CREDENTIALS_DIRECTORY, but for one newline at its end.",
+            valueName: "name"))
+    var credential: [String] = []
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Use all bytes of a key in the keyrings of this process, session and user, of type user unless %TYPE: is before it.",
+            valueName: "description"))
+    var keyring: [KeyringKey] = []
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            """
+            Use a secret in another form, or for one layer: [n=][FORM:]KIND:PLACE. With n=, it is for layer n of a chain of \
+            images and no other is; 0 is the image that is named, "overlay" an overlay file. The form is text, bytes, hex or \
+            base64. The kind is passphrase-file, key-file, raw-key-file, volume-key-file, fd, command, \
+            credential or keyring.
+            """, valueName: "[n=]source"))
     var secret: [LayerSecret] = []
 
     /// Only there to say why it is not.
@@ -69,21 +94,27 @@ struct SecretOptions: ParsableArguments {
     /// - Parameter directory: in which relative paths start; nil: the working directory.
     func places(from directory: FilePath? = nil) -> SecretPlaces {
         var places = SecretPlaces()
-        places.passphrases = sources.map { $0.located(from: directory) }
-        places.pinned = secret.map { ($0.use, $0.source.located(from: directory)) }
-        places.aesKey = rawKeyFile.map { .rawKeyFile($0).located(from: directory) }
-        places.volumeKeys = volumeKeyFile.map { .volumeKeyFile($0).located(from: directory) }
+        for source in sources { places.add(source.located(from: directory)) }
+        places.pinned = secret.compactMap { secret in
+            secret.use.map { ($0, secret.source.located(from: directory)) }
+        }
         return places
     }
 
-    /// All sources of passphrases that were named, but for those of one layer.
+    /// All that are for every layer, by option.
     private var sources: [SecretSource] {
-        passphraseFile.map(SecretSource.passphraseFile) + passphraseFd.map(SecretSource.passphraseDescriptor)
+        let files =
+            passphraseFile.map(SecretSource.passphraseFile) + passphraseFd.map(SecretSource.passphraseDescriptor)
             + keyFile.enumerated().map { index, path in
                 .keyFile(
                     path, offset: keyFileOffset.isEmpty ? 0 : keyFileOffset[index],
                     size: keyFileSize.isEmpty || keyFileSize[index] == 0 ? nil : keyFileSize[index])
             }
+        let others =
+            passphraseCommand.map(SecretSource.command) + credential.map(SecretSource.credential)
+            + keyring.map(SecretSource.keyring)
+        let keys = volumeKeyFile.map(SecretSource.volumeKeyFile) + (rawKeyFile.map { [.rawKeyFile($0)] } ?? [])
+        return SecretSource.numbered(files + others + secret.filter { $0.use == nil }.map(\.source) + keys)
     }
 
     /// Is one of them in standard input or behind a descriptor, which can be read once?
@@ -108,45 +139,50 @@ struct SecretOptions: ParsableArguments {
         guard keyFileSize.allSatisfy({ $0 >= 0 }) else {
             throw ValidationError("--key-file-size takes no negative number.")
         }
-        let descriptors =
-            passphraseFd
-            + secret.compactMap { pin in
-                if case .passphraseDescriptor(let number) = pin.source { number } else { nil }
-            }
+        for name in credential where !SecretOrigin.isCredentialName(name) {
+            throw ValidationError(
+                "--credential takes the name of a credential, without slashes: it is looked for in $CREDENTIALS_DIRECTORY "
+                    + "alone. A file of another place goes with --passphrase-file.")
+        }
+        let all = sources + secret.filter { $0.use != nil }.map(\.source)
+        let descriptors = all.compactMap(\.origin.descriptor)
         guard Set(descriptors).count == descriptors.count else {
             throw ValidationError("A descriptor can be read only once: each --passphrase-fd needs another number.")
         }
-        let pinnedFiles = secret.compactMap { pin in
-            switch pin.source {
-            case .passphraseFile(let path), .keyFile(let path, _, _): path
-            case .passphraseDescriptor, .rawKeyFile, .volumeKeyFile: nil as String?
-            }
-        }
-        let files = passphraseFile + keyFile + volumeKeyFile + pinnedFiles + [rawKeyFile].compactMap { $0 }
-        guard files.count(where: { $0 == "-" }) + descriptors.count(where: { $0 == 0 }) <= 1 else {
+        guard all.count(where: \.isStandardInput) <= 1 else {
             throw ValidationError("Standard input can be read only once.")
         }
-        guard rawKeyFile == nil || (sources.isEmpty && volumeKeyFile.isEmpty) else {
+        let aesKeyCount = sources.count { $0.role == .aesKey }
+        guard aesKeyCount == 0 || sources.count == 1 else {
             throw ValidationError("--raw-key-file is the key itself: no other secret can be given with it.")
         }
     }
+
+    /// The descriptors that are read.
+    var descriptors: [Int32] { places().all.compactMap(\.origin.descriptor) }
 }
 
-/// A secret for one layer of a chain, as in "1=key-file:/root/base.key", or for "overlay".
+/// A secret for all layers of a chain, or for one, as in "1=key-file:/root/base.key", or for "overlay".
 struct LayerSecret: ExpressibleByArgument {
-    let use: SecretUse
+    /// Nil: all.
+    let use: SecretUse?
     let source: SecretSource
 
     init?(argument: String) {
-        guard let equals = argument.firstIndex(of: "=") else { return nil }
-        if argument[..<equals] == "overlay" {
+        // A command may have an = of its own.
+        let layer = argument.prefix { $0 != "=" && $0 != ":" }
+        let isPinned = argument[layer.endIndex...].first == "="
+        if !isPinned {
+            use = nil
+        } else if layer == "overlay" {
             use = .passphraseOfOverlay
         } else {
-            guard let layer = Int(argument[..<equals]), layer >= 0 else { return nil }
-            use = .passphraseOfLayer(layer)
+            guard let number = Int(layer), number >= 0 else { return nil }
+            use = .passphraseOfLayer(number)
         }
-        guard let source = SecretSource(text: argument[argument.index(after: equals)...]) else { return nil }
-        if case .rawKeyFile = source { return nil }
+        guard let source = SecretSource(text: isPinned ? argument[layer.endIndex...].dropFirst() : argument[...]),
+            !isPinned || source.role == .passphrase
+        else { return nil }
         self.source = source
     }
 }

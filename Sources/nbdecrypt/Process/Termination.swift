@@ -58,4 +58,9 @@ final class Termination: Sendable {
     func end(_ id: Int) {
         state.withLock { $0.cleanUps.removeValue(forKey: id) }?()
     }
+
+    /// Leaves out what ``begin(_:)`` was given.
+    func forget(_ id: Int) {
+        state.withLock { _ = $0.cleanUps.removeValue(forKey: id) }
+    }
 }

@@ -18,7 +18,7 @@ final class CommandSecrets: SecretProvider {
     /// All at once, so that a file that is missing is told of, whichever layers there are.
     private lazy var pinned = Result { () throws(OpeningError) in
         var secrets: [Pinned] = []
-        for pin in places.pinned { secrets.append(Pinned(use: pin.use, secret: try pin.source.read())) }
+        for pin in places.pinned { secrets.append(Pinned(use: pin.use, secret: try pin.source.read(termination))) }
         return secrets
     }
 
@@ -52,7 +52,7 @@ final class CommandSecrets: SecretProvider {
 
     private func read(_ sources: [SecretSource]) throws(OpeningError) -> [NamedSecret] {
         var secrets: [NamedSecret] = []
-        for source in sources { secrets.append(try source.read()) }
+        for source in sources { secrets.append(try source.read(termination)) }
         return secrets
     }
 

@@ -18,7 +18,16 @@ struct SecretPlaces {
 
     /// That of an image which has one.
     init(_ source: SecretSource) {
-        if case .rawKeyFile = source { aesKey = source } else { passphrases = [source] }
+        add(source)
+    }
+
+    /// One that is for all layers.
+    mutating func add(_ source: SecretSource) {
+        switch source.role {
+        case .passphrase: passphrases.append(source)
+        case .aesKey: aesKey = source
+        case .volumeKey: volumeKeys.append(source)
+        }
     }
 
     /// All of them.

@@ -55,32 +55,27 @@ struct SecretShape: Equatable {
 
     /// What to type when the text stands for other bytes.
     ///
-    /// - Parameters:
-    ///   - file: as the shell wants it; nil when it is no file.
-    ///   - option: the one that takes the bytes.
-    func encodingHint(file: String?, option: String) -> String? {
-        let (count, name, command) =
+    /// - Parameter option: takes the source in a form.
+    func encodingHint(_ option: (SecretForm) -> String) -> String? {
+        guard let encoding else { return nil }
+        let (count, name, form) =
             switch encoding {
-            case .hexadecimal(let count): (count, "hexadecimal", "tr -d '[:space:]' | tr a-f A-F | basenc --base16 -d")
-            case .base64(let count): (count, "base64", "base64 -di")
-            case nil: (0, "", "")
+            case .hexadecimal(let count): (count, "hexadecimal", SecretForm.hexadecimal)
+            case .base64(let count): (count, "base64", SecretForm.base64)
             }
-        guard count > 0 else { return nil }
-        return "it is text that looks like \(count) bytes in \(name): to use the bytes, type "
-            + "`cat \(file ?? "FILE") | \(command) >key.bin` and give \(option) key.bin"
+        return "it is text that looks like \(count) bytes in \(name): to use the bytes, give \(option(form))"
     }
 
     /// What to type when the newline does, or does not, belong to the secret.
     ///
     /// - Parameters:
-    ///   - file: see ``encodingHint(file:option:)``.
     ///   - wasDropped: it was taken for the end of the text.
-    func newlineHint(file: String?, wasDropped: Bool) -> String? {
+    ///   - option: takes it the other way.
+    func newlineHint(wasDropped: Bool, _ option: String) -> String? {
         guard let lineEnd else { return nil }
-        let file = file ?? "FILE"
         return wasDropped
-            ? "it ends in \(lineEnd.rawValue), which was left out: if that belongs to it, give --key-file \(file)"
-            : "it ends in \(lineEnd.rawValue), which was used: if that does not belong to it, give --passphrase-file \(file)"
+            ? "it ends in \(lineEnd.rawValue), which was left out: if that belongs to it, give \(option)"
+            : "it ends in \(lineEnd.rawValue), which was used: if that does not belong to it, give \(option)"
     }
 }
 

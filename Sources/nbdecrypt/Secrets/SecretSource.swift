@@ -5,46 +5,105 @@ import Crypto
 import DiskStack
 import SystemPackage
 
-/// Where a passphrase or key comes from.
-enum SecretSource {
-    /// Text; one trailing newline is not part of it. "-" is standard input.
-    case passphraseFile(String)
-    /// Text, as above.
-    case passphraseDescriptor(Int32)
-    /// The bytes of a passphrase as they are: `size` bytes from `offset` on, or all that follow. "-" is standard input.
-    case keyFile(String, offset: UInt64 = 0, size: Int? = nil)
-    /// The 16 key bytes of an AES image themselves.
-    case rawKeyFile(String)
-    /// The key that a LUKS header protects.
-    case volumeKeyFile(String)
+/// Where a passphrase or key comes from, and what its bytes mean.
+struct SecretSource {
+    /// What it opens.
+    enum Role {
+        /// Anything that takes a passphrase.
+        case passphrase
+        /// An AES image: it is the 16 bytes of its key.
+        case aesKey
+        /// A LUKS container: it is the key that the header protects.
+        case volumeKey
+    }
 
-    /// In one word, as in "key-file:/root/base.key".
+    let role: Role
+    var origin: SecretOrigin
+    let form: SecretForm
+
+    private init(_ role: Role, _ origin: SecretOrigin, _ form: SecretForm) {
+        (self.role, self.origin, self.form) = (role, origin, form)
+    }
+
+    /// Text; one trailing newline is not part of it. "-" is standard input.
+    static func passphraseFile(_ path: String) -> Self { Self(.passphrase, .file(path), .text) }
+    /// Text, as above.
+    static func passphraseDescriptor(_ number: Int32) -> Self { Self(.passphrase, .descriptor(number), .text) }
+    /// The bytes of a passphrase as they are: `size` bytes from `offset` on, or all that follow. "-" is standard input.
+    static func keyFile(_ path: String, offset: UInt64 = 0, size: Int? = nil) -> Self {
+        Self(.passphrase, .file(path, offset: offset, size: size), .bytes)
+    }
+    /// The 16 key bytes of an AES image themselves.
+    static func rawKeyFile(_ path: String) -> Self { Self(.aesKey, .file(path), .bytes) }
+    /// The key that a LUKS header protects.
+    static func volumeKeyFile(_ path: String) -> Self { Self(.volumeKey, .file(path), .bytes) }
+    /// What a command prints: text.
+    static func command(_ line: String) -> Self { Self(.passphrase, .command(line), .text) }
+    /// A credential of the service manager: text.
+    static func credential(_ name: String) -> Self { Self(.passphrase, .credential(name), .text) }
+    /// A key of the kernel: bytes, as cryptsetup takes it.
+    static func keyring(_ key: KeyringKey) -> Self { Self(.passphrase, .keyring(key), .bytes) }
+
+    /// In one word, as in "key-file:/root/base.key" or "hex:credential:disk": perhaps a form, then the kind and the place.
     init?(text: some StringProtocol) {
-        guard let colon = text.firstIndex(of: ":") else { return nil }
-        let place = String(text[text.index(after: colon)...])
-        guard !place.isEmpty else { return nil }
-        switch text[..<colon] {
-        case "passphrase-file": self = .passphraseFile(place)
-        case "key-file": self = .keyFile(place)
-        case "raw-key-file": self = .rawKeyFile(place)
-        case "fd":
-            guard let number = Int32(place), number >= 0 else { return nil }
-            self = .passphraseDescriptor(number)
-        default: return nil
+        guard let (first, rest) = Self.splitAtColon(text) else { return nil }
+        let form = SecretForm(rawValue: String(first))
+        guard let (kind, place) = form == nil ? (first, rest) : Self.splitAtColon(rest), !place.isEmpty,
+            let origin = SecretOrigin(kind: kind, place: String(place))
+        else { return nil }
+        let usual: (Role, SecretForm) =
+            switch kind {
+            case "raw-key-file": (.aesKey, .bytes)
+            case "volume-key-file": (.volumeKey, .bytes)
+            case "key-file", "keyring": (.passphrase, .bytes)
+            default: (.passphrase, .text)
+            }
+        self.init(usual.0, origin, form ?? usual.1)
+    }
+
+    /// The same, with numbers for commands if there are several.
+    static func numbered(_ sources: [SecretSource]) -> [SecretSource] {
+        let commands = sources.indices.filter { if case .command = sources[$0].origin { true } else { false } }
+        guard commands.count > 1 else { return sources }
+        var sources = sources
+        for (number, index) in commands.enumerated() {
+            guard case .command(let line, _) = sources[index].origin else { continue }
+            sources[index].origin = .command(line, number: number + 1)
         }
+        return sources
+    }
+
+    private static func splitAtColon(_ text: some StringProtocol) -> (Substring, Substring)? {
+        let text = Substring(text)
+        guard let colon = text.firstIndex(of: ":") else { return nil }
+        return (text[..<colon], text[text.index(after: colon)...])
     }
 
     /// How messages name it; never its contents.
     var name: String {
-        switch self {
-        case .passphraseFile("-"): "the passphrase from standard input"
-        case .keyFile("-", _, _): "the key from standard input"
-        case .passphraseFile(let path): "the passphrase file \(path)"
-        case .passphraseDescriptor(let number): "the passphrase from descriptor \(number)"
-        case .keyFile(let path, _, _): "the key file \(path)"
-        case .rawKeyFile(let path): "the raw key file \(path)"
-        case .volumeKeyFile("-"): "the volume key from standard input"
-        case .volumeKeyFile(let path): "the volume key file \(path)"
+        let encoding =
+            switch form {
+            case .text, .bytes: ""
+            case .hexadecimal: " (hexadecimal)"
+            case .base64: " (base64)"
+            }
+        return plainName + encoding
+    }
+
+    private var plainName: String {
+        let kind =
+            switch role {
+            case .aesKey: "raw key"
+            case .volumeKey: "volume key"
+            case .passphrase: if case .file = origin, form == .bytes { "key" } else { "passphrase" }
+            }
+        return switch origin {
+        case .file("-", _, _): "the \(kind) from standard input"
+        case .file(let path, _, _): "the \(kind) file \(path)"
+        case .descriptor(let number): "the \(kind) from descriptor \(number)"
+        case .command(_, let number): "the \(kind) command\(number.map { " number \($0)" } ?? "")"
+        case .credential(let name): "the credential \(ShownText.printable(name, maximumLength: 255))"
+        case .keyring(let key): "the key \(key.shown) of the kernel"
         }
     }
 
@@ -52,121 +111,55 @@ enum SecretSource {
     ///
     /// - Parameter directory: in which a relative path starts; nil: the working directory.
     func located(from directory: FilePath?) -> SecretSource {
-        func located(_ path: String) -> String { path == "-" ? path : PathArgument.path(path, from: directory) }
-        return switch self {
-        case .passphraseFile(let path): .passphraseFile(located(path))
-        case .passphraseDescriptor: self
-        case .keyFile(let path, let offset, let size): .keyFile(located(path), offset: offset, size: size)
-        case .rawKeyFile(let path): .rawKeyFile(located(path))
-        case .volumeKeyFile(let path): .volumeKeyFile(located(path))
-        }
+        SecretSource(role, origin.located(from: directory), form)
     }
 
     /// Is it standard input or behind a descriptor?
-    var isReadOnce: Bool {
-        switch self {
-        case .passphraseDescriptor: true
-        case .passphraseFile(let path), .keyFile(let path, _, _), .rawKeyFile(let path), .volumeKeyFile(let path):
-            path == "-"
-        }
-    }
+    var isReadOnce: Bool { origin.isReadOnce }
 
     /// Is it standard input, by either name?
-    var isStandardInput: Bool {
-        if case .passphraseDescriptor(let number) = self { number == 0 } else { isReadOnce }
-    }
+    var isStandardInput: Bool { origin.isStandardInput }
 
     /// Reads the secret.
+    ///
+    /// - Parameter termination: ends a command that is run for it.
     /// - Throws: ``OpeningError``.
-    func read() throws(OpeningError) -> NamedSecret {
-        switch self {
-        case .passphraseFile(let path): try text(open(path))
-        case .passphraseDescriptor(let number): try text(.init(FileDescriptor(rawValue: number), isOurs: false))
-        case .keyFile(let path, let offset, let size): try part(open(path), offset, size)
-        case .rawKeyFile(let path), .volumeKeyFile(let path): try named(bytes(open(path), 0, nil))
-        }
+    func read(_ termination: Termination) throws(OpeningError) -> NamedSecret {
+        let read = try SecretReader(name: name, termination: termination).read(origin)
+        let secret = try form.decode(read, name)
+        // A newline alone is the empty passphrase; nothing at all may be a mistake.
+        return NamedSecret(name: name, secret: secret, isMissing: read.count == 0, hints: hints(read))
     }
 
-    /// What to type when the secret does not fit, from what the file holds.
+    /// What to type when the secret does not fit, from what was read.
     private func hints(_ all: Secret) -> NamedSecret.Hints {
-        let shape = SecretShape(all)
         var hints = NamedSecret.Hints()
-        switch self {
-        case .passphraseFile(let path):
-            hints.encoding = shape.encodingHint(file: file(path), option: "--key-file")
-            hints.newline = shape.newlineHint(file: file(path), wasDropped: true)
-        case .passphraseDescriptor:
-            hints.encoding = shape.encodingHint(file: nil, option: "--key-file")
-            hints.newline = shape.newlineHint(file: nil, wasDropped: true)
-        case .keyFile(let path, _, _):
-            hints.encoding = shape.encodingHint(file: file(path), option: "--key-file")
-            hints.newline = shape.newlineHint(file: file(path), wasDropped: false)
-        case .rawKeyFile(let path): hints.encoding = shape.encodingHint(file: file(path), option: "--raw-key-file")
-        case .volumeKeyFile(let path):
-            hints.encoding = shape.encodingHint(file: file(path), option: "--volume-key-file")
+        guard form == .text || form == .bytes else { return hints }
+        let shape = SecretShape(all)
+        hints.encoding = shape.encodingHint(option)
+        if role == .passphrase {
+            hints.newline = shape.newlineHint(wasDropped: form == .text, option(form == .text ? .bytes : .text))
         }
         return hints
     }
 
-    private func file(_ path: String) -> String? { path == "-" ? nil : ShellText.fileArgument(path) }
-
-    /// An open file, which is closed if it was opened for this.
-    private struct Input {
-        let descriptor: FileDescriptor
-        let isOurs: Bool
-
-        init(_ descriptor: FileDescriptor, isOurs: Bool) {
-            self.descriptor = descriptor
-            self.isOurs = isOurs
+    /// The option that takes the same source in another form, as the shell takes it.
+    private func option(_ form: SecretForm) -> String {
+        let kind: String
+        switch origin {
+        case .file(let path, _, _):
+            switch (role, form) {
+            case (.passphrase, .text) where path != "-": return "--passphrase-file \(ShellText.fileArgument(path))"
+            case (.passphrase, .bytes) where path != "-": return "--key-file \(ShellText.fileArgument(path))"
+            case (.passphrase, _): kind = "passphrase-file:\(path)"
+            case (.aesKey, _): kind = "raw-key-file:\(path)"
+            case (.volumeKey, _): kind = "volume-key-file:\(path)"
+            }
+        case .descriptor(let number): kind = "fd:\(number)"
+        case .command: return "--secret \(form.rawValue):command:COMMAND"
+        case .credential(let name): kind = "credential:\(name)"
+        case .keyring(let key): kind = "keyring:\(key.shown)"
         }
-    }
-
-    private func open(_ path: String) throws(OpeningError) -> Input {
-        guard path != "-" else { return Input(.standardInput, isOurs: false) }
-        do {
-            return Input(try FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec), isOurs: true)
-        } catch {
-            throw OpeningError(.cannotOpen, "cannot open \(name): \(error); check the name")
-        }
-    }
-
-    private func named(_ secret: Secret) -> NamedSecret {
-        NamedSecret(name: name, secret: secret, isMissing: secret.count == 0, hints: hints(secret))
-    }
-
-    private func text(_ input: Input) throws(OpeningError) -> NamedSecret {
-        let secret = try bytes(input, 0, nil)
-        // A newline alone is the empty passphrase; nothing at all may be a mistake.
-        return NamedSecret(
-            name: name, secret: secret.droppingTrailingNewline(), isMissing: secret.count == 0, hints: hints(secret))
-    }
-
-    private func part(_ input: Input, _ offset: UInt64, _ size: Int?) throws(OpeningError) -> NamedSecret {
-        let secret = try bytes(input, offset, size)
-        guard offset == 0 || secret.count > 0 else {
-            throw OpeningError(.wrongSecret, "\(name) has no byte at --key-file-offset \(offset)")
-        }
-        guard secret.count == size ?? secret.count else {
-            throw OpeningError(
-                .wrongSecret,
-                "\(name) holds \(secret.count) bytes from byte \(offset) on, fewer than --key-file-size \(size ?? 0)")
-        }
-        return named(secret)
-    }
-
-    private func bytes(_ input: Input, _ offset: UInt64, _ size: Int?) throws(OpeningError) -> Secret {
-        defer { if input.isOurs { try? input.descriptor.close() } }
-        let secret: Secret?
-        do { secret = try Secret.read(from: input.descriptor, offset: offset, limit: size) } catch {
-            let advice = input.isOurs ? "is it the right file?" : "open a descriptor in the shell with N<FILE"
-            throw OpeningError(.cannotOpen, "cannot read \(name): \(error); \(advice)")
-        }
-        guard let secret else {
-            throw OpeningError(
-                .wrongSecret,
-                "\(name) holds more than \(Secret.maximumCount) bytes; is it the right file? Of a large one, name a part with "
-                    + "--key-file-offset and --key-file-size")
-        }
-        return secret
+        return "--secret \(ShellText.quoted("\(form.rawValue):\(kind)"))"
     }
 }

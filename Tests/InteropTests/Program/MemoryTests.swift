@@ -13,7 +13,7 @@ struct MemoryTests {
         let found: [String: [String]]
     }
 
-    @Test(arguments: ["--passphrase-file", "--key-file", "--passphrase-fd"])
+    @Test(arguments: ["--passphrase-file", "--key-file", "--passphrase-fd", "--secret"])
     func `after unlocking, only the volume key is in memory, and only in pages that are locked and never dumped`(
         _ option: String
     ) async throws {
@@ -25,7 +25,10 @@ struct MemoryTests {
         let file = try directory.write("passphrase", text: passphrase)
         let line =
             "exec \(try Program.path) serve \(path) --socket \(directory.file("s")) "
-            + (option == "--passphrase-fd" ? "--passphrase-fd 7 7< \(file)" : "\(option) \(file)")
+            + [
+                "--passphrase-fd": "--passphrase-fd 7 7< \(file)",
+                "--secret": "--secret 'hex:command:od -An -v -tx1 \(file)'",
+            ][option, default: "\(option) \(file)"]
         try await ServerUnderTest.run(["-c", line], program: "/bin/bash", in: directory) { server in
             // Every worker and loop gets a context of the cipher.
             try await Tool.succeed("nbdcopy", [server.uri, "null:"])

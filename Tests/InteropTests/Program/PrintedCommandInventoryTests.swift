@@ -161,18 +161,8 @@ import Testing
         "qemu-img convert -O qcow2 ": .run(by: [
             "NamedFilesTests: an image of qcow version 1, which cannot be renamed in, is copied by the command that the refusal prints"
         ]),
-        "tr -d '[": .run(by: [
-            "SecretHintTests: a key that was written down as text is recognised, and the printed command makes the key"
-        ]),
-        "tr a-f A-F | basenc --base16 -d": .run(by: [
-            "SecretHintTests: a key that was written down as text is recognised, and the printed command makes the key"
-        ]),
-        "base64 -di": .run(by: [
-            "SecretHintTests: a key that was written down as text is recognised, and the printed command makes the key"
-        ]),
-        "cat ": .run(by: [
-            "SecretHintTests: a key that was written down as text is recognised, and the printed command makes the key"
-        ]),
+        "base64, or stands where it may not": .word("the name of a form"),
+        "base64 has a multiple of 4, with = at its end": .word("the name of a form"),
     ]
 
     @Test

@@ -73,52 +73,56 @@ struct SecretHintTests {
     ]
 
     @Test(arguments: encodings)
-    func `a key that was written down as text is recognised, and the printed command makes the key`(
+    func `a key that was written down as text is recognised, and the printed option takes the key`(
         _ command: String, _ name: String
     ) async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let key = (0..<64).map { UInt8(truncatingIfNeeded: $0 * 37 + 5) }
         let path = try directory.write("key", key)
-        let text = directory.file("text")
-        try await Tool.shell("cat \(path) | \(command) > \(text)")
+        let text = directory.file("it's text")
+        try await Tool.shell("cat \(path) | \(command) > \"\(text)\"")
         let image = try directory.write("disk.luks", Data(count: 8 << 20))
         try await Tool.succeed(
             "cryptsetup",
             ["--batch-mode", "luksFormat", "--type", "luks1", "--pbkdf-force-iterations", "1000", "--key-size", "512"]
                 + ["--volume-key-file", path, image, path])
-        for (given, expected) in [
-            ("--key-file", "--key-file"), ("--passphrase-file", "--key-file"),
-            ("--volume-key-file", "--volume-key-file"),
-        ] {
+        for given in ["--key-file", "--passphrase-file", "--volume-key-file"] {
             let outcome = try await Program.run(["serve", image, given, text, "--run", "true"])
             #expect(
                 outcome.code == 77 && outcome.errors.contains("looks like 64 bytes in \(name)"), "\(outcome.errors)")
-            // Of a volume key, the command that writes the right one is printed before it.
-            let printed = outcome.errors.split(separator: "`").first { $0.contains(">key.bin") }.map(String.init)
-            #expect(outcome.errors.contains("give \(expected) key.bin"))
-            try await Tool.shell("cd \(directory.path); \(try #require(printed))")
-            #expect(try Array(File.contents(directory.file("key.bin"))) == key)
+            try await expectToOpen(image, printed: outcome.errors)
         }
+        // What is no file is named by its source.
+        let line = ["serve", image, "--secret", "command:cat \"\(text)\"", "--run", "true"]
+        let outcome = try await Program.run(line)
+        let form = name == "base64" ? "base64" : "hex"
+        #expect(outcome.code == 77 && outcome.errors.contains("give --secret \(form):command:COMMAND"))
     }
 
-    @Test func `the key of an AES image in hexadecimal is recognised, and the printed command makes the key`()
+    @Test func `the key of an AES image in hexadecimal is recognised, and the printed option takes the key`()
         async throws
     {
         let disk = SmallDisk(try TemporaryDirectory())
         defer { disk.directory.remove() }
-        let key = Array("0123456789abcdef".utf8)
         let image = try await disk.encrypted("0123456789abcdef")
-        let text = try disk.directory.write("text", text: key.map { String($0, radix: 16) }.joined() + "\n")
+        let digits = Array("0123456789abcdef".utf8).map { String($0, radix: 16) }.joined()
+        let text = try disk.directory.write("text", text: digits + "\n")
         let outcome = try await Program.run(["serve", image, "--raw-key-file", text, "--run", "true"])
         #expect(
             outcome.code == 77 && outcome.errors.contains("looks like 16 bytes in hexadecimal"), "\(outcome.errors)")
-        let printed = outcome.errors.split(separator: "`").dropFirst().first.map(String.init)
-        try await Tool.shell("cd \(disk.directory.path); \(try #require(printed))")
-        let file = disk.directory.file("key.bin")
-        #expect(try Array(File.contents(file)) == key)
-        let opened = try await Program.run(["serve", image, "--raw-key-file", file, "--run", "true"])
-        #expect(opened.code == 0, "\(opened.errors)")
+        try await expectToOpen(image, printed: outcome.errors)
+    }
+
+    /// Runs the program with the option that a refusal prints.
+    private func expectToOpen(_ image: String, printed: String, sourceLocation: SourceLocation = #_sourceLocation)
+        async throws
+    {
+        let found = printed.firstMatch(of: /give (--secret '?(hex|base64):.*)/).map { String($0.1) }
+        let option = try #require(found, "\(printed)", sourceLocation: sourceLocation)
+        // Of a volume key, where to get the right one is said before it, and of an AES image what else may be behind it.
+        let end = option.firstRange(of: "; ")?.lowerBound ?? option.endIndex
+        try await Tool.shell("\(try Program.path) serve \(image) \(option[..<end]) --run true")
     }
 
     @Test(arguments: ["correct horse battery staple", "Tr0ub4dor&3", "aaaaaaaaaaaaaaaaaaaaaaaa"])
