@@ -30,7 +30,11 @@ struct LUKSTrial {
     mutating func skip(_ keyslots: [(keyslot: Int, reason: Sentence)]) { skipped += keyslots }
 
     /// Why nothing opened, as far as it is known.
-    func failure(_ secrets: [LUKSUnlock.NamedSecret], hasOnlyOneKeyslot: Bool) -> UnlockError {
+    ///
+    /// - Parameter fitting: what would have opened.
+    func failure(
+        _ secrets: [LUKSUnlock.NamedSecret], hasOnlyOneKeyslot: Bool, _ fitting: LUKSUnlock.Fitting? = nil
+    ) -> UnlockError {
         let reasons = skipped.map { (keyslot, reason) -> Sentence in "; keyslot \(keyslot) was not tried: \(reason)" }
             .joined()
         guard !tried.isEmpty else {
@@ -43,6 +47,11 @@ struct LUKSTrial {
             : "\(tried.count) keyslots (\(tried.sorted().map(String.init).joined(separator: ", ")))"
         let said: Sentence = "no keyslot opens with \(names): \(slots) tried\(reasons); "
         let hints = LUKSUnlock.NamedSecret.hints(of: secrets)
+        if let fitting {
+            return .wrongSecret(
+                "\(said)but keyslot \(fitting.keyslot) opens with \(fitting.source) \(fitting.description): write exactly "
+                    + "these bytes to a file and give \(remedy: .keyFile) FILE\(hints)")
+        }
         let spelling = "check the spelling and the keyboard layout"
         guard skipped.isEmpty else { return .notAllTried("\(said)\(LUKSUnlock.adviceToName), or \(spelling)\(hints)") }
         return .wrongSecret(

@@ -15,6 +15,9 @@ public struct LUKSUnlock {
         public var keyslot: Int?
         /// What may be served, or used as key material, though it is not encrypted at all.
         public var plaintext: LUKSPlaintext.Permissions = []
+        /// What else may be meant by a secret that does not fit, the likeliest first; tried when nothing has opened, and only
+        /// told of.
+        public var variants: @Sendable (Secret) -> [Variant] = { _ in [] }
 
         /// The defaults.
         public init() {}
@@ -141,7 +144,10 @@ public struct LUKSUnlock {
             var trial = LUKSTrial()
             let found = trial.first(keyslots, secrets) { keyslot, secret in attempt(keyslot, digest, secret) }
             trial.skip(untried(of: digest))
-            guard let found else { throw trial.failure(secrets, hasOnlyOneKeyslot: options.keyslot != nil) }
+            guard let found else {
+                let fitting = fittingVariant(of: secrets, keyslots, digest)
+                throw trial.failure(secrets, hasOnlyOneKeyslot: options.keyslot != nil, fitting)
+            }
             opened.append(found)
         }
         return opened

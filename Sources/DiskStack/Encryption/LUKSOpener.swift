@@ -109,6 +109,10 @@ package struct LUKSOpener {
     func unlock(_ volume: LUKSVolume, _ header: any BlockDevice) throws -> [LUKSUnlock.Opened] {
         let progress = DerivationProgress(log: log)
         defer { progress.end() }
+        var options = options
+        options.variants = { secret in
+            PassphraseVariant.all(of: secret).map { .init(description: $0.description, secret: $0.secret) }
+        }
         let unlock = LUKSUnlock(volume, header: header, options: options) { what in
             log.debug("\(name): trying \(what)")
             progress.begin(what)

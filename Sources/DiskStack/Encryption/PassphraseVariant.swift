@@ -5,32 +5,43 @@ import Crypto
 
 /// Other byte strings that somebody may have meant by a passphrase that does not fit.
 ///
-/// Old versions of QEMU took the bytes that the terminal sent, in whatever encoding it had.
+/// Old versions of QEMU took the bytes that the terminal sent, in whatever encoding it had; some systems write accents as
+/// characters of their own; and the digits of a keyboard are where others have other characters.
 struct PassphraseVariant {
     /// What is different, for messages.
     let description: String
     let secret: Secret
 
-    /// All variants that differ from `passphrase`.
+    /// All variants that differ from `passphrase`, the likeliest first.
     static func all(of passphrase: Secret) -> [PassphraseVariant] {
-        var variants = [
-            PassphraseVariant(
-                description: "with a line feed at its end", secret: appending([0x0A], to: passphrase)),
-            PassphraseVariant(
-                description: "with carriage return and line feed at its end",
-                secret: appending([0x0D, 0x0A], to: passphrase)),
-        ]
+        guard passphrase.count > 0 else { return [] }
         let trimmed = passphrase.droppingTrailingNewline()
-        if trimmed.count < passphrase.count {
-            variants.append(PassphraseVariant(description: "without the newline at its end", secret: trimmed))
+        let variants: [(String, Secret?)] = [
+            ("without the newline at its end", trimmed.count < passphrase.count ? trimmed : nil),
+            ("without the carriage return at its end", withoutReturn(passphrase)),
+            ("as the hexadecimal digits of its bytes, as OpenStack writes a key", hexadecimal(passphrase)),
+            (
+                "with each of its bytes as hexadecimal digits without a leading 0, as old versions of OpenStack write a key",
+                unpadded(passphrase) ?? hexadecimal(passphrase).flatMap(unpadded)
+            ),
+            ("in Latin-1 instead of UTF-8", passphrase.rewriting(PassphraseSpelling.latin1)),
+            ("in UTF-8 instead of Latin-1", passphrase.rewriting(PassphraseSpelling.utf8)),
+            ("with a line feed at its end", appending([0x0A], to: passphrase)),
+            ("with carriage return and line feed at its end", appending([0x0D, 0x0A], to: passphrase)),
+            ("with each accent as a character of its own (NFD)", passphrase.rewriting(PassphraseSpelling.decomposed)),
+            ("with each accent as a part of its letter (NFC)", passphrase.rewriting(PassphraseSpelling.composed)),
+            (
+                "with what a French keyboard types in place of digits without the shift key",
+                passphrase.rewriting(PassphraseSpelling.frenchFromDigits)
+            ),
+            (
+                "with digits in place of what a French keyboard types without the shift key",
+                passphrase.rewriting(PassphraseSpelling.digitsFromFrench)
+            ),
+        ]
+        return variants.compactMap { description, secret in
+            secret.map { PassphraseVariant(description: description, secret: $0) }
         }
-        if let latin1 = latin1(from: passphrase) {
-            variants.append(PassphraseVariant(description: "in Latin-1 instead of UTF-8", secret: latin1))
-        }
-        if let utf8 = utf8(from: passphrase) {
-            variants.append(PassphraseVariant(description: "in UTF-8 instead of Latin-1", secret: utf8))
-        }
-        return variants
     }
 
     private static func appending(_ tail: [UInt8], to passphrase: Secret) -> Secret {
@@ -44,62 +55,44 @@ struct PassphraseVariant {
         }
     }
 
-    /// The passphrase in Latin-1, if it is UTF-8 of characters between U+0080 and U+00FF and of ASCII.
-    private static func latin1(from passphrase: Secret) -> Secret? {
-        passphrase.withBytes { bytes in
-            var count = 0
-            var isChanged = false
-            // Two-byte UTF-8 sequences of these characters start with 0xC2 or 0xC3.
-            var index = 0
-            while index < bytes.byteCount {
-                let byte = bytes.byte(at: index)
-                if byte >= 0x80 {
-                    guard byte == 0xC2 || byte == 0xC3, index + 1 < bytes.byteCount,
-                        bytes.byte(at: index + 1) & 0xC0 == 0x80
-                    else { return nil }
-                    isChanged = true
-                    index += 1
-                }
-                index += 1
-                count += 1
-            }
-            guard isChanged else { return nil }
-            return Secret(count: count) { target in
-                var index = 0
-                for position in 0..<count {
-                    var byte = bytes.byte(at: index)
-                    if byte >= 0x80 {
-                        index += 1
-                        byte = (byte & 0x03) << 6 | bytes.byte(at: index) & 0x3F
-                    }
-                    index += 1
-                    target.storeBytes(of: byte, toByteOffset: position, as: UInt8.self)
-                }
-            }
+    private static func withoutReturn(_ passphrase: Secret) -> Secret? {
+        let count = passphrase.count
+        return passphrase.withBytes { $0.byte(at: count - 1) } == 0x0D ? passphrase.prefix(count - 1) : nil
+    }
+
+    // MARK: OpenStack
+
+    /// Lengths of keys in bytes.
+    private static let keySizes = [16, 24, 32, 48, 64]
+
+    /// The digits of a key that is no text.
+    private static func hexadecimal(_ key: Secret) -> Secret? {
+        guard keySizes.contains(key.count),
+            key.withBytes({ bytes in
+                (0..<bytes.byteCount).contains { !(0x20..<0x7F).contains(bytes.byte(at: $0)) }
+            })
+        else { return nil }
+        return key.rewriting { bytes, index in
+            let byte = bytes.byte(at: index)
+            return .replace(1, by: SpeltBytes(digit(byte >> 4), digit(byte & 15)))
         }
     }
 
-    /// The passphrase in UTF-8, if it has bytes beyond ASCII and is taken for Latin-1.
-    private static func utf8(from passphrase: Secret) -> Secret? {
-        passphrase.withBytes { bytes in
-            let wide = (0..<bytes.byteCount).count { bytes.byte(at: $0) >= 0x80 }
-            guard wide > 0 else { return nil }
-            return Secret(count: bytes.byteCount + wide) { target in
-                var position = 0
-                func put(_ byte: UInt8) {
-                    target.storeBytes(of: byte, toByteOffset: position, as: UInt8.self)
-                    position += 1
-                }
-                for index in 0..<bytes.byteCount {
-                    let byte = bytes.byte(at: index)
-                    if byte < 0x80 {
-                        put(byte)
-                    } else {
-                        put(0xC0 | byte >> 6)
-                        put(0x80 | byte & 0x3F)
-                    }
-                }
-            }
+    private static func digit(_ value: UInt8) -> UInt8 {
+        value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") + value - 10
+    }
+
+    /// os-brick before 1.9 joined what Python's hex() gives for each byte.
+    private static func unpadded(_ digits: Secret) -> Secret? {
+        guard digits.count % 2 == 0, keySizes.contains(digits.count / 2) else { return nil }
+        return digits.rewriting { bytes, index in
+            let (high, low) = (bytes.byte(at: index), bytes.byte(at: index + 1))
+            guard isDigit(high), isDigit(low) else { return .giveUp }
+            return high == UInt8(ascii: "0") ? .replace(2, by: SpeltBytes(low)) : .keep(2)
         }
+    }
+
+    private static func isDigit(_ byte: UInt8) -> Bool {
+        (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) || (UInt8(ascii: "a")...UInt8(ascii: "f")).contains(byte)
     }
 }

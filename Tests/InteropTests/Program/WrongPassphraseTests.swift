@@ -67,6 +67,42 @@ struct WrongPassphraseTests {
         }
     }
 
+    /// What opens a container, what is given instead, and what is said of it.
+    static let variants: [(right: [UInt8], given: [UInt8], words: String)] = [
+        (Array("correct horse\n".utf8), Array("correct horse".utf8), "with a line feed at its end"),
+        (latin1, Array(utf8.utf8), "in Latin-1 instead of UTF-8"),
+        (
+            Array(String(repeating: "72523b", count: 4).utf8), Array(String(repeating: "0725230b", count: 4).utf8),
+            "with each of its bytes as hexadecimal digits without a leading 0"
+        ),
+    ]
+
+    @Test(arguments: variants)
+    func `a variant of the passphrase that opens a LUKS container is named, and the work is at most doubled`(
+        _ right: [UInt8], _ given: [UInt8], _ words: String
+    ) async throws {
+        try await withDirectory { disk in
+            let key = try disk.directory.write("key", right)
+            let image = try disk.directory.write("disk.luks", Data(count: 3 << 20))
+            try await Tool.succeed(
+                "cryptsetup",
+                ["--batch-mode", "luksFormat", "--type", "luks1", "--pbkdf-force-iterations", "1000", image, key])
+            let file = try disk.directory.write("given", given)
+            let serve = ["serve", "-vv", image, "--run", "true", "--key-file"]
+            let outcome = try await Program.run(serve + [file])
+            #expect(outcome.code == 77)
+            #expect(
+                outcome.errors.contains("but keyslot 0 opens with the key file \(file) \(words)"), "\(outcome.errors)")
+            #expect(outcome.errors.contains("write exactly these bytes to a file and give --key-file FILE"))
+            // One secret, and one keyslot: one variant.
+            #expect(outcome.errors.matches(of: /trying keyslot/).count == 2, "\(outcome.errors)")
+            #expect(try await Program.run(serve + [key]).code == 0)
+            // A secret that fits costs nothing more.
+            let both = try await Program.run(serve + [file, "--key-file", key])
+            #expect(both.code == 0 && both.errors.matches(of: /trying keyslot/).count == 2, "\(both.errors)")
+        }
+    }
+
     @Test func `a passphrase in Latin-1 for an image made in UTF-8 is recognised`() async throws {
         try await withDirectory { disk in
             let image = try await disk.encrypted(Self.utf8)
