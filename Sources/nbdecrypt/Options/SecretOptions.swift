@@ -77,11 +77,24 @@ struct SecretOptions: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp(
+            "Use all bytes of a secret that libvirt keeps, as virsh secret-get-value prints it.", valueName: "uuid"))
+    var libvirtSecret: [String] = []
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Use a secret as QEMU's option of the same name has it: file, format, keyid, iv. One that is the key of others is not tried.",
+            valueName: "secret,id=…"))
+    var object: [String] = []
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
             """
             Use a secret in another form, or for one layer: [n=][FORM:]KIND:PLACE. With n=, it is for layer n of a chain of \
             images and no other is; 0 is the image that is named, "overlay" an overlay file. The form is text, bytes, hex or \
             base64. The kind is passphrase-file, key-file, raw-key-file, volume-key-file, fd, command, \
-            credential or keyring.
+            credential, keyring or libvirt-secret.
             """, valueName: "[n=]source"))
     var secret: [LayerSecret] = []
 
@@ -112,7 +125,9 @@ struct SecretOptions: ParsableArguments {
             }
         let others =
             passphraseCommand.map(SecretSource.command) + credential.map(SecretSource.credential)
-            + keyring.map(SecretSource.keyring)
+            + keyring.map(SecretSource.keyring) + libvirtSecret.map(SecretSource.libvirtSecret)
+            // Checked before.
+            + ((try? QEMUSecretObjects(object).sources) ?? [])
         let keys = volumeKeyFile.map(SecretSource.volumeKeyFile) + (rawKeyFile.map { [.rawKeyFile($0)] } ?? [])
         return SecretSource.numbered(files + others + secret.filter { $0.use == nil }.map(\.source) + keys)
     }
@@ -144,6 +159,10 @@ struct SecretOptions: ParsableArguments {
                 "--credential takes the name of a credential, without slashes: it is looked for in $CREDENTIALS_DIRECTORY "
                     + "alone. A file of another place goes with --passphrase-file.")
         }
+        guard libvirtSecret.allSatisfy(SecretOrigin.isUUID) else {
+            throw ValidationError("--libvirt-secret takes a UUID; `virsh secret-list` shows them.")
+        }
+        _ = try QEMUSecretObjects(object)
         let all = sources + secret.filter { $0.use != nil }.map(\.source)
         let descriptors = all.compactMap(\.origin.descriptor)
         guard Set(descriptors).count == descriptors.count else {

@@ -61,6 +61,26 @@ struct LUKSCommands {
         }
     }
 
+    /// How to get at the passphrase that a token stands for; nil when its type is not known.
+    func advice(for token: LUKSToken) -> String? {
+        func open(_ place: String) -> String {
+            "`cryptsetup open --token-id \(token.number) \(volume) NAME` opens it where \(place) is; then serve /dev/mapper/NAME"
+        }
+        switch token.type {
+        case "clevis":
+            let slot = token.keyslots.first.map(String.init) ?? "SLOT"
+            let command = ShellText.quoted("clevis luks pass -d \(header) -s \(slot)")
+            return "where clevis can get its secret, give --passphrase-command \(command)"
+        case "systemd-recovery":
+            return "its passphrase is the recovery key that systemd-cryptenroll has shown, with its dashes"
+        case "systemd-tpm2": return open("its TPM")
+        case "systemd-fido2": return open("its FIDO2 token")
+        case "systemd-pkcs11": return open("its smart card")
+        case "luks2-keyring": return "its passphrase is a key of the kernel, which goes with --keyring"
+        default: return nil
+        }
+    }
+
     private static func offline(_ path: String) -> String {
         let type = try? FileManager.default.attributesOfItem(atPath: path)[.type] as? FileAttributeType
         return type == .typeBlockSpecial ? "" : "--force-offline-reencrypt "

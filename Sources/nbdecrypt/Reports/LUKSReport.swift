@@ -65,6 +65,8 @@ struct LUKSReport: Encodable {
         let number: Int
         let type: String
         let keyslots: [Int]
+        /// How to get at the passphrase; nil when the type is not known.
+        let advice: String?
     }
 
     /// "file", "detached header", "header alone", "qcow2 header" or "guest disk": where the container was found.
@@ -129,7 +131,10 @@ struct LUKSReport: Encodable {
                 number: $0.number, derivation: $0.derivation.description, keyslots: $0.keyslots, segments: $0.segments)
         }
         segments = volume.segments.map(Segment.init)
-        tokens = volume.tokens.map { Token(number: $0.number, type: $0.type, keyslots: $0.keyslots) }
+        let commands = LUKSCommands(container, path: path)
+        tokens = volume.tokens.map {
+            Token(number: $0.number, type: $0.type, keyslots: $0.keyslots, advice: commands.advice(for: $0))
+        }
         requirements = volume.requirements
         flags = volume.flags
         warnings = volume.warnings
@@ -198,7 +203,9 @@ extension LUKSReport {
                 "\(segment.encryption ?? segment.type) from byte \(segment.offset), \(size)\(sector)\(tweak)\(integrity)\(flags)"
             )
         }
-        lines += tokens.map { ("token \($0.number)", "\($0.type), keyslots \($0.keyslots)") }
+        lines += tokens.map {
+            ("token \($0.number)", "\($0.type), keyslots \($0.keyslots)\($0.advice.map { "; \($0)" } ?? "")")
+        }
         if !requirements.isEmpty { lines.append(("requirements", requirements.joined(separator: ", "))) }
         if !flags.isEmpty { lines.append(("flags", flags.joined(separator: ", "))) }
         lines += warnings.map { ("warning", $0) }

@@ -3,7 +3,7 @@
 import SystemPackage
 
 /// Where the bytes of a secret are, before anybody asks what they mean.
-enum SecretOrigin: Equatable {
+indirect enum SecretOrigin: Sendable {
     /// `size` bytes of a file from `offset` on, or all that follow. "-" is standard input.
     case file(String, offset: UInt64 = 0, size: Int? = nil)
     case descriptor(Int32)
@@ -15,6 +15,12 @@ enum SecretOrigin: Equatable {
     case credential(String)
     /// A key in the keyrings of this process.
     case keyring(KeyringKey)
+    /// A secret that libvirt keeps, by its UUID.
+    case libvirtSecret(String)
+    /// Text on the command line that is no secret: it is encrypted.
+    case ciphertext(String)
+    /// What a source holds, encrypted with AES-256 in CBC mode and the key of another.
+    case wrapped(SecretSource, key: SecretSource, vector: [UInt8])
 
     /// What follows the kind of a source in one word, as in "command:pass show disk".
     /// - Returns: nil when the kind is not known, or the rest makes no sense.
@@ -31,8 +37,16 @@ enum SecretOrigin: Equatable {
         case "keyring":
             guard let key = KeyringKey(argument: place) else { return nil }
             self = .keyring(key)
+        case "libvirt-secret":
+            guard Self.isUUID(place) else { return nil }
+            self = .libvirtSecret(place)
         default: return nil
         }
+    }
+
+    /// 32 hexadecimal digits with dashes, as libvirt writes them: an argument of virsh, and no option of it.
+    static func isUUID(_ text: String) -> Bool {
+        text.wholeMatch(of: /[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}/) != nil
     }
 
     /// Can it be the name of a file in the directory of credentials, and of nothing else?
@@ -44,8 +58,13 @@ enum SecretOrigin: Equatable {
     ///
     /// - Parameter directory: in which a relative path starts; nil: the working directory.
     func located(from directory: FilePath?) -> SecretOrigin {
-        guard case .file(let path, let offset, let size) = self, path != "-" else { return self }
-        return .file(PathArgument.path(path, from: directory), offset: offset, size: size)
+        switch self {
+        case .file(let path, let offset, let size) where path != "-":
+            .file(PathArgument.path(path, from: directory), offset: offset, size: size)
+        case .wrapped(let source, let key, let vector):
+            .wrapped(source.located(from: directory), key: key.located(from: directory), vector: vector)
+        default: self
+        }
     }
 
     /// Is it standard input or behind a descriptor?
@@ -53,7 +72,8 @@ enum SecretOrigin: Equatable {
         switch self {
         case .file(let path, _, _): path == "-"
         case .descriptor: true
-        case .command, .credential, .keyring: false
+        case .wrapped(let source, let key, _): source.isReadOnce || key.isReadOnce
+        case .command, .credential, .keyring, .libvirtSecret, .ciphertext: false
         }
     }
 

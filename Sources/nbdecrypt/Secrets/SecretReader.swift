@@ -18,9 +18,38 @@ struct SecretReader {
         case .file("-", let offset, let size): try part(.standardInput, isOurs: false, offset, size)
         case .file(let path, let offset, let size): try part(open(path), isOurs: true, offset, size)
         case .descriptor(let number): try part(FileDescriptor(rawValue: number), isOurs: false, 0, nil)
-        case .command(let line, _): try output(of: "/bin/sh", ("-c", line))
+        case .command(let line, _):
+            try output(
+                of: "/bin/sh", ("-c", line), "see what it says when the shell runs it, and change --passphrase-command")
         case .credential(let name): try part(open(credential(name)), isOurs: true, 0, nil)
         case .keyring(let key): try key.read(name)
+        case .libvirtSecret(let uuid):
+            // It prints base64.
+            try SecretForm.base64.decode(
+                output(
+                    of: "virsh", ("secret-get-value", uuid),
+                    "see `virsh secret-list`; for another daemon set LIBVIRT_DEFAULT_URI, as in qemu:///system"), name)
+        case .ciphertext(let text):
+            Array(text.utf8).withBytes { bytes in Secret(count: bytes.byteCount) { $0.copy(from: bytes) } }
+        case .wrapped(let source, let key, let vector): try unwrapped(source, key, vector)
+        }
+    }
+
+    private func unwrapped(
+        _ source: SecretSource, _ key: SecretSource, _ vector: [UInt8]
+    ) throws(OpeningError) -> Secret {
+        let key = try key.read(termination)
+        let encrypted = try source.read(termination).secret
+        do throws(Secret.UnwrappingFault) {
+            return try encrypted.decryptingAES256(key: key.secret, vector: vector)
+        } catch {
+            let reason: Sentence =
+                switch error {
+                case .keySize(let count): "\(key.name) holds \(count) bytes, and a key of AES-256 has 32"
+                case .size(let count): "\(count) encrypted bytes are no multiple of 16"
+                case .padding: "\(key.name) is not its key, or iv= is that of another"
+                }
+            throw OpeningError(.wrongSecret, "\(name) cannot be decrypted: \(reason)")
         }
     }
 
@@ -69,11 +98,17 @@ struct SecretReader {
     }
 
     /// What a program writes to its standard output; its messages go where ours do.
-    private func output(of program: String, _ arguments: (String, String)) throws(OpeningError) -> Secret {
+    private func output(
+        of program: String, _ arguments: (String, String), _ advice: Sentence
+    ) throws(OpeningError) -> Secret {
         // What has been said before is what the person should know who sees its questions.
         LineQueue.standardError.drain()
         let child: ReadChild
-        do { child = try ReadChild(program, arguments) } catch {
+        do { child = try ReadChild(program, arguments) } catch
+            where error == .noSuchFileOrDirectory && program == "virsh"
+        {
+            throw OpeningError(.cannotOpen, "\(name): virsh is not installed; on Debian: apt install libvirt-clients")
+        } catch {
             throw OpeningError(.cannotOpen, "\(name): \(program) cannot be run: \(error)")
         }
         let ending = termination.begin { child.terminate() }
@@ -91,7 +126,7 @@ struct SecretReader {
             guard status == .exited(0) else {
                 throw OpeningError(
                     .cannotOpen,
-                    "\(name) has failed: it \(status); see what it says when the shell runs it, and change --passphrase-command"
+                    "\(name) has failed: it \(status); \(advice)"
                 )
             }
             guard secret.count > 0 else {

@@ -6,7 +6,7 @@ import DiskStack
 import SystemPackage
 
 /// Where a passphrase or key comes from, and what its bytes mean.
-struct SecretSource {
+struct SecretSource: Sendable {
     /// What it opens.
     enum Role {
         /// Anything that takes a passphrase.
@@ -20,6 +20,8 @@ struct SecretSource {
     let role: Role
     var origin: SecretOrigin
     let form: SecretForm
+    /// Of an object of QEMU: how that is called.
+    private var objectID: String?
 
     private init(_ role: Role, _ origin: SecretOrigin, _ form: SecretForm) {
         (self.role, self.origin, self.form) = (role, origin, form)
@@ -43,6 +45,14 @@ struct SecretSource {
     static func credential(_ name: String) -> Self { Self(.passphrase, .credential(name), .text) }
     /// A key of the kernel: bytes, as cryptsetup takes it.
     static func keyring(_ key: KeyringKey) -> Self { Self(.passphrase, .keyring(key), .bytes) }
+    /// A secret of libvirt: bytes, as it gives them to QEMU.
+    static func libvirtSecret(_ uuid: String) -> Self { Self(.passphrase, .libvirtSecret(uuid), .bytes) }
+    /// An object of QEMU.
+    static func object(_ id: String, _ origin: SecretOrigin, _ form: SecretForm) -> Self {
+        var source = Self(.passphrase, origin, form)
+        source.objectID = id
+        return source
+    }
 
     /// In one word, as in "key-file:/root/base.key" or "hex:credential:disk": perhaps a form, then the kind and the place.
     init?(text: some StringProtocol) {
@@ -55,7 +65,7 @@ struct SecretSource {
             switch kind {
             case "raw-key-file": (.aesKey, .bytes)
             case "volume-key-file": (.volumeKey, .bytes)
-            case "key-file", "keyring": (.passphrase, .bytes)
+            case "key-file", "keyring", "libvirt-secret": (.passphrase, .bytes)
             default: (.passphrase, .text)
             }
         self.init(usual.0, origin, form ?? usual.1)
@@ -91,6 +101,7 @@ struct SecretSource {
     }
 
     private var plainName: String {
+        if let objectID { return "the secret object \(ShownText.printable(objectID, maximumLength: 255))" }
         let kind =
             switch role {
             case .aesKey: "raw key"
@@ -104,6 +115,8 @@ struct SecretSource {
         case .command(_, let number): "the \(kind) command\(number.map { " number \($0)" } ?? "")"
         case .credential(let name): "the credential \(ShownText.printable(name, maximumLength: 255))"
         case .keyring(let key): "the key \(key.shown) of the kernel"
+        case .libvirtSecret(let uuid): "the secret \(uuid) of libvirt"
+        case .ciphertext, .wrapped: "the encrypted secret"
         }
     }
 
@@ -111,7 +124,9 @@ struct SecretSource {
     ///
     /// - Parameter directory: in which a relative path starts; nil: the working directory.
     func located(from directory: FilePath?) -> SecretSource {
-        SecretSource(role, origin.located(from: directory), form)
+        var source = self
+        source.origin = origin.located(from: directory)
+        return source
     }
 
     /// Is it standard input or behind a descriptor?
@@ -134,7 +149,8 @@ struct SecretSource {
     /// What to type when the secret does not fit, from what was read.
     private func hints(_ all: Secret) -> NamedSecret.Hints {
         var hints = NamedSecret.Hints()
-        guard form == .text || form == .bytes else { return hints }
+        // QEMU says itself what the bytes of its objects are.
+        guard objectID == nil, form == .text || form == .bytes else { return hints }
         let shape = SecretShape(all)
         hints.encoding = shape.encodingHint(option)
         if role == .passphrase {
@@ -159,6 +175,8 @@ struct SecretSource {
         case .command: return "--secret \(form.rawValue):command:COMMAND"
         case .credential(let name): kind = "credential:\(name)"
         case .keyring(let key): kind = "keyring:\(key.shown)"
+        case .libvirtSecret(let uuid): kind = "libvirt-secret:\(uuid)"
+        case .ciphertext, .wrapped: kind = "SOURCE"
         }
         return "--secret \(ShellText.quoted("\(form.rawValue):\(kind)"))"
     }

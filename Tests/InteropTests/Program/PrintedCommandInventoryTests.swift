@@ -161,6 +161,9 @@ import Testing
         "qemu-img convert -O qcow2 ": .run(by: [
             "NamedFilesTests: an image of qcow version 1, which cannot be renamed in, is copied by the command that the refusal prints"
         ]),
+        "cryptsetup open --token-id ": .word("needs the TPM, the FIDO2 token or the smart card of the container"),
+        "base64.": .word("the name of a form"),
+        "base64 it is encrypted, and allowed.": .word("the name of a form"),
         "base64, or stands where it may not": .word("the name of a form"),
         "base64 has a multiple of 4, with = at its end": .word("the name of a form"),
     ]

@@ -57,7 +57,8 @@ import Testing
 
     @Test func `no library says an option or a command of the program in a text`() async throws {
         let options = try await ProgramOptions.read()
-        let long = options.takesValue.keys.filter { $0.hasPrefix("--") }.map {
+        // QEMU has an option --object of the same meaning, in commands of its programs.
+        let long = options.takesValue.keys.filter { $0.hasPrefix("--") && $0 != "--object" }.map {
             NSRegularExpression.escapedPattern(for: $0)
         }
         let patterns = try [

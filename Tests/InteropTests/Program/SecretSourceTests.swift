@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import Foundation
 import Testing
-
-@testable import nbdecrypt
 
 /// Secrets that are not in a file: what a command prints, credentials, keys of the kernel, and text that stands for bytes.
 @Suite(.fewAtATime)
@@ -194,6 +193,136 @@ struct SecretSourceTests {
         try await Tool.succeed(
             "cryptsetup", ["open", "--test-passphrase", "--key-file", "-", directory.file(made)],
             input: Array("abc".utf8))
+    }
+
+    @Test func `the objects that QEMU opens an image with open it here, encrypted ones too`() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let disk = SmallDisk(directory)
+        let image = try await disk.encrypted(Self.passphrase)
+        let key = (0..<32).map { UInt8($0 * 7 + 1) }
+        let vector = (0..<16).map { UInt8($0 * 11 + 3) }
+        try directory.write("plain", text: Self.passphrase)
+        try directory.write("base64", text: Data(Self.passphrase.utf8).base64EncodedString() + "\n")
+        try directory.write("key", text: Data(key).base64EncodedString())
+        try directory.write("raw,key", Data(key))
+        try await Tool.shell(
+            """
+            cd \(directory.path)
+            openssl enc -aes-256-cbc -K \(key.hexadecimal()) -iv \(vector.hexadecimal()) -in plain -out wrapped
+            base64 -w 0 wrapped > wrapped.base64
+            """)
+        let iv = "iv=\(Data(vector).base64EncodedString())"
+        let data = try File.text(directory.file("wrapped.base64"))
+        let master = "secret,id=m,file=key,format=base64"
+        for objects in [
+            ["secret,id=s,file=plain"], ["qom-type=secret,id=s,file=base64,format=base64"],
+            [master, "secret,id=s,file=wrapped.base64,format=base64,keyid=m,\(iv)"],
+            ["secret,id=m,file=raw,,key", "secret,id=s,file=wrapped,keyid=m,format=raw,\(iv)"],
+            [master, "secret,id=s,data=\(data),format=base64,keyid=m,\(iv)"],
+        ] {
+            let arguments = objects.map { "--object \(ShellText.quoted($0))" }.joined(separator: " ")
+            try await Tool.shell(
+                """
+                cd \(directory.path)
+                qemu-img convert \(arguments) --image-opts \
+                    driver=qcow2,file.filename=\(image),encrypt.format=aes,encrypt.key-secret=s -O raw qemu.raw
+                \(try Program.path) serve \(image) \(arguments) --run 'nbdcopy "$uri" ours.raw'
+                cmp qemu.raw ours.raw
+                """)
+            #expect(try File.contents(directory.file("ours.raw")) == disk.contents, "\(objects)")
+        }
+        let plain = directory.file("plain")
+        for (objects, status, reason) in [
+            (["secret,id=s"], 64, "either file= or data="), (["rng-random,id=s"], 64, "type secret alone"),
+            (["secret,id=s,data=hunter2"], 64, "can be seen by everybody"),
+            (["secret,id=s,file=\(plain),keyid=m,\(iv)"], 64, "there is no object \"m\""),
+            (["secret,id=s,file=\(plain),keyid=s,\(iv)"], 64, "encrypted with itself"),
+            (["secret,id=s,file=\(plain),keyid=m,iv=AAAA"], 64, "16 bytes in base64"),
+            (["secret,id=m,file=\(plain)", "secret,id=s,data=\(data),format=base64,keyid=m,\(iv)"], 77, "has 32"),
+            (
+                [
+                    "secret,id=m,file=\(directory.file("key")),format=base64",
+                    "secret,id=s,file=\(directory.file("raw,,key")),keyid=m,\(iv)",
+                ], 77, "is not its key"
+            ),
+        ] as [([String], Int32, String)] {
+            let outcome = try await serve(image, objects.flatMap { ["--object", $0] })
+            #expect(outcome.code == status && outcome.errors.contains(reason), "\(objects): \(outcome.errors)")
+            #expect(!outcome.errors.contains("hunter2"))
+        }
+    }
+
+    @Test func `a secret of libvirt is what virsh prints in base64`() async throws {
+        try await withContainer { image, directory in
+            let uuid = "01234567-89ab-cdef-0123-456789abcdef"
+            let virsh = try directory.write(
+                "virsh",
+                text: """
+                    #!/bin/sh
+                    test "$*" = "secret-get-value \(uuid)" || { echo "error: $*" >&2; exit 1; }
+                    printf '\(Self.passphrase)' | base64; echo
+                    """)
+            try await Tool.shell("chmod 755 \(virsh)")
+            func run(_ arguments: [String], path: String) async throws -> Tool.Outcome {
+                // The shell ends in the program, so that its own PATH is as it is.
+                try await Tool.run(
+                    "/bin/sh",
+                    ["-c", "PATH=\(path); exec \"$@\"", "sh", try Program.path, "serve", image, "--run", "true"]
+                        + arguments)
+            }
+            let opened = try await run(["--libvirt-secret", uuid], path: "\(directory.path):$PATH")
+            #expect(opened.code == 0 && opened.errors.contains("opens with the secret \(uuid) of libvirt"))
+            let other = uuid.replacing("01234567", with: "76543210")
+            let failed = try await run(["--secret", "0=libvirt-secret:\(other)"], path: "\(directory.path):$PATH")
+            #expect(failed.code == 66 && failed.errors.contains("error: secret-get-value \(other)\n"))
+            #expect(failed.errors.contains("ended with status 1; see `virsh secret-list`"), "\(failed.errors)")
+            let missing = try await run(["--libvirt-secret", uuid], path: "/nowhere")
+            Program.expectRefusal(
+                missing, status: 66, saying: ["virsh is not installed", "apt install libvirt-clients"])
+            #expect(try await serve(image, ["--libvirt-secret", "--all"]).code == 64)
+        }
+    }
+
+    @Test func `info tells how to get the passphrase that a token stands for, and the command is run`() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        var maker = LUKSMaker(directory: directory)
+        maker.size = 18 << 20
+        let image = try await maker.format(passphrase: Self.passphrase)
+        // With what the plugins of systemd for cryptsetup look for.
+        let hash = String(repeating: "00", count: 32)
+        let advice = [
+            ("clevis", "", "give --passphrase-command '"),
+            ("systemd-recovery", "", "the recovery key that systemd-cryptenroll has shown"),
+            (
+                "systemd-tpm2", #","tpm2-blob":"AAAA","tpm2-pcrs":[7],"tpm2-policy-hash":"\#(hash)""#,
+                "cryptsetup open --token-id 2"
+            ),
+            ("systemd-fido2", #","fido2-credential":"AAAA","fido2-salt":"AAAA""#, "where its FIDO2 token is"),
+            ("systemd-pkcs11", #","pkcs11-uri":"pkcs11:token=x","pkcs11-key":"AAAA""#, "where its smart card is"),
+            ("example", "", ""),
+        ]
+        for (type, fields, _) in advice {
+            let token = try directory.write("t.json", text: #"{"type":"\#(type)","keyslots":["0"]\#(fields)}"#)
+            try await maker.cryptsetup(["token", "import", "--json-file", token, image])
+        }
+        let lines = try await Tool.succeed(try Program.path, ["info", image]).split(separator: "\n")
+        for (number, (type, _, words)) in advice.enumerated() {
+            let line = try #require(lines.first { $0.hasPrefix("token \(number):") })
+            #expect(line.contains("\(type), keyslots [0]") && (words.isEmpty || line.contains(words)), "\(line)")
+            #expect(line.hasSuffix("[0]") == words.isEmpty, "\(line)")
+        }
+        // In place of clevis, whose secrets are elsewhere, a program that wants the same arguments.
+        let clevis = try directory.write(
+            "clevis",
+            text: "#!/bin/sh\ntest \"$*\" = 'luks pass -d \(image) -s 0' && printf '\(Self.passphrase)'\n")
+        let printed = lines.compactMap { $0.firstMatch(of: /give (--passphrase-command .*)/) }.first.map {
+            String($0.1)
+        }
+        try await Tool.shell(
+            "chmod 755 \(clevis); PATH=\(directory.path):$PATH; \(try Program.path) serve \(image) --run true \(try #require(printed))"
+        )
     }
 
     private func serve(_ image: String, _ arguments: [String]) async throws -> Tool.Outcome {
