@@ -79,11 +79,24 @@ struct Migration {
         let (copy, amounts) = try copy(to: file)
         var verified: DiskDigest?
         if isVerified { verified = try verify(copy, file) }
+        let lost = copy.unreadableRanges
+        let files = try await files(in: lost, of: file)
         try file.finish()
         return MigrationReport(
             old: old.name, disk: disk.description, new: target.path, format: target.format, size: size,
-            amounts: amounts, digest: copy.digest, digestOfCopy: verified, unreadable: copy.unreadableRanges,
+            amounts: amounts, digest: copy.digest, digestOfCopy: verified, unreadable: lost, files: files,
             leftover: leftover)
+    }
+
+    /// The files of the guest that have lost bytes; nil when nothing is lost.
+    private func files(in lost: [ByteRange], of file: NewFile) async throws(Failure) -> LostFiles? {
+        guard !lost.isEmpty else { return nil }
+        guard target.format == .raw else {
+            var files = LostFiles()
+            files.notes.append("files are told of a copy with --to raw only, which debugfs can read where it lies")
+            return files
+        }
+        return await FileLookup(disk: try open(file, isWritable: false), file: file.descriptor).files(in: lost)
     }
 
     /// What is left of an image that has been copied as a whole.

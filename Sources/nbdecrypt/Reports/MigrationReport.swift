@@ -18,6 +18,8 @@ struct MigrationReport: Report {
     /// Bytes that could not be read, and are zeros in the copy.
     let unreadable: UInt64
     let unreadableRanges: [ReportedRange]
+    /// Which files of the guest these bytes are of; nil when all could be read.
+    let lostFiles: LostFiles?
     /// Of the disk as it was read.
     let digest: String
     /// Of the copy as it was read back; nil when it was not.
@@ -30,12 +32,14 @@ struct MigrationReport: Report {
     private let leftover: [String]
 
     private enum CodingKeys: String, CodingKey {
-        case old, new, format, size, data, zeros, unreadable, unreadableRanges, digest, digestOfCopy, digestBlockSize
+        case old, new, format, size, data, zeros, unreadable, unreadableRanges, lostFiles
+        case digest, digestOfCopy, digestBlockSize
     }
 
     init(
         old: String, disk: String, new: String, format: TargetFormat, size: UInt64, amounts: CopyProgress.Amounts,
-        digest: DiskDigest, digestOfCopy: DiskDigest?, unreadable ranges: [ByteRange], leftover: [String]
+        digest: DiskDigest, digestOfCopy: DiskDigest?, unreadable ranges: [ByteRange],
+        files: LostFiles?, leftover: [String]
     ) {
         self.leftover = leftover
         self.old = old
@@ -48,6 +52,7 @@ struct MigrationReport: Report {
         zeros = amounts[.zeros]
         unreadable = amounts[.unreadable]
         unreadableRanges = ranges.map(ReportedRange.init)
+        lostFiles = files
         self.digest = digest.description
         self.digestOfCopy = digestOfCopy?.description
         digestBlockSize = DiskBlocks(diskSize: size).blockSize
@@ -78,6 +83,7 @@ struct MigrationReport: Report {
             lines += unreadableRanges.prefix(Self.shownRanges).map { ("lost", "\($0.length) bytes at \($0.offset)") }
             let more = unreadableRanges.count - Self.shownRanges
             if more > 0 { lines.append(("lost", "\(more) more ranges: --json lists all of them")) }
+            lines += lostFiles?.lines ?? []
         }
         lines.append(
             ("read back", digestOfCopy == nil ? "no" : "yes, opened anew: every byte is as it was read"))
