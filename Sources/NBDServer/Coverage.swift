@@ -2,6 +2,12 @@
 
 public import BlockIO
 
+/// Somebody who wants to see the bytes that clients are given.
+public protocol ReadObserver: Sendable {
+    /// These bytes, which are within the export, have been read for a client; on any thread, which waits for it.
+    func read(_ bytes: RawSpan, at offset: UInt64)
+}
+
 /// What of an export clients have been given: bytes that they have read, and bytes of which they have been told that they are
 /// zeros (`base:allocation` of the NBD protocol), so that there was no need to. Any thread may use it.
 ///
@@ -14,9 +20,12 @@ public final class Coverage: Sendable {
     }
 
     private let state: Locked<State>
+    /// Sees all that is read; nil: nobody does.
+    public let observer: (any ReadObserver)?
 
     /// Nothing of an export of so many bytes.
-    public init(size: UInt64) {
+    public init(size: UInt64, observer: (any ReadObserver)? = nil) {
+        self.observer = observer
         state = Locked(State(read: ByteSet(size: size), zeros: ByteSet(size: size), failed: ByteSet(size: size)))
     }
 

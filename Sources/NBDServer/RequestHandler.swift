@@ -29,6 +29,7 @@ struct RequestHandler: Sendable {
             try buffer.append(upTo: head + part.count, dataCount: part.count) { (bytes) throws(BlockError) -> Int in
                 try bytes.withSlice(head..<bytes.byteCount) { (data) throws(BlockError) in
                     try device.read(into: &data, at: request.offset + UInt64(part.lowerBound), mode)
+                    show(data.bytes, at: part.lowerBound)
                 }
                 return reply.frame(&bytes, part)
             }
@@ -38,6 +39,12 @@ struct RequestHandler: Sendable {
         }
         tell(part, nil)
         return nil
+    }
+
+    /// Shows data to who wants to see it.
+    private func show(_ data: RawSpan, at place: Int) {
+        guard let observer = session.export.coverage?.observer else { return }
+        observer.read(data, at: request.offset + UInt64(place))
     }
 
     /// Tells who wants to know that a part of the data has been read, or why not.
@@ -74,6 +81,7 @@ struct RequestHandler: Sendable {
                 let step = min(Self.readStep, length - done)
                 try buffer.prepare((head + done)..<(head + done + step)) { (data) throws(BlockError) in
                     try device.read(into: &data, at: request.offset + UInt64(done), mode)
+                    show(data.bytes, at: done)
                 }
                 tell(done..<done + step, nil)
                 done += step

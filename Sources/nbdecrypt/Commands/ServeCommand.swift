@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import BlockIO
+import DiskStack
 import Dispatch
 import Logging
 import NBDServer
@@ -68,6 +69,13 @@ struct ServeCommand: AsyncParsableCommand {
             "At the end, write what clients have read, and what not, to a file as JSON.", valueName: "path"))
     var coverage: String?
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "At the end, and in the file of --coverage, say the digest of the disk if clients have read all of it: sha256, as migrate has it.",
+            valueName: "hash"))
+    var digest: DigestKind?
+
     @Option(name: .long, help: ArgumentHelp("Write the process id to a file once listening.", valueName: "path"))
     var pidFile: String?
 
@@ -101,7 +109,11 @@ struct ServeCommand: AsyncParsableCommand {
         guard shellCommand == nil || !once else {
             throw ValidationError("--run and --once both say when to end; give one of them.")
         }
-        _ = try treatment(of: ImageSource(""))
+        let options = try treatment(of: ImageSource("")).options
+        guard digest == nil || !options.isWritable && options.overlay == nil else {
+            throw ValidationError(
+                "--digest is of a disk that is only read: leave out --writable, --overlay and --overlay-file.")
+        }
         guard (64 << 10...1 << 30).contains(maxRequest.bytes) else {
             throw ValidationError("--max-request takes a size from 64K to 1G.")
         }
@@ -109,7 +121,9 @@ struct ServeCommand: AsyncParsableCommand {
     }
 
     /// Is it taken down what clients read?
-    var hasCoverage: Bool { once || shellCommand != nil || requireComplete || coverage != nil }
+    var hasCoverage: Bool {
+        once || shellCommand != nil || requireComplete || coverage != nil || digest != nil
+    }
 
     /// What the command line says of an image.
     /// - Throws: `ValidationError` when options contradict each other.
@@ -143,4 +157,10 @@ struct ServeCommand: AsyncParsableCommand {
         ).run()
         if status != 0 { throw ExitCode(status) }
     }
+}
+
+/// How the digest of a disk is made.
+enum DigestKind: String, CaseIterable, ExpressibleByArgument {
+    /// See `DiskDigest`.
+    case sha256
 }

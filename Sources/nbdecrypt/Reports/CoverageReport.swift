@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import BlockIO
+import DiskStack
 import NBDServer
 
 /// What of the exports clients have been given.
@@ -23,6 +24,12 @@ struct CoverageReport: Report {
         let missingRanges: [ReportedRange]
         /// What could not be read and was not read by another attempt.
         let unreadableRanges: [ReportedRange]
+        /// Of the whole disk; nil when none is wanted, or there is none.
+        let digest: String?
+        /// Bytes that are hashed at once.
+        let digestBlockSize: UInt64?
+        /// Why there is none though one is wanted.
+        let digestOmission: String?
     }
 
     let exports: [Disk]
@@ -30,6 +37,8 @@ struct CoverageReport: Report {
     /// How many ranges are told at most.
     private static let rangeLimit = 1000
 
+    /// What of a digest is not known yet is read now, of the exports that clients have read all of.
+    ///
     /// - Parameter exports: those without a ``Coverage`` are left out.
     init(_ exports: [Export]) {
         self.exports = exports.compactMap { export in export.coverage.map { Self.disk(export, $0) } }
@@ -38,23 +47,45 @@ struct CoverageReport: Report {
     private static func disk(_ export: Export, _ coverage: Coverage) -> Disk {
         let (given, read, failed) = coverage.sets
         let missing = given.gaps(limit: rangeLimit)
+        let digest = coverage.observer as? ReadDigest
+        var (total, omission): (DiskDigest?, String?)
+        if !given.isComplete {
+            omission = digest.map { _ in "not all of the disk was read" }
+        } else {
+            do throws(BlockError) { total = try digest?.total() } catch {
+                omission = "what came in another order could not be read again: \(error)"
+            }
+        }
         return Disk(
             export: export.name, size: given.size, isComplete: given.isComplete, read: read.count,
             zeros: given.count - read.count, missing: given.size - given.count, missingRangeCount: given.gapCount,
             missingRanges: missing.map(ReportedRange.init),
-            unreadableRanges: missing.filter { failed.contains($0.offset) }.map(ReportedRange.init))
+            unreadableRanges: missing.filter { failed.contains($0.offset) }.map(ReportedRange.init),
+            digest: total?.description, digestBlockSize: total.flatMap { _ in digest?.blockSize },
+            digestOmission: omission)
     }
 
     /// Has somebody who wanted all of the default export got it, and all of each other one that was read?
     var isComplete: Bool { exports.first?.isComplete ?? true && exports.allSatisfy { $0.isComplete || $0.read == 0 } }
 
-    var text: String { exports.filter { $0.read + $0.zeros > 0 }.map(\.sentence).joined(separator: "\n") }
+    var text: String { exports.filter { $0.read + $0.zeros > 0 }.flatMap(\.sentences).joined(separator: "\n") }
 }
 
 extension CoverageReport.Disk {
     /// For the log.
-    var sentence: String {
-        let name = export.isEmpty ? "" : "\(export): "
+    var sentences: [String] {
+        if let digest, let digestBlockSize {
+            return [
+                sentence,
+                "\(name)SHA-256 \(digest) (the hash of the hashes of blocks of \(ByteText.short(digestBlockSize)))",
+            ]
+        }
+        return [sentence] + (digestOmission.map { ["\(name)no SHA-256: \($0)"] } ?? [])
+    }
+
+    private var name: String { export.isEmpty ? "" : "\(export): " }
+
+    private var sentence: String {
         let bytes = "\(name)\(Self.grouped(size)) bytes"
         guard !isComplete else { return "100 % of \(bytes) read, \(ByteText.short(read)) of them data" }
         // Never 100.

@@ -77,10 +77,12 @@ struct ExportBuilder {
         while description.utf8.count > Server.maximumNameLength { description.unicodeScalars.removeLast() }
         // What clients change is not what was copied.
         let hasCoverage = command.hasCoverage && !disk.device.isWritable
+        let digest = hasCoverage && command.digest != nil ? ReadDigest(of: disk.device) : nil
         return Export(
             name: name, description: description,
             device: request.treatment.detectsZeroes ? ZeroDetectingDevice(disk.device) : disk.device,
-            bitmaps: disk.bitmaps, lane: lane, coverage: hasCoverage ? Coverage(size: disk.device.size) : nil)
+            bitmaps: disk.bitmaps, lane: lane,
+            coverage: hasCoverage ? Coverage(size: disk.device.size, observer: digest) : nil)
     }
 
     private func requests() throws -> [Request] {
@@ -108,6 +110,8 @@ struct ExportBuilder {
         SecretRing(CommandSecrets(places, termination: termination), log: log.opening)
     }
 }
+
+extension ReadDigest: ReadObserver {}
 
 extension ServeCommand {
     /// What is served, for people.

@@ -13,6 +13,8 @@ struct CoverageTests {
             let isComplete: Bool
             let missingRangeCount: Int
             let missingRanges, unreadableRanges: [Range]
+            let digest, digestOmission: String?
+            let digestBlockSize: UInt64?
         }
 
         struct Range: Decodable, Equatable {
@@ -84,6 +86,69 @@ struct CoverageTests {
         let disk = try #require(report.exports.first)
         #expect(!disk.isComplete && !disk.unreadableRanges.isEmpty, "\(report) \(outcome.errors)")
         #expect(outcome.errors.contains("could not be read"), "\(outcome.errors)")
+    }
+
+    // MARK: Digests
+
+    /// What libnbd has received, in pieces of odd length in a random order, as Python hashes it.
+    private static let shuffled = """
+        import hashlib, random
+        size, pieces = h.get_size(), list(range(0, h.get_size(), 70001))
+        random.Random(5).shuffle(pieces)
+        got = bytearray(size)
+        for at in pieces:
+            count = min(70001, size - at)
+            got[at:at + count] = h.pread(count, at)
+        blocks = [hashlib.sha256(got[i:i + 2**20]).digest() for i in range(0, size, 2**20)]
+        print(hashlib.sha256(b"".join(blocks)).hexdigest(), flush=True)
+        """
+
+    @Test func `the digest of what clients have read in any order is theirs, and that of migrate`() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let maker = ShapeMaker(directory: directory)
+        let chain = ShapeChain(layers: [try await maker.create(.qcow2AES, "disk", size: 5 << 20 | 512)])
+        try await chain.io([
+            try maker.write(1 << 20, 1 << 20, mark: 1), try maker.write(3 << 20, 1 << 20 | 512, mark: 2, .noise),
+        ])
+        try directory.write("script", text: Self.shuffled)
+        func serve(_ command: String) async throws -> (Tool.Outcome, Report.Disk) {
+            let outcome = try await Program.run(
+                ["serve", chain.path, "--digest", "sha256", "--coverage", directory.file("coverage")]
+                    + ["--run", "cd \(directory.path); \(command)"] + chain.ringArguments)
+            let report = try JSONDecoder().decode(Report.self, from: File.contents(directory.file("coverage")))
+            return (outcome, try #require(report.exports.first))
+        }
+        // A Python that somebody has put into the path knows nothing of Debian's modules.
+        let shell = #"PATH=/usr/bin:/bin /usr/bin/nbdsh -u "$uri" -c - < script"#
+        let (outcome, disk) = try await serve(shell)
+        let oracle = outcome.output.trimmingCharacters(in: .whitespacesAndNewlines)
+        #expect(outcome.code == 0 && oracle.count == 64, "\(outcome.errors)")
+        #expect(disk.digest == oracle && disk.digestBlockSize == 1 << 20 && disk.digestOmission == nil, "\(disk)")
+        #expect(outcome.errors.contains("nbdecrypt: SHA-256 \(oracle) ("), "\(outcome.errors)")
+
+        // Many connections, and zeros that are told instead of read.
+        let copied = try await serve(#"nbdcopy -C 4 --request-size=65536 "$uri" copy"#).1
+        #expect(copied.digest == oracle && copied.zeros > 0, "\(copied)")
+        let migrated = try await Program.run(
+            ["migrate", chain.path, directory.file("new.raw")] + chain.ringArguments)
+        #expect(migrated.code == 0 && migrated.output.contains(oracle), "\(migrated.output)")
+
+        let part = try await serve(#"PATH=/usr/bin:/bin /usr/bin/nbdsh -u "$uri" -c 'h.pread(1000000, 0)'"#)
+        #expect(part.1.digest == nil && part.1.digestOmission != nil)
+        #expect(part.0.errors.contains("nbdecrypt: no SHA-256: not all of the disk was read"), "\(part.0.errors)")
+
+        // One byte of the disk is another.
+        try await chain.io([try maker.write(2 << 20, 512, mark: 3)])
+        let (other, changed) = try await serve(shell)
+        #expect(changed.digest == other.output.trimmingCharacters(in: .whitespacesAndNewlines))
+        #expect(changed.digest != oracle)
+    }
+
+    @Test(arguments: ["--writable", "--overlay"])
+    func `a disk that clients may change has no digest`(_ option: String) async throws {
+        let outcome = try await Program.run(["serve", "x", "--digest", "sha256", option])
+        #expect(outcome.code == 64 && outcome.errors.contains("a disk that is only read"), "\(outcome.errors)")
     }
 
     @Test
