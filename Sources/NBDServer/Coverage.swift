@@ -2,17 +2,11 @@
 
 public import BlockIO
 
-/// Somebody who wants to see the bytes that clients are given.
-public protocol ReadObserver: Sendable {
-    /// These bytes, which are within the export, have been read for a client; on any thread, which waits for it.
-    func read(_ bytes: RawSpan, at offset: UInt64)
-}
-
 /// What of an export clients have been given: bytes that they have read, and bytes of which they have been told that they are
 /// zeros (`base:allocation` of the NBD protocol), so that there was no need to. Any thread may use it.
 ///
 /// It says what the server has read and framed for its clients, not that they have received or kept it.
-public final class Coverage: Sendable {
+public final class Coverage: ExportObserver {
     private struct State {
         var read: ByteSet
         var zeros: ByteSet
@@ -20,12 +14,9 @@ public final class Coverage: Sendable {
     }
 
     private let state: Locked<State>
-    /// Sees all that is read; nil: nobody does.
-    public let observer: (any ReadObserver)?
 
     /// Nothing of an export of so many bytes.
-    public init(size: UInt64, observer: (any ReadObserver)? = nil) {
-        self.observer = observer
+    public init(size: UInt64) {
         state = Locked(State(read: ByteSet(size: size), zeros: ByteSet(size: size), failed: ByteSet(size: size)))
     }
 
@@ -36,11 +27,16 @@ public final class Coverage: Sendable {
         return (read.union(zeros), read, failed)
     }
 
-    func read(_ offset: UInt64, _ count: Int) {
-        state.withLock { $0.read.insert(offset..<offset + UInt64(count)) }
+    /// Takes it down.
+    public func read(_ bytes: RawSpan, at offset: UInt64) {
+        state.withLock { $0.read.insert(offset..<offset + UInt64(bytes.byteCount)) }
     }
 
-    func toldZeros(_ range: Range<UInt64>) { state.withLock { $0.zeros.insert(range) } }
+    /// Takes it down.
+    public func toldZeros(_ range: Range<UInt64>) { state.withLock { $0.zeros.insert(range) } }
 
-    func failed(_ offset: UInt64, _ count: Int) { state.withLock { $0.failed.insert(offset..<offset + UInt64(count)) } }
+    /// Takes it down.
+    public func failed(_ offset: UInt64, _ count: Int) {
+        state.withLock { $0.failed.insert(offset..<offset + UInt64(count)) }
+    }
 }

@@ -12,8 +12,8 @@ public struct Export: Sendable {
     public let device: any BlockDevice
     /// Where requests wait for the device; nil: with those of files.
     let lane: Lane?
-    /// Takes down what clients have been given; nil: nobody wants to know.
-    public let coverage: Coverage?
+    /// Who wants to know what clients do with it; nobody, as a rule.
+    public let observers: [any ExportObserver]
     /// What `NBD_CMD_BLOCK_STATUS` can tell.
     let contexts: [MetaContext]
 
@@ -23,16 +23,16 @@ public struct Export: Sendable {
     ///   - bitmaps: of the whole device, with different names.
     ///   - lane: of the source that makes the device wait longest, for exports that share it; nil: a lane of its own for a
     ///     device that likes more under way at once than a file does, or that of all files.
-    ///   - coverage: of this device.
+    ///   - observers: are told what clients do with it.
     public init(
         name: String, description: String, device: any BlockDevice, bitmaps: [any DirtyBitmap] = [], lane: Lane? = nil,
-        coverage: Coverage? = nil
+        observers: [any ExportObserver] = []
     ) {
         precondition(device.size % UInt64(device.alignment) == 0)
         self.name = name
         self.description = description
         self.device = device
-        self.coverage = coverage
+        self.observers = observers
         self.lane = lane ?? (device.depth > Lane.filesWidth ? Lane(name: name, width: device.depth) : nil)
         self.contexts = [.allocation, .depth] + bitmaps.map(MetaContext.dirtyBitmap)
     }

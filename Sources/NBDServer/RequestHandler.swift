@@ -37,25 +37,25 @@ struct RequestHandler: Sendable {
             tell(part, error)
             return error
         }
-        tell(part, nil)
         return nil
     }
 
     /// Shows data to who wants to see it.
     private func show(_ data: RawSpan, at place: Int) {
-        guard let observer = session.export.coverage?.observer else { return }
-        observer.read(data, at: request.offset + UInt64(place))
+        for observer in session.export.observers { observer.read(data, at: request.offset + UInt64(place)) }
     }
 
-    /// Tells who wants to know that a part of the data has been read, or why not.
-    private func tell(_ part: Range<Int>, _ error: BlockError?) {
-        guard let coverage = session.export.coverage else { return }
-        let offset = request.offset + UInt64(part.lowerBound)
-        switch error?.code {
-        case nil: coverage.read(offset, part.count)
-        case .wouldBlock?: return
-        default: coverage.failed(offset, part.count)
+    /// Tells who wants to know that a part of the data cannot be read.
+    private func tell(_ part: Range<Int>, _ error: BlockError) {
+        guard error.code != .wouldBlock else { return }
+        for observer in session.export.observers {
+            observer.failed(request.offset + UInt64(part.lowerBound), part.count)
         }
+    }
+
+    /// Tells who wants to know that a client has changed bytes.
+    private func tellWritten(_ offset: UInt64, _ count: UInt64) {
+        for observer in session.export.observers { observer.wrote(offset..<offset + count) }
     }
 
     /// What one step of a long read reads, in bytes: then it is looked whether others wait, and for how long.
@@ -83,7 +83,6 @@ struct RequestHandler: Sendable {
                     try device.read(into: &data, at: request.offset + UInt64(done), mode)
                     show(data.bytes, at: done)
                 }
-                tell(done..<done + step, nil)
                 done += step
                 if done < length, ContinuousClock.now > deadline { return .unfinished(done: UInt64(done)) }
             }
@@ -131,8 +130,10 @@ struct RequestHandler: Sendable {
             case .trim(let isDurable):
                 try device.discard(range(request.length))
                 if isDurable { try device.flush() }
+                tellWritten(request.offset, request.length)
             case .zero(let options, let isDurable):
                 if let next = try zero(options, isDurable: isDurable, from: done) { return .unfinished(done: next) }
+                tellWritten(request.offset, request.length)
             case .cache: try prefetch(isAbandoned)
             case .blockStatus(let isOne), .filteredBlockStatus(let isOne):
                 let budget = Budget(looks: Self.looks, until: .now + Self.patience, isAbandoned: isAbandoned)
@@ -178,8 +179,10 @@ struct RequestHandler: Sendable {
 
     /// Writes a part of the payload, which is unspecified afterwards. May block.
     func write(_ bytes: inout MutableRawSpan, part: Int, _ options: WriteOptions) -> BlockError? {
+        let count = UInt64(bytes.byteCount)
         do throws(BlockError) {
             try device.write(&bytes, at: request.offset + UInt64(part), options)
+            tellWritten(request.offset + UInt64(part), count)
             return nil
         } catch { return error }
     }
@@ -198,11 +201,14 @@ struct RequestHandler: Sendable {
 
     /// Tells who wants to know which bytes a client need not read.
     private func tellZeros(_ status: [StatusExtent], from offset: UInt64) {
-        guard let coverage = session.export.coverage else { return }
+        let observers = session.export.observers
+        guard !observers.isEmpty else { return }
         var position = offset
         for extent in status {
             let end = position + extent.length
-            if extent.flags & NBDProtocol.StatusFlags.zero != 0 { coverage.toldZeros(position..<end) }
+            if extent.flags & NBDProtocol.StatusFlags.zero != 0 {
+                for observer in observers { observer.toldZeros(position..<end) }
+            }
             position = end
         }
     }

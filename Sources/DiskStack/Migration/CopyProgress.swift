@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import BlockIO
+package import BlockIO
 
 /// How far a copy is, and what has become of each part of the disk; any thread may look.
 public final class CopyProgress: Sendable {
@@ -12,6 +12,8 @@ public final class CopyProgress: Sendable {
         case zeros
         /// Cannot be read.
         case unreadable
+        /// Written by clients, whatever else has become of it.
+        case written
     }
 
     /// Bytes in each state; the rest is still to be done.
@@ -24,8 +26,8 @@ public final class CopyProgress: Sendable {
 
         /// Bytes in a state.
         public subscript(_ state: State) -> UInt64 { bytes[state.rawValue] }
-        /// Bytes in any state.
-        public var done: UInt64 { bytes.reduce(0, +) }
+        /// Bytes with which all is done: in any state, but that they are written says nothing of it.
+        public var done: UInt64 { self[.data] + self[.zeros] + self[.unreadable] }
 
         mutating func add(_ count: UInt64, _ state: State) { bytes[state.rawValue] += count }
     }
@@ -61,8 +63,11 @@ public final class CopyProgress: Sendable {
         }
     }
 
+    /// Where the part of the map ends that has this byte.
+    package func endOfCell(at offset: UInt64) -> UInt64 { min(size, (offset / cellSize + 1) * cellSize) }
+
     /// Each byte is told of once.
-    func add(_ range: ByteRange, _ state: State) {
+    package func add(_ range: ByteRange, _ state: State) {
         cells.withLock { cells in
             var position = range.offset
             while position < range.end {

@@ -76,6 +76,13 @@ struct ServeCommand: AsyncParsableCommand {
             valueName: "hash"))
     var digest: DigestKind?
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "How to tell what clients have read and written of the default export: auto, map, lines, json or none, as migrate has them.",
+            valueName: "style"))
+    var progress = ProgressStyle.none
+
     @Option(name: .long, help: ArgumentHelp("Write the process id to a file once listening.", valueName: "path"))
     var pidFile: String?
 
@@ -146,14 +153,24 @@ struct ServeCommand: AsyncParsableCommand {
         let keyCleanUp = oneTimeKey.map { key in termination.begin { key.remove() } }
         defer { keyCleanUp.map(termination.end) }
         let tls = try encryption.policy(oneTimeKey, log)
-        let (exports, commits) = try ExportBuilder(command: self, termination: termination, log: log).exports()
+        var builder = ExportBuilder(command: self, termination: termination, log: log)
+        var display: DiskProgress?
+        if progress != .none {
+            builder.progress = { size in
+                let new = DiskProgress("serving", size: size, progress)
+                display = new
+                return ServedProgress(new.copy)
+            }
+        }
+        let (exports, commits) = try builder.exports()
         CommandSecrets.warnUnlessLocked(log)
         let place = try ListeningPlace(plan, privateDirectory: oneTimeKey?.directory)
         let cleanUp = termination.begin { place.remove() }
         defer { termination.end(cleanUp) }
         let status = try await Serving(
             command: self, exports: exports, commits: commits, place: place, tls: tls,
-            credentials: encryption.clientCredentials(tls, oneTimeKey), log: log, termination: termination
+            credentials: encryption.clientCredentials(tls, oneTimeKey), progress: display, log: log,
+            termination: termination
         ).run()
         if status != 0 { throw ExitCode(status) }
     }

@@ -109,7 +109,7 @@ struct Migration {
 
     private func copy(to file: NewFile) throws(Failure) -> (DiskCopy, CopyProgress.Amounts) {
         let new = try open(file, isWritable: true)
-        let progress = MigrationProgress("copying", size: disk.device.size, progress)
+        let progress = DiskProgress("copying", size: disk.device.size, progress)
         defer { progress.end() }
         var options = DiskCopy.Options()
         options.isTargetZero = target.format.isZeroAtFirst
@@ -122,7 +122,7 @@ struct Migration {
 
     private func verify(_ copy: DiskCopy, _ file: NewFile) throws(Failure) -> DiskDigest {
         let new = try open(file, isWritable: false)
-        let progress = MigrationProgress("comparing", size: disk.device.size, progress)
+        let progress = DiskProgress("comparing", size: disk.device.size, progress)
         defer { progress.end() }
         let result: (digest: DiskDigest, difference: ByteRange?)
         do { result = try copy.verify(new, progress: progress.copy) } catch {

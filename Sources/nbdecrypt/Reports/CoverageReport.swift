@@ -41,13 +41,13 @@ struct CoverageReport: Report {
     ///
     /// - Parameter exports: those without a ``Coverage`` are left out.
     init(_ exports: [Export]) {
-        self.exports = exports.compactMap { export in export.coverage.map { Self.disk(export, $0) } }
+        self.exports = exports.compactMap { export in export.observer(Coverage.self).map { Self.disk(export, $0) } }
     }
 
     private static func disk(_ export: Export, _ coverage: Coverage) -> Disk {
         let (given, read, failed) = coverage.sets
         let missing = given.gaps(limit: rangeLimit)
-        let digest = coverage.observer as? ReadDigest
+        let digest = export.observer(ReadDigest.self)
         var (total, omission): (DiskDigest?, String?)
         if !given.isComplete {
             omission = digest.map { _ in "not all of the disk was read" }
@@ -69,6 +69,12 @@ struct CoverageReport: Report {
     var isComplete: Bool { exports.first?.isComplete ?? true && exports.allSatisfy { $0.isComplete || $0.read == 0 } }
 
     var text: String { exports.filter { $0.read + $0.zeros > 0 }.flatMap(\.sentences).joined(separator: "\n") }
+}
+
+extension Export {
+    fileprivate func observer<Observer>(_: Observer.Type) -> Observer? {
+        observers.lazy.compactMap { $0 as? Observer }.first
+    }
 }
 
 extension CoverageReport.Disk {

@@ -10,6 +10,8 @@ struct ExportBuilder {
     let command: ServeCommand
     let termination: Termination
     let log: Logger
+    /// Makes who is told what clients do with the default export, whose size in bytes it is given; nil: nobody is.
+    var progress: ((UInt64) -> any ExportObserver)?
 
     /// An image and how its exports are called.
     private struct Request {
@@ -39,7 +41,10 @@ struct ExportBuilder {
             // All disks of an image wait for the same source; files share a lane with each other.
             let depth = disks.map(\.device.depth).max() ?? 1
             let lane = image.isFar ? Lane(name: image.name, width: depth) : nil
-            for disk in disks { exports.append(try export(disk, request, lane)) }
+            for disk in disks {
+                // A map is of one disk: that of the default export.
+                exports.append(try export(disk, request, lane, exports.isEmpty ? progress : nil))
+            }
             if let commit = OverlayCommit(treatment.options, image) { commits.append(commit.command) }
         }
         var names: Set<String> = []
@@ -61,7 +66,9 @@ struct ExportBuilder {
         for leak in report.leaks { log.warning("\(image.name): \(leak.description)") }
     }
 
-    private func export(_ disk: OpenDisk, _ request: Request, _ lane: Lane?) throws -> Export {
+    private func export(
+        _ disk: OpenDisk, _ request: Request, _ lane: Lane?, _ progress: ((UInt64) -> any ExportObserver)?
+    ) throws -> Export {
         let name =
             switch (request.prefix, disk.name.isEmpty) {
             case (let prefix?, true): prefix
@@ -77,12 +84,16 @@ struct ExportBuilder {
         while description.utf8.count > Server.maximumNameLength { description.unicodeScalars.removeLast() }
         // What clients change is not what was copied.
         let hasCoverage = command.hasCoverage && !disk.device.isWritable
-        let digest = hasCoverage && command.digest != nil ? ReadDigest(of: disk.device) : nil
+        var observers: [any ExportObserver] = []
+        if hasCoverage {
+            observers.append(Coverage(size: disk.device.size))
+            if command.digest != nil { observers.append(ReadDigest(of: disk.device)) }
+        }
+        if let progress { observers.append(progress(disk.device.size)) }
         return Export(
             name: name, description: description,
             device: request.treatment.detectsZeroes ? ZeroDetectingDevice(disk.device) : disk.device,
-            bitmaps: disk.bitmaps, lane: lane,
-            coverage: hasCoverage ? Coverage(size: disk.device.size, observer: digest) : nil)
+            bitmaps: disk.bitmaps, lane: lane, observers: observers)
     }
 
     private func requests() throws -> [Request] {
@@ -111,7 +122,7 @@ struct ExportBuilder {
     }
 }
 
-extension ReadDigest: ReadObserver {}
+extension ReadDigest: ExportObserver {}
 
 extension ServeCommand {
     /// What is served, for people.

@@ -18,6 +18,8 @@ struct Serving {
     let tls: TLSPolicy
     /// Nil without TLS.
     let credentials: ClientCredentials?
+    /// Shows what clients do; nil: nobody wants to know.
+    let progress: DiskProgress?
     let log: Logger
     let termination: Termination
 
@@ -78,6 +80,7 @@ struct Serving {
             log.error("\(export.name): not all that was written is on disk: \(error)")
             if status == 0 { status = ExitStatus.cannotWrite.rawValue }
         }
+        progress?.end()
         if command.hasCoverage { try tellCoverage(&status) }
         // Contexts of ciphers are made when they are needed.
         if wereSecretsLocked { CommandSecrets.warnUnlessLocked(log) }

@@ -88,6 +88,54 @@ struct CoverageTests {
         #expect(outcome.errors.contains("could not be read"), "\(outcome.errors)")
     }
 
+    // MARK: Progress
+
+    private struct Progress: Decodable {
+        let phase: String
+        let size, done, data, zeros, written: UInt64
+    }
+
+    /// The last line of JSON on standard error.
+    private func progress(_ outcome: Tool.Outcome) throws -> Progress {
+        let line = try #require(outcome.errors.split(separator: "\n").last { $0.hasPrefix("{") }, "\(outcome.errors)")
+        return try JSONDecoder().decode(Progress.self, from: Data(line.utf8))
+    }
+
+    @Test func `what clients read is shown as it goes, each byte once`() async throws {
+        let read = #"qemu-io -r -f raw -c "read 1M 512k" -c "read 1M 1M" -c "read 3M 512k" "$uri" > /dev/null"#
+        let (outcome, report) = try await serve(read, ["--progress", "json"])
+        let (shown, disk) = (try progress(outcome), try #require(report.exports.first))
+        #expect(shown.phase == "serving" && shown.size == 4 << 20 && shown.written == 0)
+        #expect(shown.done == disk.read + disk.zeros && shown.done == shown.data + shown.zeros, "\(shown) \(disk)")
+        #expect(shown.data == 3 << 19, "\(shown)")
+        // Copied in full, with zeros that are told.
+        let copied = try progress(try await serve(#"nbdcopy "$uri" copy"#, ["--progress", "json"]).outcome)
+        #expect(copied.done == 4 << 20 && copied.data >= 2 << 20, "\(copied)")
+        let silent = try await serve(read).outcome
+        #expect(!silent.errors.contains("serving"), "\(silent.errors)")
+    }
+
+    @Test func `on a terminal it is a map, with what clients have written`() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let raw = try directory.write("disk", DiskContents(mark: 2).bytes(at: 0, count: 2 << 20, .noise))
+        let write =
+            #"qemu-io -d unmap -f raw -c "write 0 512k" -c "write 0 512k" -c "write -z 1M 256k" -c "discard 1536k 64k" "$uri""#
+        let outcome = try await Program.run(
+            ["serve", "-f", "raw", raw, "--writable", "--progress", "json", "--run", write])
+        // What was written twice counts once, and what a client has given up counts as written.
+        let written = try progress(outcome).written
+        #expect(outcome.code == 0 && written == (512 + 256 + 64) << 10, "\(outcome.errors)")
+        // A terminal of 80 columns, on which the map stands long enough to be drawn.
+        let script = #"qemu-io -r -f raw -c "read 0 1M" "$uri"; sleep 1.2"#
+        let shown = try await Tool.run(
+            "script", ["-qec", "\(Program.path) serve -f raw \(raw) --progress auto --run '\(script)'", "/dev/null"])
+        let map = shown.output.split(whereSeparator: \.isNewline).filter {
+            $0.contains(String(repeating: "#", count: 60))
+        }
+        #expect(map.count >= 2 && shown.output.contains("serving: 50 % of 2.0 MiB"), "\(shown.output)")
+    }
+
     // MARK: Digests
 
     /// What libnbd has received, in pieces of odd length in a random order, as Python hashes it.

@@ -8,7 +8,7 @@ import FoundationEssentials
 import Glibc
 import SystemPackage
 
-/// How a person, or a program, is told how far a copy is.
+/// How a person, or a program, is told how far a copy is, or what clients have done with a disk.
 enum ProgressStyle: String, CaseIterable, ExpressibleByArgument {
     /// A map of the disk on a terminal, else lines.
     case auto
@@ -26,8 +26,8 @@ enum ProgressStyle: String, CaseIterable, ExpressibleByArgument {
     }
 }
 
-/// Tells on standard error how far a copy is, as long as this exists.
-final class MigrationProgress: Sendable {
+/// Tells on standard error how far a copy is, or what clients have done with a disk, as long as this exists.
+final class DiskProgress: Sendable {
     /// Of the map.
     private static let (width, height) = (64, 4)
 
@@ -105,14 +105,16 @@ final class MigrationProgress: Sendable {
         let percent = copy.size == 0 ? 100 : Int(Double(total.done) / Double(copy.size) * 100)
         let left = rate > 0 ? Self.clock(Double(copy.size - min(total.done, copy.size)) / rate) : "?"
         let unreadable = total[.unreadable] == 0 ? "" : ", \(ByteText.short(total[.unreadable])) unreadable"
+        let written = total[.written] == 0 ? "" : ", \(ByteText.short(total[.written])) written"
         return
-            "\(phase): \(percent) % of \(ByteText.short(copy.size)), \(ByteText.short(UInt64(rate)))/s, \(left) left\(unreadable)"
+            "\(phase): \(percent) % of \(ByteText.short(copy.size)), \(ByteText.short(UInt64(rate)))/s, \(left) left\(unreadable)\(written)"
     }
 
-    /// A few lines of the disk from its start to its end: # data, - zeros, ! unreadable, . still to do.
+    /// A few lines of the disk from its start to its end: # data, - zeros, ! unreadable, w written, . still to do.
     private var map: [String] {
         var cells = copy.map.map { length, amounts -> Character in
             if amounts[.unreadable] > 0 { return "!" }
+            if amounts[.written] > 0 { return "w" }
             guard amounts.done == length else { return "." }
             return amounts[.data] > 0 ? "#" : "-"
         }
@@ -129,7 +131,7 @@ final class MigrationProgress: Sendable {
 
     private struct State: Encodable {
         let phase: String
-        let size, done, data, zeros, unreadable: UInt64
+        let size, done, data, zeros, unreadable, written: UInt64
         let seconds: Double
     }
 
@@ -137,7 +139,7 @@ final class MigrationProgress: Sendable {
         let total = copy.total
         let state = State(
             phase: phase, size: copy.size, done: total.done, data: total[.data], zeros: total[.zeros],
-            unreadable: total[.unreadable], seconds: (seconds * 1000).rounded() / 1000)
+            unreadable: total[.unreadable], written: total[.written], seconds: (seconds * 1000).rounded() / 1000)
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys]
         // Numbers and a word: there is nothing that JSON cannot hold.
