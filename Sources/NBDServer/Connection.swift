@@ -61,6 +61,8 @@ final class Connection: SocketHandler, @unchecked Sendable {
 
     /// Nil before the start.
     var watch: SocketWatch?
+    /// See ``pumpSoon()``.
+    private var isToBePumped = false
     /// What keeps it from going on.
     var waiting: Waiting = []
     var isBlocked: Bool { waiting.contains(.room) }
@@ -228,6 +230,16 @@ final class Connection: SocketHandler, @unchecked Sendable {
         }
         // What there is to receive is told of until then; that is soon.
         if !waiting.contains(.right) { updateInterest() }
+    }
+
+    /// Goes on when the loop has taken all work that waits: what workers have finished meanwhile leaves together.
+    func pumpSoon() {
+        guard !isToBePumped else { return }
+        isToBePumped = true
+        loop.runAfterWork { [self] in
+            isToBePumped = false
+            pump()
+        }
     }
 
     private func nextStep() -> Step {

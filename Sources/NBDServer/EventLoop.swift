@@ -33,6 +33,8 @@ final class EventLoop: @unchecked Sendable {
     private var isDispatchWatching = true
     /// Did the last pause end soon? Then the next one may, too.
     private var isPauseShort = false
+    /// What work has left to be done after all of it.
+    private var afterWork: [@Sendable () -> Void] = []
     /// When the last pause began, in nanoseconds.
     private var pauseStart: UInt64 = 0
 
@@ -115,7 +117,17 @@ final class EventLoop: @unchecked Sendable {
             return mail
         }
         for work in mail { work() }
+        finishWork()
         return !mail.isEmpty
+    }
+
+    /// Does `work` once when all work that waits has been taken. Called by such work, on the queue.
+    func runAfterWork(_ work: @escaping @Sendable () -> Void) { afterWork.append(work) }
+
+    private func finishWork() {
+        let finishing = afterWork
+        afterWork = []
+        for work in finishing { work() }
     }
 
     /// Does the first piece of work that waits; for a loop that is driven. Called on the queue.
@@ -127,6 +139,7 @@ final class EventLoop: @unchecked Sendable {
             return mail.removeFirst()
         }
         work?()
+        finishWork()
         return work != nil
     }
 

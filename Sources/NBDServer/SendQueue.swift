@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import BlockIO
+
 /// What a connection has to send: the buffer that is being filled or sent, and the replies that workers have finished.
 ///
 /// The loop's side of ``SendingRight``, which it keeps here from the first byte of a reply to the last, be it in one buffer or in
@@ -67,8 +69,14 @@ final class SendQueue {
         return true
     }
 
-    /// Puts a whole reply at the end of the line.
-    func enqueue(_ filled: PayloadBuffer) { finished.append(filled) }
+    /// Puts a whole reply at the end of the line; if it has no data, into the buffer of the one before it, so that the replies
+    /// to many small writes leave together.
+    func enqueue(_ filled: PayloadBuffer) {
+        guard let last = finished.last, filled.dataCount == 0, filled.count <= min(last.room, Reply.longestWithoutData)
+        else { return finished.append(filled) }
+        filled.withFilled { reply in last.append(reply.byteCount) { $0.copy(from: reply.bytes) } }
+        memory.put(filled)
+    }
 
     /// Puts the next piece of a reply before all others; the one before has left.
     func enqueue(piece: PayloadBuffer, isLast: Bool) { self.piece = (piece, isLast) }

@@ -26,6 +26,8 @@ final class Transmission: @unchecked Sendable {
     var pieces: PiecewiseRead?
     /// A write whose payload is being received.
     var writePayload: WritePayload?
+    /// Writes whose payload has come, for one worker.
+    let smallWrites = SmallWrites()
     /// Requests for whose replies workers have found no memory; they come before others.
     var starved: [Starved] = []
 

@@ -26,6 +26,6 @@ extension Transmission {
             memory.put(buffer)
             return connection.hungUp()
         }
-        connection.pump()
+        connection.pumpSoon()
     }
 }

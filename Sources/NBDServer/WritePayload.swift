@@ -103,6 +103,15 @@ extension Transmission {
         let options: WriteOptions = writePayload.isDurable && writePayload.isAll(in: piece) ? .durable : []
         writePayload.pending += 1
         workersBusy += 1
+        // What is far away gains from as many requests at once as there are.
+        guard writePayload.isAll(in: piece), !writePayload.isDurable, piece.count <= SmallWrites.largest,
+            session.export.lane == nil
+        else { return writeAlone(piece, of: writePayload, offset, options) }
+        if smallWrites.add(SmallWrites.Write(payload: writePayload, piece: piece)) { callForSmallWrites() }
+    }
+
+    /// Has a worker write a piece; it counts as busy already. Called on any thread.
+    func writeAlone(_ piece: PayloadBuffer, of writePayload: WritePayload, _ offset: Int, _ options: WriteOptions) {
         onWorker { [memory] in
             memory.put(piece)
         } _: { [self] in
@@ -111,7 +120,8 @@ extension Transmission {
         }
     }
 
-    private func written(_ piece: PayloadBuffer, of writePayload: WritePayload, _ offset: Int, _ error: BlockError?) {
+    /// Called on the loop.
+    func written(_ piece: PayloadBuffer, of writePayload: WritePayload, _ offset: Int, _ error: BlockError?) {
         writePayload.pending -= 1
         let isWhole = writePayload.isAll(in: piece)
         if let error {

@@ -44,6 +44,9 @@ void *linux_take_secret_pages(size_t *length, bool *is_protected);
 /// Wipes pages of `linux_take_secret_pages` in a way that the compiler does not remove, and gives them back.
 void linux_release_secret_pages(void *start, size_t length);
 
+/// How often this thread has waited for something, and given its processor up for that (getrusage(2)).
+long linux_thread_waits(void);
+
 /// lseek(2) with SEEK_DATA or SEEK_HOLE.
 off_t linux_seek_data(int fd, off_t offset);
 off_t linux_seek_hole(int fd, off_t offset);
