@@ -40,7 +40,8 @@ struct StateReportTests {
             let script = """
                 cd "$1"; mkfifo fifo; exec 9<>fifo
                 "$2" serve "$3" --passphrase-file fifo --socket s > output 2> log 9>&- & child=$!
-                until ls -l /proc/$child/fd 2>/dev/null | grep -q fifo; do sleep 0.05; done
+                # Before it is nbdecrypt, it is a shell that has the fifo as well.
+                until [ /proc/$child/exe -ef "$2" ] && ls -l /proc/$child/fd | grep -q fifo; do sleep 0.05; done
                 kill -USR1 $child
                 printf right >&9; exec 9>&-
                 until grep -q "state: 0 of 1024 places" log; do sleep 0.05; done
