@@ -149,9 +149,8 @@ struct ServeCommand: AsyncParsableCommand {
         let termination = Termination()
         if let pidFile { try PidFile.makeWay(pidFile) }
         let plan = try listening.prepare(isEncrypted: encryption.isRequired)
-        let oneTimeKey = try encryption.makeOneTimeKey()
-        let keyCleanUp = oneTimeKey.map { key in termination.begin { key.remove() } }
-        defer { keyCleanUp.map(termination.end) }
+        let (oneTimeKey, keyCleanUp) = try termination.begin(making: encryption.makeOneTimeKey) { $0?.remove() }
+        defer { termination.end(keyCleanUp) }
         let tls = try encryption.policy(oneTimeKey, log)
         var builder = ExportBuilder(command: self, termination: termination, log: log)
         var display: DiskProgress?
@@ -164,8 +163,8 @@ struct ServeCommand: AsyncParsableCommand {
         }
         let (exports, commits) = try builder.exports()
         CommandSecrets.warnUnlessLocked(log)
-        let place = try ListeningPlace(plan, privateDirectory: oneTimeKey?.directory)
-        let cleanUp = termination.begin { place.remove() }
+        let (place, cleanUp) = try termination.begin(
+            making: { try ListeningPlace(plan, privateDirectory: oneTimeKey?.directory) }, { $0.remove() })
         defer { termination.end(cleanUp) }
         let status = try await Serving(
             command: self, exports: exports, commits: commits, place: place, tls: tls,

@@ -54,6 +54,19 @@ final class Termination: Sendable {
         }
     }
 
+    /// Makes something that has to be cleaned up. No signal comes between: until this returns, it waits. So nothing that takes
+    /// long is to be done here.
+    func begin<Made: Sendable, Fault: Error>(
+        making make: () throws(Fault) -> Made, _ cleanUp: @escaping @Sendable (Made) -> Void
+    ) throws(Fault) -> (made: Made, id: Int) {
+        try state.withLock { (state) throws(Fault) in
+            let made = try make()
+            state.nextID += 1
+            state.cleanUps[state.nextID] = { cleanUp(made) }
+            return (made, state.nextID)
+        }
+    }
+
     /// Does what ``begin(_:)`` was given, once.
     func end(_ id: Int) {
         state.withLock { $0.cleanUps.removeValue(forKey: id) }?()

@@ -47,9 +47,10 @@ struct Serving {
         termination.handleFirst { continuation.yield(.signal($0)) }
         // What was said of the images comes before what says that they are served.
         LineQueue.standardError.drain()
-        let pidFile = try command.pidFile.map { try PidFile($0) }
-        let pidCleanUp = pidFile.map { file in termination.begin { file.remove() } }
-        defer { pidCleanUp.map(termination.end) }
+        let (_, pidCleanUp) = try termination.begin(making: { try command.pidFile.map { try PidFile($0) } }) {
+            $0?.remove()
+        }
+        defer { termination.end(pidCleanUp) }
 
         tellState(of: server)
         for socket in place.sockets { server.listen(on: socket) }
