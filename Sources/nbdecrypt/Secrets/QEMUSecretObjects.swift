@@ -5,7 +5,8 @@ import BlockIO
 import FoundationEssentials
 
 /// Secrets as QEMU's `--object secret,…` names them: files, as bytes or in base64, perhaps encrypted with the key that another
-/// one holds. Source: qemu(1), "Secret data" and the objects of type secret.
+/// one holds; and as libvirt keeps them in files. Source: qemu(1), "Secret data" and the objects of type secret;
+/// libvirt.org, "Secret storage and encryption", and what libvirt 12.8 writes.
 struct QEMUSecretObjects {
     /// Those that are not the key of others, in their order.
     let sources: [SecretSource]
@@ -56,9 +57,11 @@ struct QEMUSecretObjects {
                         + "give file=. With keyid=, iv= and format=base64 it is encrypted, and allowed.")
             }
             vector = values["iv"].flatMap { Data(base64Encoded: $0) }.map(Array.init)
-            guard keyID == nil ? values["iv"] == nil : vector?.count == 16 else {
+            // QEMU wants an iv. A file of libvirt has it before the rest.
+            guard values["iv"] == nil ? keyID == nil || form == .base64 : keyID != nil && vector?.count == 16 else {
                 throw ValidationError(
-                    "--object secret \(name): with keyid=, and with it alone, goes iv=, 16 bytes in base64.")
+                    "--object secret \(name): with keyid=, and with it alone, goes iv=, 16 bytes in base64; without it, they "
+                        + "are the first bytes of what format=base64 stands for.")
             }
         }
     }
@@ -76,13 +79,13 @@ struct QEMUSecretObjects {
             }
             let place = object.file.map { SecretOrigin.file($0) } ?? .ciphertext(object.data ?? "")
             let plain = SecretSource.object(object.id, place, object.form)
-            guard let keyID = object.keyID, let vector = object.vector else { return plain }
+            guard let keyID = object.keyID else { return plain }
             guard let key = byID[keyID] else {
                 throw ValidationError(
                     "--object secret \(ShownText.quoted(object.id)): there is no object \(ShownText.quoted(keyID)) for its key."
                 )
             }
-            let wrapped = SecretOrigin.wrapped(plain, key: try source(key, depth: depth + 1), vector: vector)
+            let wrapped = SecretOrigin.wrapped(plain, key: try source(key, depth: depth + 1), vector: object.vector)
             return .object(object.id, wrapped, .bytes)
         }
         let sources = try objects.map { try source($0, depth: 0) }

@@ -19,8 +19,8 @@ indirect enum SecretOrigin: Sendable {
     case libvirtSecret(String)
     /// Text on the command line that is no secret: it is encrypted.
     case ciphertext(String)
-    /// What a source holds, encrypted with AES-256 in CBC mode and the key of another.
-    case wrapped(SecretSource, key: SecretSource, vector: [UInt8])
+    /// What a source holds, encrypted with AES-256 in CBC mode and the key of another; without a vector, that comes first.
+    case wrapped(SecretSource, key: SecretSource, vector: [UInt8]?)
 
     /// What follows the kind of a source in one word, as in "command:pass show disk".
     /// - Returns: nil when the kind is not known, or the rest makes no sense.

@@ -36,7 +36,7 @@ struct SecretReader {
     }
 
     private func unwrapped(
-        _ source: SecretSource, _ key: SecretSource, _ vector: [UInt8]
+        _ source: SecretSource, _ key: SecretSource, _ vector: [UInt8]?
     ) throws(OpeningError) -> Secret {
         let key = try key.read(termination)
         let encrypted = try source.read(termination).secret
@@ -46,8 +46,9 @@ struct SecretReader {
             let reason: Sentence =
                 switch error {
                 case .keySize(let count): "\(key.name) holds \(count) bytes, and a key of AES-256 has 32"
-                case .size(let count): "\(count) encrypted bytes are no multiple of 16"
-                case .padding: "\(key.name) is not its key, or iv= is that of another"
+                case .size(let count): "\(count) bytes are no multiple of 16, or too few"
+                case .padding:
+                    "\(key.name) is not its key, or \(vector == nil ? "an iv= has to be given" : "iv= is that of another")"
                 }
             throw OpeningError(.wrongSecret, "\(name) cannot be decrypted: \(reason)")
         }

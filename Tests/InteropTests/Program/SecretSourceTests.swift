@@ -253,6 +253,32 @@ struct SecretSourceTests {
         }
     }
 
+    @Test func `the files in which libvirt keeps secrets open an image, encrypted or not`() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let disk = SmallDisk(directory)
+        let image = try await disk.encrypted("my passphrase")
+        // What libvirt 12.8.0 has written for it, with encrypt_data = 0 and 1, and the key that it had.
+        try directory.write("disk.base64", text: "bXkgcGFzc3BocmFzZQ==")
+        try directory.write("disk.aes256cbc", text: "ks5ZxFQ4b0teV7xXgjevgP9QyL+2AREvR7qKpoWJHJY=")
+        try directory.write("key", #require(Data(base64Encoded: "amU7UGpwDHMkeD8ecp00TxJjJ6jl/NqP+Wp1dO891PQ=")))
+        let encrypted = "secret,id=s,file=\(directory.file("disk.aes256cbc")),format=base64,keyid=k"
+        let key = "secret,id=k,file=\(directory.file("key"))"
+        for secret in [
+            ["--secret", "base64:key-file:\(directory.file("disk.base64"))"], ["--object", key, "--object", encrypted],
+        ] {
+            try await ServerUnderTest.run(["serve", image] + secret + disk.socket, in: directory) { server in
+                try server.expectContents(disk.contents)
+            }
+        }
+        let other = try directory.write("other", Data(repeating: 1, count: 32))
+        let outcome = try await serve(image, ["--object", "secret,id=k,file=\(other)", "--object", encrypted])
+        #expect(outcome.code == 77 && outcome.errors.contains("is not its key"), "\(outcome.errors)")
+        let raw = try await serve(
+            image, ["--object", key, "--object", "secret,id=s,file=\(directory.file("key")),keyid=k"])
+        #expect(raw.code == 64 && raw.errors.contains("format=base64"), "\(raw.errors)")
+    }
+
     @Test func `a secret of libvirt is what virsh prints in base64`() async throws {
         try await withContainer { image, directory in
             let uuid = "01234567-89ab-cdef-0123-456789abcdef"
