@@ -10,6 +10,11 @@ public struct DiskSelection {
         case all
         /// Of disk, snapshot/NAME, partition/N, lv/GROUP/VOLUME, layer/N and ciphertext.
         case listed([String])
+        /// The disk of every snapshot, in the order of the image.
+        case snapshots
+        /// The disk of every image of the chain, the top first, and of every snapshot if they are wanted; as they are: a LUKS
+        /// container on one is not decrypted.
+        case layers(withSnapshots: Bool)
     }
 
     /// Disks besides the default one.
@@ -66,6 +71,8 @@ extension DiskSelection.Names {
         case .none: false
         case .all: true
         case .listed(let names): names.contains { $0.hasPrefix(prefix) }
+        case .snapshots: prefix == "snapshot/"
+        case .layers(let withSnapshots): prefix == "layer/" || withSnapshots && prefix == "snapshot/"
         }
     }
 }

@@ -28,6 +28,43 @@ package struct OpenImage {
     /// What it is, or was said to be.
     package var format: ImageFormat { chain.links[0].kind.format }
 
+    /// An image of the chain.
+    package struct Layer {
+        /// As messages name it.
+        package let name: String
+        /// In bytes; nil where there are no clusters.
+        package let clusterSize: UInt64?
+        /// Are clusters allocated in 32 parts?
+        package let hasSubclusters: Bool
+    }
+
+    /// The image itself, and those that it stands on.
+    package var layers: [Layer] {
+        chain.links.map { link in
+            switch link.kind {
+            case .raw, .luks: Layer(name: link.name, clusterSize: nil, hasSubclusters: false)
+            case .qcow(let header):
+                Layer(name: link.name, clusterSize: header.clusterSize, hasSubclusters: false)
+            case .qcow2(let header):
+                Layer(
+                    name: link.name, clusterSize: header.clusterSize,
+                    hasSubclusters: header.features.contains(.extendedL2))
+            }
+        }
+    }
+
+    /// How many internal snapshots the image itself has.
+    package var snapshotCount: Int {
+        if case .qcow2(let header) = chain.links[0].kind { Int(header.snapshotCount) } else { 0 }
+    }
+
+    /// The internal snapshots of the image itself.
+    /// - Throws: ``OpeningError`` when their table cannot be right.
+    package func snapshots() throws(OpeningError) -> [Qcow2Snapshot] {
+        guard case .qcow2(let header) = chain.links[0].kind else { return [] }
+        do { return try Qcow2Snapshot.all(of: source.device, header) } catch { throw OpeningError(error, image: name) }
+    }
+
     /// Opens the files, and reads the headers of images among them.
     ///
     /// - Parameter secrets: the names of those that the caller gives; nil: none.

@@ -70,6 +70,8 @@ struct DiskFinder {
                 if name == "disk" { return main }
                 return try named(name, base: base) { ciphertext(chosen, plain, main) }
             }
+        case .snapshots: return try [main] + layer.snapshots.map { try decrypted(disk($0)) }
+        case .layers: return [main] + layers() + layer.snapshots.map(disk)
         }
     }
 

@@ -49,6 +49,24 @@ struct MigrateCommand: AsyncParsableCommand {
         help: ArgumentHelp("Copy the disk of this internal snapshot, by its name or id.", valueName: "name"))
     var snapshot: String?
 
+    @Flag(
+        name: .long,
+        help: ArgumentHelp(
+            """
+            Copy each internal snapshot of a qcow2 image as well, into an image of its own: called as the new one, with \
+            .snapshot-NUMBER-NAME before the extension.
+            """))
+    var snapshots = false
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            """
+            What becomes of backing files: flatten (one new image has the whole disk) or keep (each gets a new image of its \
+            own, called as the new one with .backing-NUMBER before the extension, and the new ones stand on each other).
+            """, valueName: "treatment"))
+    var chain = ChainTreatment.flatten
+
     @OptionGroup(title: "Files that an image names") var references: ReferenceOptions
 
     @Flag(name: .long, help: "Copy even if the passphrase of an AES image does not seem to fit.")
@@ -113,6 +131,11 @@ struct MigrateCommand: AsyncParsableCommand {
         guard outputDir == nil, jobs == 1 else {
             throw ValidationError("--output-dir and --jobs are for --list; the new image is named behind the old one.")
         }
+        guard !hasSeveral || isWhole && unlock.header == nil else {
+            throw ValidationError(
+                "--snapshots and --chain keep are for a whole image: leave out --partition, --logical-volume, --snapshot, --offset, --size and --header."
+            )
+        }
     }
 
     private func validateList() throws {
@@ -127,6 +150,11 @@ struct MigrateCommand: AsyncParsableCommand {
                 "--partition, --logical-volume, --snapshot, --offset, --size and --header are for one image, not for --list."
             )
         }
+        guard !hasSeveral else {
+            throw ValidationError(
+                "--snapshots and --chain keep make several images of one and are not for --list; copy such an image with a command of its own."
+            )
+        }
         guard (1...64).contains(jobs) else { throw ValidationError("--jobs takes a number from 1 to 64.") }
         guard list != "-" || !newSecret.isStandardInput && !secret.readsStandardInput else {
             throw ValidationError("Standard input can be read only once.")
@@ -135,6 +163,9 @@ struct MigrateCommand: AsyncParsableCommand {
 
     /// Is the disk copied, rather than a part of it?
     var isWhole: Bool { !part.isPart && volume.logicalVolume == nil && snapshot == nil }
+
+    /// May several images be made of one?
+    private var hasSeveral: Bool { snapshots || chain == .keep }
 
     func run() async throws {
         let termination = Termination()

@@ -15,6 +15,8 @@ struct ImageMaker {
     let secret: Secret?
     /// How long a passphrase is to take to be tried, in milliseconds; nil: what the tool thinks right.
     let derivationTime: Int?
+    /// What it stands on; nil: it holds the whole disk. For qcow2 alone.
+    let base: NewBase?
 
     /// The new file as a program sees it that has it as its standard output: by its name, a program that outlives this one
     /// would make it anew after it was removed.
@@ -56,12 +58,15 @@ struct ImageMaker {
 
     private var qemuArguments: [String] {
         var arguments = ["create", "-q", "-f", "qcow2"]
+        var options = base?.options ?? []
         if format == .qcow2LUKS {
-            let time = derivationTime.map { ",encrypt.iter-time=\($0)" } ?? ""
-            arguments += [
-                "--object", "secret,id=new,file=/dev/stdin", "-o", "encrypt.format=luks,encrypt.key-secret=new\(time)",
-            ]
+            arguments += ["--object", "secret,id=new,file=/dev/stdin"]
+            options += ["encrypt.format=luks", "encrypt.key-secret=new"]
+            options += derivationTime.map { ["encrypt.iter-time=\($0)"] } ?? []
         }
+        if !options.isEmpty { arguments += ["-o", options.joined(separator: ",")] }
+        // Unseen: to qemu-img, the name would start at that of the new file, which is another directory.
+        if let base { arguments += ["-u", "-b", base.name, "-F", "qcow2"] }
         return arguments + [Self.place, String(size)]
     }
 

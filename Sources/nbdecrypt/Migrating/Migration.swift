@@ -19,62 +19,35 @@ struct Migration {
         let derivationTime: Int?
         /// What is under the name of a copy that is not complete is what is left of one.
         let replacesPartial: Bool
+        /// What it stands on; nil: it holds the whole disk.
+        let base: NewBase?
     }
 
-    let old: OpenImage
+    /// What the disk is in, for people.
+    let old: String
     let disk: OpenDisk
-    /// Is it all that the image holds?
-    let isWhole: Bool
+    /// What is of no use any more when the disk has been copied.
+    let leftover: [String]
     let target: Target
+    /// What it is told of as.
+    let phases: (copying: String, comparing: String)
     /// Read the copy back.
     let isVerified: Bool
     /// What cannot be read is zeros in the copy.
     let toleratesUnreadable: Bool
     let progress: ProgressStyle
-    let termination: Termination
+    /// Has the new file as long as it is not complete, and longer if others belong to it.
+    let files: NewFiles
     let log: Logger
 
-    /// Where the new file is known.
-    private final class Place: Sendable {
-        private struct State {
-            var file: NewFile?
-            /// The program ends: none is made any more.
-            var isOver = false
-        }
-
-        private let state = Locked(State())
-
-        /// Makes the file.
-        func make(_ target: Target) throws(Failure) -> NewFile {
-            try state.withLock { (state) throws(Failure) in
-                guard !state.isOver else { throw Failure(.internalError, "\(target.path): interrupted") }
-                let file = try NewFile(target.path, replacesPartial: target.replacesPartial)
-                state.file = file
-                return file
-            }
-        }
-
-        /// Removes it, unless it is complete, and sees to it that there is none later.
-        func end() {
-            state.withLock { state in
-                state.file?.remove()
-                state.isOver = true
-            }
-        }
-    }
-
-    /// Runs all of it. When it fails, or the program is ended, there is no new file.
+    /// Runs all of it. When it fails, the new file is still one of ``files``.
     /// - Throws: ``Failure``.
     func run() async throws(Failure) -> MigrationReport {
-        try NewFile.check(target.path, against: old)
-        // Whoever ends the program waits until the file is known that is to be removed.
-        let place = Place()
-        let cleanUp = termination.begin { place.end() }
-        defer { termination.end(cleanUp) }
-        let file = try place.make(target)
+        let file = try files.make(target.path, replacesPartial: target.replacesPartial)
         let size = disk.device.size
         try await ImageMaker(
-            format: target.format, size: size, secret: target.secret?.secret, derivationTime: target.derivationTime
+            format: target.format, size: size, secret: target.secret?.secret, derivationTime: target.derivationTime,
+            base: target.base
         ).make(file)
         let (copy, amounts) = try copy(to: file)
         var verified: DiskDigest?
@@ -83,7 +56,7 @@ struct Migration {
         let files = try await files(in: lost, of: file)
         try file.finish()
         return MigrationReport(
-            old: old.name, disk: disk.description, new: target.path, format: target.format, size: size,
+            old: old, disk: disk.description, new: target.path, format: target.format, size: size,
             amounts: amounts, digest: copy.digest, digestOfCopy: verified, unreadable: lost, files: files,
             leftover: leftover)
     }
@@ -99,22 +72,25 @@ struct Migration {
         return await FileLookup(disk: try open(file, isWritable: false), file: file.descriptor).files(in: lost)
     }
 
-    /// What is left of an image that has been copied as a whole.
-    private var leftover: [String] {
-        guard isWhole, !old.isFar else { return [] }
-        let files = old.files.map(\.name)
-        let attributes = files.first.flatMap { try? FileManager.default.attributesOfItem(atPath: $0) }
-        return attributes?[.type] as? FileAttributeType == .typeRegular ? files : []
-    }
-
     private func copy(to file: NewFile) throws(Failure) -> (DiskCopy, CopyProgress.Amounts) {
         let new = try open(file, isWritable: true)
-        let progress = DiskProgress("copying", size: disk.device.size, progress)
+        let progress = DiskProgress(phases.copying, size: disk.device.size, progress)
         defer { progress.end() }
         var options = DiskCopy.Options()
         options.isTargetZero = target.format.isZeroAtFirst
         options.zeroUnit = target.format.allocationUnit
         options.toleratesUnreadable = toleratesUnreadable
+        guard target.base != nil else { return try copy(to: new, options, progress) }
+        let layer = LayerTarget(of: disk.device, in: new)
+        do { try layer.addZeros() } catch { throw failure(.writing(0, error)) }
+        // Zeros may hide what is below.
+        options.isTargetZero = false
+        return try copy(to: layer, options, progress)
+    }
+
+    private func copy(
+        to new: any BlockDevice, _ options: DiskCopy.Options, _ progress: DiskProgress
+    ) throws(Failure) -> (DiskCopy, CopyProgress.Amounts) {
         let copy = DiskCopy(from: disk.device, options)
         do { try copy.run(to: new, progress: progress.copy) } catch { throw failure(error) }
         return (copy, progress.copy.total)
@@ -122,7 +98,7 @@ struct Migration {
 
     private func verify(_ copy: DiskCopy, _ file: NewFile) throws(Failure) -> DiskDigest {
         let new = try open(file, isWritable: false)
-        let progress = DiskProgress("comparing", size: disk.device.size, progress)
+        let progress = DiskProgress(phases.comparing, size: disk.device.size, progress)
         defer { progress.end() }
         let result: (digest: DiskDigest, difference: ByteRange?)
         do { result = try copy.verify(new, progress: progress.copy) } catch {
@@ -144,6 +120,7 @@ struct Migration {
         options.isWritable = isWritable
         // Where there are no locks, the name that nobody else knows has to do.
         options.allowsUnlocked = isWritable
+        if let base = target.base { options.references = base.references }
         let disks: [OpenDisk]
         do {
             disks = try DiskOpener(options, secrets: GivenSecrets(target.secret.map { [$0] } ?? [])) { [log] event in
@@ -166,7 +143,7 @@ struct Migration {
             let advice =
                 what == nil && (error.code == .inputOutput || error.code == .damaged)
                 ? "; add --allow-damaged to copy what can be read, and to be told what is lost" : ""
-            return Failure(.badImage, "\(what ?? old.name): at byte \(offset) of the disk: \(error)\(advice)")
+            return Failure(.badImage, "\(what ?? old): at byte \(offset) of the disk: \(error)\(advice)")
         case .writing(let offset, let error):
             let advice = error.code == .noSpace ? "; make room, or name a file on another disk" : ""
             return Failure(.cannotWrite, "\(target.path): at byte \(offset) of the disk: \(error)\(advice)")

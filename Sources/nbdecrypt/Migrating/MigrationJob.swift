@@ -20,7 +20,7 @@ struct MigrationRunner: Sendable {
     let termination: Termination
     let log: Logger
 
-    /// Opens the old image, and has it copied.
+    /// Opens the old image, and has it copied. When that fails, or the program is ended, there is no new file.
     ///
     /// - Parameters:
     ///   - progress: how it is told of.
@@ -32,26 +32,41 @@ struct MigrationRunner: Sendable {
         newSecret: (String) throws -> NamedSecret
     ) async throws -> MigrationReport {
         let ring = SecretRing(CommandSecrets(job.secrets, termination: termination), log: log.opening)
-        let opener = DiskOpener(try command.options(of: job.source), ring: ring, log: log.opening)
-        let old = try opener.image()
+        var options = try command.options(of: job.source)
+        let old = try DiskOpener(options, ring: ring, log: log.opening).image()
         let format = try format(of: old, job.new)
-        try NewFile.check(job.new, against: old)
+        let plan = try MigrationPlan(command, old, job.new, format)
+        for path in plan.paths { try NewFile.check(path, against: old) }
         guard format.isEncrypted || command.newSecret.isEmpty else {
             throw Failure(
                 .usage, "\(job.new): \(format.description): it takes no passphrase; leave that out, or say another --to"
             )
         }
-        let disks = try opener.disks(of: old)
+        options.selection.names = plan.selection
+        let steps = try plan.steps(DiskOpener(options, ring: ring, log: log.opening).disks(of: old))
         let secret = format.isEncrypted ? try newSecret(job.new) : nil
         CommandSecrets.warnUnlessLocked(log)
-        return try await Migration(
-            old: old, disk: disks[0], isWhole: command.isWhole,
-            target: .init(
-                path: job.new, format: format, secret: secret, derivationTime: command.newSecret.iterTime,
-                replacesPartial: replacesPartial),
-            isVerified: !command.noVerify, toleratesUnreadable: command.allowDamaged, progress: progress,
-            termination: termination, log: log
-        ).run()
+
+        // Whoever ends the program waits until a file is known that is to be removed.
+        let files = NewFiles()
+        let cleanUp = termination.begin { files.end() }
+        defer { termination.end(cleanUp) }
+        var reports: [MigrationReport] = []
+        for step in steps {
+            reports.append(
+                try await Migration(
+                    old: step.old, disk: step.disk, leftover: step.leftover,
+                    target: .init(
+                        path: step.new, format: format, secret: secret, derivationTime: command.newSecret.iterTime,
+                        replacesPartial: replacesPartial, base: step.base),
+                    phases: steps.count == 1
+                        ? ("copying", "comparing") : ("copying to \(step.new)", "comparing \(step.new)"),
+                    isVerified: !command.noVerify, toleratesUnreadable: command.allowDamaged, progress: progress,
+                    files: files, log: log
+                ).run())
+        }
+        files.keep()
+        return plan.report(reports)
     }
 
     private func format(of old: OpenImage, _ new: String) throws(Failure) -> TargetFormat {

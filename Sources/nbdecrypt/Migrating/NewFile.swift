@@ -16,9 +16,15 @@ final class NewFile: Sendable {
     let descriptor: FileDescriptor
 
     /// What the file of this name is called until it is complete.
-    static func partialPath(_ path: String) -> String { Process.absolutePath("\(path).partial") }
+    static func partialPath(_ path: String) -> String { Process.absolutePath(path + suffix) }
 
-    /// Refuses a name under which there is something.
+    /// How long a name in a directory may be on the file systems of Linux, in bytes.
+    static let maximumNameLength = 255
+
+    /// What is added to the name until it is complete.
+    static let suffix = ".partial"
+
+    /// Refuses a name under which there is something, or that no file can have.
     ///
     /// - Parameter old: the image that is copied. It is said when the name is one of its files.
     /// - Throws: ``Failure``.
@@ -27,6 +33,13 @@ final class NewFile: Sendable {
             let file = old.files.first(where: { $0.identity == .file(identity) })
         {
             throw Failure(.usage, "\(path) and \(file.name) are the same file, which is only read; name a new one")
+        }
+        let length = (FilePath(path).lastComponent?.string ?? "").utf8.count + suffix.utf8.count
+        guard length <= maximumNameLength else {
+            throw Failure(
+                .usage,
+                "\(path): with \(suffix) behind it, which it has until it is complete, the name has \(length) bytes; a file "
+                    + "system takes \(maximumNameLength): name a shorter one")
         }
         guard !Process.exists(path) else {
             throw Failure(
@@ -82,6 +95,8 @@ final class NewFile: Sendable {
         }
     }
 
-    /// Removes what is not complete. Afterwards, and after ``finish()``, it does nothing.
-    func remove() { _ = Process.removeFile(partialPath, ifIt: identity) }
+    /// Removes it, by whichever of its names it has. Afterwards it does nothing.
+    func remove() {
+        for path in [partialPath, Process.absolutePath(path)] { _ = Process.removeFile(path, ifIt: identity) }
+    }
 }

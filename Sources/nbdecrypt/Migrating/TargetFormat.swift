@@ -50,6 +50,9 @@ enum TargetFormat: String, CaseIterable, ExpressibleByArgument {
     /// What a new image allocates at once, in bytes.
     var allocationUnit: Int { imageFormat == .qcow2 ? 64 << 10 : 4096 }
 
+    /// Can an image of it stand on another?
+    var hasBackingFiles: Bool { imageFormat == .qcow2 }
+
     /// Must the disk have whole sectors of 512 bytes?
     var hasSectors: Bool { self != .raw }
 

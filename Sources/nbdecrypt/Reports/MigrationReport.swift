@@ -26,6 +26,12 @@ struct MigrationReport: Report {
     let digestOfCopy: String?
     /// Bytes that are hashed at once.
     let digestBlockSize: UInt64
+    /// The copies of the files that the old image stands on, the nearest first; nil when nobody has asked.
+    var backingFiles: [MigrationReport]?
+    /// The copies of its internal snapshots; nil when nobody has asked.
+    var snapshots: [MigratedSnapshot]?
+    /// How many internal snapshots nobody has asked for.
+    var leftOutSnapshots = 0
     private let disk: String
     private let target: TargetFormat
     /// The files of the old image that nobody needs any more, the image itself first; none when only a part was copied.
@@ -33,7 +39,7 @@ struct MigrationReport: Report {
 
     private enum CodingKeys: String, CodingKey {
         case old, new, format, size, data, zeros, unreadable, unreadableRanges, lostFiles
-        case digest, digestOfCopy, digestBlockSize
+        case digest, digestOfCopy, digestBlockSize, backingFiles, snapshots
     }
 
     init(
@@ -58,12 +64,25 @@ struct MigrationReport: Report {
         digestBlockSize = DiskBlocks(diskSize: size).blockSize
     }
 
-    /// Was all of the disk read?
-    var isComplete: Bool { unreadable == 0 }
+    /// The copies beside this one.
+    private var others: [MigrationReport] { (backingFiles ?? []) + (snapshots ?? []).map(\.copy) }
+
+    /// Was all of the disk read, and all of the others?
+    var isComplete: Bool { ([self] + others).allSatisfy { $0.unreadable == 0 } }
 
     /// For the end of a copy that is not.
     var incompleteness: Failure {
-        Failure(.incomplete, "\(new): \(unreadable) bytes of the disk could not be read, and are zeros")
+        let lost = ([self] + others).filter { $0.unreadable > 0 }
+        return Failure(
+            .incomplete,
+            lost.map { "\($0.new): \($0.unreadable) bytes of the disk could not be read, and are zeros" }
+                .joined(separator: "; "))
+    }
+
+    /// For people, of a copy beside another.
+    var line: String {
+        let lost = unreadable == 0 ? "" : ", of which \(unreadable) could not be read and are zeros"
+        return "\(new), \(size) bytes\(lost), SHA-256 \(digest)"
     }
 
     /// How many ranges are said on a terminal.
@@ -77,7 +96,8 @@ struct MigrationReport: Report {
                 "\(size) bytes\(ByteText.rounded(size)): \(ByteText.short(data)) of data, \(ByteText.short(zeros)) of zeros"
             ),
         ]
-        if !isComplete {
+        lines += shape
+        if unreadable > 0 {
             lines.append(
                 ("lost", "\(unreadable) bytes could not be read, and are zeros in the copy"))
             lines += unreadableRanges.prefix(Self.shownRanges).map { ("lost", "\($0.length) bytes at \($0.offset)") }
@@ -89,6 +109,23 @@ struct MigrationReport: Report {
             ("read back", digestOfCopy == nil ? "no" : "yes, opened anew: every byte is as it was read"))
         lines.append(("SHA-256", "\(digest) (the hash of the hashes of blocks of \(ByteText.short(digestBlockSize)))"))
         return (Self.table(lines) + next).joined(separator: "\n")
+    }
+
+    /// What else is in the new images, or is not.
+    private var shape: [(String, String)] {
+        var lines: [(String, String)] = []
+        if let backingFiles {
+            lines += backingFiles.map { ("stands on", "\($0.line) (copy of \($0.old))") }
+            if backingFiles.isEmpty { lines.append(("stands on", "nothing, as the old image has no backing file")) }
+        }
+        if let snapshots {
+            lines += snapshots.map { ("snapshot", $0.line) }
+            if snapshots.isEmpty { lines.append(("snapshots", "the old image has none")) }
+        }
+        if leftOutSnapshots > 0 {
+            lines.append(("snapshots", "\(leftOutSnapshots) of the old image are not copied; --snapshots copies them"))
+        }
+        return lines
     }
 
     private var next: [String] {
