@@ -95,6 +95,11 @@ enum Process {
         _exit(status)
     }
 
+    /// For a thread, while another one ends the program.
+    static func waitForTheEnd() -> Never {
+        while true { pause() }
+    }
+
     static func environment(_ name: String) -> String? {
         unsafe getenv(name).map { unsafe String(cString: $0) }
     }

@@ -14,6 +14,8 @@ final class Termination: Sendable {
         var cleanUps: [Int: Action] = [:]
         var nextID = 0
         var handler: (@Sendable (Int32) -> Void)?
+        /// The program cleans up, and ends.
+        var isOver = false
     }
 
     private let state = Locked(State())
@@ -34,6 +36,7 @@ final class Termination: Sendable {
         let cleanUps = state.withLock { state in
             // Once: what is there later under the same name is another's.
             defer { state.cleanUps = [:] }
+            state.isOver = true
             return state.cleanUps.sorted { $0.key > $1.key }.map(\.value)
         }
         for cleanUp in cleanUps { cleanUp() }
@@ -67,9 +70,12 @@ final class Termination: Sendable {
         }
     }
 
-    /// Does what ``begin(_:)`` was given, once.
+    /// Does what ``begin(_:)`` was given, once. While the program is being ended it does not return: whoever missed what has been
+    /// cleaned up would end it otherwise, with another status, before the rest was.
     func end(_ id: Int) {
-        state.withLock { $0.cleanUps.removeValue(forKey: id) }?()
+        let (cleanUp, isOver) = state.withLock { ($0.cleanUps.removeValue(forKey: id), $0.isOver) }
+        if isOver { Process.waitForTheEnd() }
+        cleanUp?()
     }
 
     /// Leaves out what ``begin(_:)`` was given.

@@ -232,6 +232,27 @@ struct MigratedChainTests {
     }
 
     @Test
+    func `ended at any moment, no image of a chain is left, or all are complete`() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let maker = ShapeMaker(directory: directory)
+        let base = try await maker.create(.raw, "base", size: 8 << 20)
+        try await ShapeChain(layers: [base]).io([try maker.write(0, 8 << 20, mark: 1)])
+        let top = try await maker.create(.qcow2AES, "old", size: 8 << 20, backing: ("base", "raw"))
+        let chain = ShapeChain(layers: [top, base])
+        try await chain.io([try maker.write(1 << 20, 4 << 20, mark: 2)])
+        try await Tool.succeed("qemu-img", ["snapshot", "-q"] + chain.objectArguments + ["-c", "s", chain.name])
+        let outcome = try await Tool.run(
+            "/usr/bin/python3",
+            [
+                Program.helper("killed_migrations.py"), Program.path, top.path, top.passphrasePath ?? "",
+                directory.path,
+                "30", "--chain", "keep", "--snapshots",
+            ])
+        #expect(outcome.code == 0, "\(outcome.output)\(outcome.errors)")
+    }
+
+    @Test
     func `what cannot stand on another image, or has no layers, is refused or said`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
