@@ -121,7 +121,8 @@ struct MigrationPlan {
         guard name == nil else {
             throw Failure(
                 .usage,
-                "\(ShownText.printable(new)): the name is written into images, which takes letters that can be shown")
+                "\(ShownText.printable(new)): the name is written into images, which takes letters that can be shown; name another one"
+            )
         }
     }
 

@@ -272,6 +272,11 @@ struct MigratedChainTests {
         let list = try await Program.run(
             ["migrate", "--list", "l", "--to", "qcow2", "--output-dir", "d", "--chain", "keep"])
         #expect(list.code == 64 && list.errors.contains("not for --list"), "\(list.errors)")
+        // A name that no image can have for another.
+        try directory.write("base", Data(count: 1 << 20))
+        try await Program.expectRefusal(
+            ["migrate", top.path, "\(new)\u{1B}[1m", "--to", "qcow2", "--chain", "keep"], status: 64,
+            saying: "can be shown; name another one")
         // A container that a guest has made in a layer.
         let key = try directory.write("key", text: "key")
         try await Tool.shell(
