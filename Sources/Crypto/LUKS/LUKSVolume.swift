@@ -34,6 +34,8 @@ public struct LUKSVolume: Sendable {
     /// Bytes from the start of the header that belong to it: both copies and the keyslot area; LUKS1: up to the end of
     /// the last keyslot's area.
     public let headerSize: UInt64
+    /// Bytes from the start of the header that are not for keyslots: of LUKS2, both copies.
+    public var fixedSize: UInt64 { copy.map { $0.size * 2 } ?? UInt64(LUKS1Header.length) }
     /// Which copy of a LUKS2 header this is; nil for LUKS1.
     public let copy: HeaderCopy?
     /// Sentences for the owner: a damaged copy, what was found in it, and what mends it.

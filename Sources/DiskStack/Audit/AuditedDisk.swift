@@ -11,14 +11,18 @@ package struct AuditedDisk {
     /// Sentences about what could not be looked into.
     package private(set) var unseen: [Sentence] = []
 
+    private var drawsMaps = false
+
     /// No disk, or nothing on it.
     package init() {}
 
     /// - Parameters:
     ///   - disk: takes requests of any offset and length.
     ///   - part: what of it is looked at.
+    ///   - drawsMaps: containers are drawn, too.
     /// - Throws: ``FormatError``, or ``OpeningError`` when the part is not there.
-    package init(_ disk: any BlockDevice, _ part: PartSelection) throws {
+    package init(_ disk: any BlockDevice, _ part: PartSelection, drawsMaps: Bool = false) throws {
+        self.drawsMaps = drawsMaps
         var place = DiskPart(
             exportName: "", noun: "disk", name: "the disk", image: part.image, description: "", device: disk)
         for step in try part.steps(on: disk) { place = try part.part(step, of: place.device, "") }
@@ -38,13 +42,19 @@ package struct AuditedDisk {
         takeVolumes(places, part.image)
     }
 
+    /// Of the next container: the first ones are drawn, all of them in as many cells as half a layer has.
+    private var mapCells: Int? {
+        drawsMaps && containers.count < ImageAudit.drawnContainers
+            ? ImageAudit.mapCells / 2 / ImageAudit.drawnContainers : nil
+    }
+
     /// Is the part a container? It is looked into then.
     private mutating func takeContainer(_ part: DiskPart) -> Bool {
         do throws(FormatError) {
             switch try ImageProbe.findLUKS(part.device) {
             case .none, .leftover: return false
             case .encryptedClone: unseen.append("\(part.name): \(ImageProbe.encryptedClone)")
-            case .container: containers.append(AuditedLayer(container: part))
+            case .container: containers.append(AuditedLayer(container: part, mapCells: mapCells))
             }
             return true
         } catch {

@@ -10,6 +10,11 @@ package struct ImageAudit {
     /// What was found on the disk that they make.
     package let disk: AuditedDisk
 
+    /// The maps of all layers have so many cells together at most.
+    package static let mapCells = 4096
+    /// So many containers on the disk are drawn at most, in half as many cells as all layers.
+    package static let drawnContainers = 32
+
     private init(layers: [AuditedLayer], disk: AuditedDisk = AuditedDisk()) {
         self.layers = layers
         self.disk = disk
@@ -17,12 +22,14 @@ package struct ImageAudit {
 
     /// Opens and audits the files of an image.
     ///
-    /// - Parameter progress: is told the part that is done, 0 to 1.
+    /// - Parameters:
+    ///   - drawsMaps: it is told of each layer what lies where.
+    ///   - progress: is told the part that is done, 0 to 1.
     /// - Throws: ``OpeningError``; damage is no error, but a result.
     package init(
-        _ options: OpeningOptions, log: OpeningLog, progress: (Double) -> Void = { _ in }
+        _ options: OpeningOptions, log: OpeningLog, drawsMaps: Bool = false, progress: (Double) -> Void = { _ in }
     ) throws(OpeningError) {
-        do { self = try Self.examine(options, log, progress) } catch {
+        do { self = try Self.examine(options, log, drawsMaps, progress) } catch {
             throw OpeningError(opening: error, image: options.name)
         }
     }
@@ -30,15 +37,16 @@ package struct ImageAudit {
     /// Audits an image that is open.
     package init(_ image: OpenImage, _ options: OpeningOptions, log: OpeningLog) throws(OpeningError) {
         do {
-            self = try Self.examine(image.chain, luksHeader: image.luksHeader, part: PartSelection(options, log)) { _ in
-            }
+            self = try Self.examine(
+                image.chain, luksHeader: image.luksHeader, part: PartSelection(options, log), drawsMaps: false
+            ) { _ in }
         } catch {
             throw OpeningError(opening: error, image: options.name)
         }
     }
 
     private static func examine(
-        _ options: OpeningOptions, _ log: OpeningLog, _ progress: (Double) -> Void
+        _ options: OpeningOptions, _ log: OpeningLog, _ drawsMaps: Bool, _ progress: (Double) -> Void
     ) throws -> ImageAudit {
         let source = try options.sources.open(options.source, options.reading)
         let file = source.device
@@ -57,21 +65,26 @@ package struct ImageAudit {
                 log.warning("\(source.name) is examined without what it names: \(error)")
             }
             return ImageAudit(layers: [
-                try AuditedLayer(file, name: source.name, format: format, luksHeader: header, progress: progress)
+                try AuditedLayer(
+                    file, name: source.name, format: format, luksHeader: header,
+                    mapCells: drawsMaps ? Self.mapCells / 2 : nil, progress: progress)
             ])
         }
         try options.formats.check(chain)
-        return try examine(chain, luksHeader: header, part: PartSelection(options, log), progress: progress)
+        return try examine(
+            chain, luksHeader: header, part: PartSelection(options, log), drawsMaps: drawsMaps, progress: progress)
     }
 
     /// Audits an image and the images below it, as far as names in headers may be followed; then what is encrypted on its disk.
     ///
     /// - Parameters:
     ///   - part: what of the disk is looked at, and is the data of a detached header.
+    ///   - drawsMaps: it is told of each layer what lies where.
     ///   - progress: is told the part that is done, 0 to 1.
     /// - Throws: ``FormatError`` or ``OpeningError``; damage is no error, but a result.
     private static func examine(
-        _ chain: ImageChain, luksHeader: DetachedHeader?, part: PartSelection, progress: (Double) -> Void
+        _ chain: ImageChain, luksHeader: DetachedHeader?, part: PartSelection, drawsMaps: Bool,
+        progress: (Double) -> Void
     ) throws -> ImageAudit {
         let dataSize = luksHeader == nil ? nil : try detachedDataSize(chain, part)
         var layers: [AuditedLayer] = []
@@ -81,7 +94,8 @@ package struct ImageAudit {
                 try AuditedLayer(
                     link.source.device, name: link.name, format: link.kind.format,
                     luksHeader: link.number == 0 ? luksHeader : nil, dataSize: dataSize,
-                    dataFileSize: link.dataFile?.device.size
+                    dataFileSize: link.dataFile?.device.size,
+                    mapCells: drawsMaps ? Self.mapCells / 2 / chain.links.count : nil
                 ) { progress((Double(link.number) + $0) / count) })
         }
         if let breakage = chain.breakage {
@@ -93,7 +107,7 @@ package struct ImageAudit {
                 layers[layers.count - 1].incompleteness = sentence
             }
         }
-        return ImageAudit(layers: layers, disk: try disk(chain, layers, luksHeader, part))
+        return ImageAudit(layers: layers, disk: try disk(chain, layers, luksHeader, part, drawsMaps))
     }
 
     /// The size of the data of a detached header, in bytes; nil where a key is needed to tell.
@@ -110,7 +124,8 @@ package struct ImageAudit {
 
     /// What is on the disk. Nothing is looked for on one that is damaged.
     private static func disk(
-        _ chain: ImageChain, _ layers: [AuditedLayer], _ luksHeader: DetachedHeader?, _ part: PartSelection
+        _ chain: ImageChain, _ layers: [AuditedLayer], _ luksHeader: DetachedHeader?, _ part: PartSelection,
+        _ drawsMaps: Bool
     ) throws -> AuditedDisk {
         guard luksHeader == nil else { return AuditedDisk() }
         guard let disk = layers.allSatisfy(\.isSound) ? chain.plainDisk : nil else {
@@ -122,6 +137,6 @@ package struct ImageAudit {
             }
             return AuditedDisk()
         }
-        return try AuditedDisk(disk, part)
+        return try AuditedDisk(disk, part, drawsMaps: drawsMaps)
     }
 }

@@ -31,6 +31,8 @@ public struct AuditedLayer: Sendable {
     public var incompleteness: Sentence?
     /// What else the owner should know.
     public var notes: [String] = []
+    /// What lies where; none unless they were wanted.
+    public var maps: [AuditMap] = []
 
     /// A layer in which nothing was found.
     public init(name: String, format: String, isEncrypted: Bool) {
@@ -58,5 +60,6 @@ public struct AuditedLayer: Sendable {
                 "\(QEMUImageCommand.text("qemu-img check -r leaks", isEncrypted: isEncrypted)) frees the lost clusters")
         }
         notes += header.marks
+        maps = audit.maps
     }
 }

@@ -22,6 +22,8 @@ public struct Qcow2Audit: Sendable {
     public let storesData: Bool
     /// Why not all was examined; nil when all was. Lost clusters are not looked for then.
     public let incompleteness: String?
+    /// What lies where in the file, and on its disk; none unless they were wanted.
+    public let maps: [AuditMap]
     /// All was examined.
     public var isComplete: Bool { incompleteness == nil }
 
@@ -33,19 +35,29 @@ public struct Qcow2Audit: Sendable {
     /// - Parameters:
     ///   - file: holds `header`.
     ///   - dataFileSize: the size in bytes of the external data file; nil when there is none or it is not known.
+    ///   - mapCells: how many cells each map has at most; nil: no maps are drawn.
     ///   - progress: is told the part that is done, 0 to 1, on the calling thread; it never falls.
     public init(
-        file: any BlockDevice, header: Qcow2Header, dataFileSize: UInt64? = nil, progress: (Double) -> Void = { _ in }
+        file: any BlockDevice, header: Qcow2Header, dataFileSize: UInt64? = nil, mapCells: Int? = nil,
+        progress: (Double) -> Void = { _ in }
     ) {
-        self.init(file: file, header: header, dataFileSize: dataFileSize, limits: .usual, progress: progress)
+        self.init(
+            file: file, header: header, dataFileSize: dataFileSize, mapCells: mapCells, limits: .usual,
+            progress: progress)
     }
 
     init(
-        file: any BlockDevice, header: Qcow2Header, dataFileSize: UInt64? = nil, limits: Qcow2AuditLimits,
-        progress: (Double) -> Void = { _ in }
+        file: any BlockDevice, header: Qcow2Header, dataFileSize: UInt64? = nil, mapCells: Int? = nil,
+        limits: Qcow2AuditLimits, progress: (Double) -> Void = { _ in }
     ) {
         var walk = Qcow2AuditWalk(file: file, header: header, dataFileSize: dataFileSize, limits: limits)
+        let mapper = mapCells.map {
+            Qcow2AuditMapper(file: file, header: header, dataFileSize: dataFileSize, cellCount: $0)
+        }
+        walk.observer = mapper
         walk.run(progress)
+        mapper?.finish(walk)
+        maps = mapper.map { [$0.file, $0.disk] } ?? []
         faults = walk.faults
         lostClusterCount = walk.lost.count
         lostClusterPlaces = walk.lost.places

@@ -62,6 +62,10 @@ extension Qcow2AuditWalk {
                     return true
                 }
                 noteUnreadable("an L2 table", at: place, error)
+                if isFirstPass, tables[range.lowerBound].isActive {
+                    let all = clusters(ofEntry: tables[range.lowerBound].activeEntry)
+                    observer?.activeDisk(lacks: all.lowerBound + entryNumber(at: place - start)..<all.upperBound)
+                }
                 return true
             }
             // A piece holds whole tables, or a part of one.
@@ -84,6 +88,9 @@ extension Qcow2AuditWalk {
         return end > place ? end : nil
     }
 
+    /// Which entry of its table is at a byte of it.
+    private func entryNumber(at offset: UInt64) -> UInt64 { offset >> UInt64(3 + mapping.entryWordBits) }
+
     private func fill(_ buffer: inout [UInt8], _ count: Int, at place: UInt64) -> BlockError? {
         if buffer.count < count { buffer = [UInt8](repeating: 0, count: Int(Self.runSize)) }
         do throws(BlockError) {
@@ -99,14 +106,18 @@ extension Qcow2AuditWalk {
     /// Counts what a part of a table uses: the bytes `range` of `bytes`, which are at `place` in the file.
     private mutating func count(_ bytes: [UInt8], _ range: Range<Int>, at place: UInt64, _ index: Int) {
         let table = tables[index]
+        // What it was not asked for costs nothing.
+        let mapper = isFirstPass && table.isActive ? observer : nil
+        let firstCluster = clusters(ofEntry: table.activeEntry).lowerBound
         let windows = bytes.withBytes { bytes in
             var windows = (first: UInt64.max, last: UInt64(0))
             for position in stride(from: range.lowerBound, to: range.upperBound, by: 8 << mapping.entryWordBits) {
                 let word = bytes.bigEndianWord(at: position)
                 let bitmap = mapping.hasSubclusters ? bytes.bigEndianWord(at: position + 8) : 0
-                guard word | bitmap != 0,
-                    let clusters = count(word, bitmap, at: place + UInt64(position - range.lowerBound), table)
-                else { continue }
+                guard word | bitmap != 0 else { continue }
+                let entry = place + UInt64(position - range.lowerBound)
+                mapper?.activeDisk(says: word, bitmap, of: firstCluster + entryNumber(at: entry - table.offset))
+                guard let clusters = count(word, bitmap, at: entry, table) else { continue }
                 windows.first = min(windows.first, clusters.first >> UInt64(limits.windowBits))
                 windows.last = max(windows.last, clusters.last >> UInt64(limits.windowBits))
             }

@@ -15,6 +15,8 @@ struct Qcow2AuditL2 {
     /// The windows that its entries lead to; none: the first is larger than the last.
     var firstWindow: UInt32 = .max
     var lastWindow: UInt32 = 0
+    /// Which part of the active disk it is about: the number of its L1 entry.
+    var activeEntry: UInt32 = 0
 
     /// Whether entries may lead to a window.
     func touches(_ window: UInt64) -> Bool {
@@ -61,6 +63,8 @@ extension Qcow2AuditWalk {
     }
 
     private mutating func noteL1Entry(_ word: UInt64, at place: UInt64, _ l1: Qcow2AuditL1, _ number: UInt32) {
+        let entry = UInt32(clamping: (place - l1.range.offset) / 8)
+        func lacks() { if l1.isActive { observer?.activeDisk(lacks: clusters(ofEntry: entry)) } }
         func name() -> String { "entry \((place - l1.range.offset) / 8) of \(l1.name), at byte \(place)," }
         if word & Self.reservedL1Bits != 0 {
             faults.note(.invalidEntry, at: place, "\(name()) is 0x\(String(word, radix: 16)): reserved bits are set")
@@ -75,14 +79,14 @@ extension Qcow2AuditWalk {
         guard offset % mapping.clusterSize == 0 else {
             faults.note(
                 .misaligned, at: place, "\(name()) points to byte \(offset), which is not the start of a cluster")
-            return
+            return lacks()
         }
         // Unlike data, a table must be there in full.
         guard offset + mapping.clusterSize <= file.size else {
             faults.note(
                 .outsideFile, at: place,
                 "\(name()) points to an L2 table at byte \(offset), outside the file's \(file.size) bytes")
-            return
+            return lacks()
         }
         if offset < l1.range.end, offset + mapping.clusterSize > l1.range.offset {
             faults.note(.loop, at: place, "\(name()) points to the L1 table itself")
@@ -93,7 +97,14 @@ extension Qcow2AuditWalk {
                 return stop("the image has more than \(limits.tableCount) L2 tables")
             }
         }
-        tables.append(Qcow2AuditL2(offset: offset, weight: l1.weight, isActive: l1.isActive, l1: number))
+        var table = Qcow2AuditL2(offset: offset, weight: l1.weight, isActive: l1.isActive, l1: number)
+        table.activeEntry = entry
+        tables.append(table)
+    }
+
+    /// The clusters of the guest that an entry of the active L1 table is about.
+    func clusters(ofEntry entry: UInt32) -> Range<UInt64> {
+        UInt64(entry) << UInt64(mapping.l2Bits)..<(UInt64(entry) + 1) << UInt64(mapping.l2Bits)
     }
 
     /// Sorts the tables and makes one of those in the same place.
@@ -110,7 +121,9 @@ extension Qcow2AuditWalk {
                 faults.note(
                     .usedTwice, at: table.offset,
                     "the L2 table at byte \(table.offset) is used more than once by \(l1Tables[Int(table.l1)].name)")
+                if table.isActive { observer?.activeDisk(lacks: clusters(ofEntry: table.activeEntry)) }
             }
+            if table.isActive, !tables[kept - 1].isActive { tables[kept - 1].activeEntry = table.activeEntry }
             let (sum, overflow) = tables[kept - 1].weight.addingReportingOverflow(table.weight)
             tables[kept - 1].weight = overflow ? .max : sum
             tables[kept - 1].isActive = tables[kept - 1].isActive || table.isActive

@@ -19,7 +19,7 @@ struct Qcow2AuditWalk {
     let mapping: Qcow2Mapping
     let dataFileSize: UInt64?
     let limits: Qcow2AuditLimits
-    /// Of a repair.
+    /// Of a repair, or of a map.
     var observer: (any Qcow2WalkObserver)?
     /// Clusters that the file has, its last, incomplete one included.
     let fileClusterCount: UInt64

@@ -34,23 +34,36 @@ struct AuditCommand: ParsableCommand {
         help: "Examine an image that another program writes to; changes under way look like damage.")
     var forceShare = false
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Draw what lies where in the files and on the disk, into a new file, as SVG.", valueName: "path"))
+    var map: String?
+
     @OptionGroup(title: "What to look at on the disk") var part: PartOptions
     @OptionGroup(title: "Files that an image names") var references: ReferenceOptions
 
+    func validate() throws {
+        guard map?.isEmpty != true else { throw ValidationError("--map takes the name of a file.") }
+    }
+
     func run() throws {
+        if let map { try NewFile.checkIsNew(map) }
         // Reading the tables of a large image takes a while.
         _ = Termination()
         let bar = AuditProgress()
         let options = try options()
         let audit: ImageAudit
         do throws(OpeningError) {
-            audit = try ImageAudit(options, log: StandardErrorLog.make(verbosity: 0).opening) { bar.show($0) }
+            let log = StandardErrorLog.make(verbosity: 0).opening
+            audit = try ImageAudit(options, log: log, drawsMaps: map != nil) { bar.show($0) }
         } catch {
             bar.clear()
             throw Failure(error)
         }
         bar.clear()
         let report = AuditReport(audit)
+        if let map { try NewFile.write(AuditPicture(audit, verdict: report.verdict).svg, to: map) }
         try Process.printReport(json ? report.json : report.text)
         if let failure = report.failure { throw failure }
     }

@@ -34,6 +34,12 @@ final class NewFile: Sendable {
         {
             throw Failure(.usage, "\(path) and \(file.name) are the same file, which is only read; name a new one")
         }
+        try checkIsNew(path)
+    }
+
+    /// Refuses a name under which there is something, or that no file can have.
+    /// - Throws: ``Failure``.
+    static func checkIsNew(_ path: String) throws(Failure) {
         let length = (FilePath(path).lastComponent?.string ?? "").utf8.count + suffix.utf8.count
         guard length <= maximumNameLength else {
             throw Failure(
@@ -44,6 +50,22 @@ final class NewFile: Sendable {
         guard !Process.exists(path) else {
             throw Failure(
                 .cannotWrite, "\(path) exists, and nothing is overwritten; name a new file, or remove that one")
+        }
+    }
+
+    /// Makes a file that holds a text, all of it or none.
+    /// - Throws: ``Failure`` when there is something under that name, or when it cannot be written.
+    static func write(_ text: String, to path: String) throws(Failure) {
+        try checkIsNew(path)
+        let file = try NewFile(path, replacesPartial: false)
+        do throws(Failure) {
+            do throws(Errno) { try Process.write(Array("\(text)\n".utf8), to: file.descriptor) } catch {
+                throw Failure(.cannotWrite, "\(path).partial cannot be written: \(error)")
+            }
+            try file.finish()
+        } catch {
+            file.remove()
+            throw error
         }
     }
 
