@@ -15,6 +15,7 @@ public struct DiskOpener {
     private let options: OpeningOptions
     private let ring: SecretRing
     private let log: OpeningLog
+    private let isSealed: Bool
 
     /// - Parameters:
     ///   - secrets: open what is encrypted.
@@ -27,8 +28,11 @@ public struct DiskOpener {
         self.init(options, ring: SecretRing(secrets, log: log), log: log)
     }
 
-    /// - Parameter ring: may have opened other images before.
-    package init(_ options: OpeningOptions, ring: SecretRing, log: OpeningLog) {
+    /// - Parameters:
+    ///   - ring: may have opened other images before.
+    ///   - isSealed: no secret is used. Where the data of the disks lies can be told; what is encrypted cannot be read.
+    package init(_ options: OpeningOptions, ring: SecretRing, log: OpeningLog, isSealed: Bool = false) {
+        self.isSealed = isSealed
         self.options = options
         self.ring = ring
         self.log = log
@@ -44,7 +48,7 @@ public struct DiskOpener {
     /// Opens everything in an image.
     package func disks(of image: OpenImage) throws(OpeningError) -> [OpenDisk] {
         do {
-            let opener = ImageOpener(options: options, ring: ring, log: log)
+            let opener = ImageOpener(options: options, ring: ring, log: log, isSealed: isSealed)
             // The ciphertext of a container in a file is the file.
             let isFileAlone =
                 options.selection.names == .listed(["ciphertext"]) && image.luksHeader == nil && image.format == .luks
@@ -105,6 +109,8 @@ public struct OpenDisk {
     public internal(set) var bitmaps: [Qcow2Bitmap] = []
     /// The part with the LUKS container that it was decrypted from, or would be.
     var container: DiskPart?
+    /// That container, for people; nil when the disk comes out of none, or out of one that is a whole file.
+    package var containerName: String? { container?.fullName }
 
     /// The same for readers.
     var readOnly: OpenDisk {

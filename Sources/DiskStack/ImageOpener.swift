@@ -9,10 +9,13 @@ struct ImageOpener {
     let options: OpeningOptions
     let ring: SecretRing
     let log: OpeningLog
+    /// Nothing is unlocked: where the data lies can be told, what is encrypted cannot be read.
+    let isSealed: Bool
     /// Of all images that it opens.
     let cache = ImageCache()
 
-    init(options: OpeningOptions, ring: SecretRing, log: OpeningLog) {
+    init(options: OpeningOptions, ring: SecretRing, log: OpeningLog, isSealed: Bool = false) {
+        self.isSealed = isSealed
         self.options = options
         self.ring = ring
         self.log = log
@@ -65,7 +68,10 @@ struct ImageOpener {
 
     /// Opens what lies on the disks.
     var containers: ContainerOpener {
-        ContainerOpener(ring: ring, options: options.unlock, log: log, allowsDiscards: options.allowsDiscards)
+        var opener = ContainerOpener(
+            ring: ring, options: options.unlock, log: log, allowsDiscards: options.allowsDiscards)
+        opener.isSealed = isSealed
+        return opener
     }
 
     private func open(_ link: ImageChain.Link, over below: [ImageLayer]) throws -> ImageLayer {
@@ -164,7 +170,7 @@ struct ImageOpener {
         try allowingDamage(link) { () throws(FormatError) in
             try MappedCensus.checkL1(file: link.source.device, header: header)
         }
-        let cipher: LegacyAESCipher? =
+        let cipher: (any SectorCipher)? =
             if header.encryption == .legacyAES {
                 try legacyAES(link) { QcowImage(file: link.source.device, header: header, cipher: $0, backing: nil) }
             } else { nil }
@@ -184,8 +190,9 @@ struct ImageOpener {
 
     private func legacyAES(
         _ link: ImageChain.Link, _ disk: @escaping (LegacyAESCipher) -> any BlockDevice
-    ) throws -> LegacyAESCipher {
-        try LegacyAESOpener(
+    ) throws -> any SectorCipher {
+        guard !isSealed else { return SealedCipher() }
+        return try LegacyAESOpener(
             name: link.name, layer: link.number, ring: ring, checksPassphrase: options.checksPassphrase,
             log: log, disk: disk
         ).open()

@@ -46,7 +46,29 @@ public struct LUKSSegments {
         if data.isWritable { try LUKSSupport.checkWritable(volume) }
         var devices: [any BlockDevice] = []
         for segment in volume.disk {
-            devices.append(try device(segment, over: data, allowsDiscards: allowsDiscards, key: key(segment.number)))
+            let device = try device(segment, over: data, allowsDiscards: allowsDiscards) {
+                (encryption, sectorSize) throws(FormatError) in
+                guard let key = key(segment.number) else {
+                    throw .unsupported("LUKS segment \(segment.number) has no key")
+                }
+                return try CipherSpec(encryption).makeCipher(key: key, sectorSize: sectorSize)
+            }
+            devices.append(device)
+        }
+        return devices
+    }
+
+    /// The same without keys: where the data lies can be told, what is encrypted cannot be read.
+    ///
+    /// - Parameter data: holds the segments.
+    /// - Throws: ``FormatError`` when they do not fit.
+    public func sealedDevices(over data: any BlockDevice) throws(FormatError) -> [any BlockDevice] {
+        var devices: [any BlockDevice] = []
+        for segment in volume.disk {
+            devices.append(
+                try device(segment, over: data, allowsDiscards: false) { _, sectorSize in
+                    SealedCipher(sectorSize: sectorSize)
+                })
         }
         return devices
     }
@@ -63,7 +85,8 @@ public struct LUKSSegments {
     }
 
     private func device(
-        _ segment: LUKSSegment, over data: any BlockDevice, allowsDiscards: Bool, key: Secret?
+        _ segment: LUKSSegment, over data: any BlockDevice, allowsDiscards: Bool,
+        cipher: (_ encryption: String, _ sectorSize: Int) throws(FormatError) -> any SectorCipher
     ) throws(FormatError) -> any BlockDevice {
         let field = "LUKS segment \(segment.number)"
         guard segment.offset <= data.size,
@@ -82,8 +105,7 @@ public struct LUKSSegments {
             guard let whole = ByteRange(offset: range.offset, length: range.length / 512 * 512) else { return below }
             return WindowDevice(below, whole)
         case .crypt(let encryption, let sectorSize, let ivTweak):
-            guard let key else { throw .unsupported("\(field) has no key") }
-            let cipher = try CipherSpec(encryption).makeCipher(key: key, sectorSize: sectorSize)
+            let cipher = try cipher(encryption, sectorSize)
             guard
                 let device = CryptDevice(
                     WindowDevice(below, range), cipher: cipher, ivTweak: ivTweak, allowsDiscards: allowsDiscards)

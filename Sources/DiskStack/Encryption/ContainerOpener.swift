@@ -12,6 +12,8 @@ package struct ContainerOpener {
     var mayAsk = true
     /// What is given up on the disks is given up below.
     var allowsDiscards = false
+    /// Nothing is unlocked, as ``LUKSOpener/isSealed`` has it.
+    var isSealed = false
 
     /// - Parameters:
     ///   - mayAsk: a person may be asked for passphrases.
@@ -31,7 +33,7 @@ package struct ContainerOpener {
     package func open(
         on disk: any BlockDevice, _ name: String, mayAsk: Bool = true
     ) throws -> (disk: any BlockDevice, encryption: String) {
-        guard mayAsk && self.mayAsk || ring.names != nil else {
+        guard isSealed || mayAsk && self.mayAsk || ring.names != nil else {
             throw OpeningError(.wrongSecret, "\(name) holds a LUKS container, and no secret is given")
         }
         let (device, encryption) = try opener(name, own: nil).open(header: disk, data: disk)
@@ -71,6 +73,7 @@ package struct ContainerOpener {
     /// - Parameter own: the use of secrets that are for it alone; nil for a container on a disk.
     func opener(_ name: String, own: SecretUse?) -> LUKSOpener {
         LUKSOpener(
-            name: name, own: own, ring: ring, options: options, log: log, allowsDiscards: allowsDiscards)
+            name: name, own: own, ring: ring, options: options, log: log, allowsDiscards: allowsDiscards,
+            isSealed: isSealed)
     }
 }

@@ -15,6 +15,8 @@ package struct LUKSOpener {
     let log: OpeningLog
     /// What is given up on the disk is given up below.
     var allowsDiscards = false
+    /// Nothing is unlocked: where the data lies can be told, what is encrypted cannot be read.
+    var isSealed = false
 
     /// The header at the start of `device`, checked and free of what this program does not do.
     ///
@@ -43,6 +45,7 @@ package struct LUKSOpener {
         let volume = try Self.header(header, dataSize: data.size, isDetached: header !== data)
         let segments = try check(volume)
         if data.isWritable { try LUKSSupport.checkWritable(volume) }
+        if isSealed { return (try Self.disk(of: volume, segments.sealedDevices(over: data)), Self.describe(volume)) }
         let opened = try unlock(volume, header)
         let disk = try Self.disk(volume, segments, over: data, opened, allowsDiscards: allowsDiscards)
         return (disk, Self.describe(volume))
@@ -59,6 +62,13 @@ package struct LUKSOpener {
         let parts = try segments.devices(over: data, allowsDiscards: allowsDiscards) { number -> Secret? in
             opened.first { $0.digest.segments.contains(number) }?.key
         }
+        return try disk(of: volume, parts)
+    }
+
+    /// - Parameter parts: the devices of the segments.
+    private static func disk(
+        of volume: LUKSVolume, _ parts: [any BlockDevice]
+    ) throws(FormatError) -> any BlockDevice {
         let disk: (any BlockDevice)? = parts.count == 1 ? parts[0] : ConcatDevice(parts)
         guard let disk, disk.size > 0 else {
             throw FormatError.damaged(
@@ -78,6 +88,7 @@ package struct LUKSOpener {
             throw FormatError.unsupported(
                 "the LUKS header inside the image has version \(volume.version); QEMU writes version 1 only")
         }
+        if isSealed { return (SealedCipher(sectorSize: volume.disk.first?.sectorSize ?? 512), Self.describe(volume)) }
         guard let key = try unlock(volume, window).first?.key else {
             throw FormatError.unsupported("the LUKS header inside the image has no digest")
         }

@@ -66,18 +66,26 @@ final class BlockQueue: Sendable {
 
     /// Moves the end of what is known to be zeros on, if there are more.
     private func lookForZeros(at offset: UInt64, _ state: inout State) {
-        var position = offset
-        // What cannot be told is told to whoever reads it.
-        while position < blocks.diskSize,
-            let extent = try? device.extent(at: position, limit: blocks.diskSize - position), extent.isZero
-        {
-            position += extent.length
-        }
-        state.zeroEnd = position
+        state.zeroEnd = device.endOfRun(at: offset, areZeros: true)
     }
 
     /// Gives out no more.
     func stop() { state.withLock { $0.isStopped = true } }
+}
+
+extension BlockDevice {
+    /// Where a run of bytes ends that are all known to read as zeros, or are all not known to; the same byte when its first one is
+    /// otherwise. What cannot be told is not known: whoever reads it is told why.
+    func endOfRun(at offset: UInt64, areZeros: Bool) -> UInt64 {
+        var position = offset
+        while position < size {
+            let extent = try? extent(at: position, limit: size - position)
+            guard (extent?.isZero ?? false) == areZeros else { break }
+            // Steps of what cannot be told are small enough not to hide what can.
+            position = extent.map { position + $0.length } ?? min(size, (position / 65536 + 1) * 65536)
+        }
+        return position
+    }
 }
 
 extension Extent {

@@ -14,7 +14,8 @@ struct InfoCommand: ParsableCommand {
         discussion: """
             Needs no passphrase, changes nothing, and opens no other file that the image names. A LUKS header gets a \
             verdict: what is strong, what is weak, and the commands that improve it. Partitions and the logical volumes of LVM \
-            are listed; what is in a container, too, when a passphrase that is tried opens it.
+            are listed; what is in a container, too, when a passphrase that is tried opens it. With --plan it says what \
+            nbdecrypt migrate would do with the image, and opens the files that it names, as that does.
 
             \(ExitStatus.explanation)
             """)
@@ -29,12 +30,35 @@ struct InfoCommand: ParsableCommand {
         help: "Try the given passphrases, or one that you type, and say which keyslots they open; nothing is served.")
     var checkPassphrase = false
 
+    @Flag(
+        name: .long,
+        help: "Say what migrate would do: what it reads, what the new image takes, what is left behind or in the way.")
+    var plan = false
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "With --plan: what the new image is to be, as for migrate: raw, qcow2, qcow2-luks, luks1 or luks2.",
+            valueName: "format"))
+    var to: TargetFormat?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "With --plan: the new image; without it, one in the working directory.", valueName: "path"))
+    var new: String?
+
     @OptionGroup(title: "What to look at") var part: PartOptions
     @OptionGroup var volume: LogicalVolumeOptions
     @OptionGroup(title: "Passphrase") var secret: SecretOptions
     @OptionGroup(title: "LUKS") var unlock: UnlockOptions
+    @OptionGroup(title: "Files that an image names, with --plan") var references: ReferenceOptions
 
     func validate() throws {
+        guard plan || to == nil && new == nil && references.isEmpty else {
+            throw ValidationError("--to, --new, --references, --allow-reference and --backing-format are for --plan.")
+        }
+        guard new?.isEmpty != true else { throw ValidationError("--new takes the name of a file.") }
         let places = secret.places()
         let isNamed = !places.passphrases.isEmpty || places.aesKey != nil || !places.volumeKeys.isEmpty
         guard checkPassphrase || !isNamed || volume.logicalVolume != nil else {
@@ -62,6 +86,7 @@ struct InfoCommand: ParsableCommand {
                 found.report.passphraseCheck = PassphraseReport(result)
                 found.show(decryptedBy: result)
             }
+            if plan { found.report.plan = try migrationPlan(checkPassphrase ? ring : nil) }
             report = found.report
         } catch let error as FormatError {
             throw Failure(error, image: image.source.name)
@@ -90,6 +115,24 @@ struct InfoCommand: ParsableCommand {
         unlock.apply(to: &options.unlock)
         options.luksHeader = unlock.header?.source(from: nil)
         return options
+    }
+
+    /// What `migrate` would do, told what this command is told.
+    ///
+    /// - Parameter ring: holds secrets; nil: none are used.
+    private func migrationPlan(_ ring: SecretRing?) throws -> MigrationPlan {
+        var options = options
+        options.format = image.format
+        if let logicalVolume = volume.logicalVolume { options.selection.logicalVolume = logicalVolume }
+        try references.apply(to: &options)
+        let said = [
+            image.format.map { Remedy.format($0.rawValue) },
+            unlock.header.map { .luksHeader(path: $0.source(from: nil).name) },
+        ].compactMap { $0 }
+        let inside = volume.logicalVolume.map { [Remedy.logicalVolume($0)] } ?? []
+        let part = PartSelection(options, OpeningLog { _ in }).choices
+        return MigrationPlan(
+            options, to: to, new: new, arguments: (said + part + inside + references.remedies).arguments, ring: ring)
     }
 
     private func check(

@@ -3,6 +3,7 @@
 import BlockIO
 import Crypto
 import DiskStack
+import FoundationEssentials
 import Subprocess
 import SystemPackage
 
@@ -23,7 +24,9 @@ struct ImageMaker {
     private static let place = "/proc/self/fd/1"
 
     /// Where the data of a LUKS container begins, as cryptsetup has it without being asked; in bytes.
-    private var dataOffset: UInt64 {
+    private var dataOffset: UInt64 { Self.dataOffset(format) }
+
+    static func dataOffset(_ format: TargetFormat) -> UInt64 {
         switch format {
         case .raw, .qcow2, .qcow2LUKS: 0
         case .luks1: 2 << 20
@@ -31,28 +34,64 @@ struct ImageMaker {
         }
     }
 
-    /// Makes it in an empty file.
+    /// The program that makes a format, and its package in Debian; nil when none is needed.
+    static func tool(_ format: TargetFormat) -> (program: String, package: String)? {
+        switch format {
+        case .raw: nil
+        case .qcow2, .qcow2LUKS: ("qemu-img", "qemu-utils")
+        case .luks1, .luks2: ("cryptsetup", "cryptsetup-bin")
+        }
+    }
+
+    /// Refuses a disk that a format cannot hold.
+    ///
+    /// - Parameters:
+    ///   - size: of the disk, in bytes.
+    ///   - path: of the new image.
     /// - Throws: ``Failure``.
-    func make(_ file: NewFile) async throws(Failure) {
+    static func check(_ format: TargetFormat, size: UInt64, _ path: String) throws(Failure) {
         guard !format.hasSectors || size % 512 == 0 else {
             throw Failure(
                 .usage,
-                "\(file.path): the disk has \(size) bytes, and \(format.description) holds whole sectors of 512; to keep "
+                "\(path): the disk has \(size) bytes, and \(format.description) holds whole sectors of 512; to keep "
                     + "it to the byte, say --to raw")
         }
         guard size > 0 else {
-            throw Failure(.badImage, "\(file.path): the disk has no bytes: there is nothing to copy")
+            throw Failure(.badImage, "\(path): the disk has no bytes: there is nothing to copy")
         }
+        guard !size.addingReportingOverflow(dataOffset(format)).overflow else {
+            throw Failure(.badImage, "\(path): the disk is too large for a LUKS container")
+        }
+    }
+
+    /// Refuses a format whose program is not here.
+    /// - Throws: ``Failure``.
+    static func checkTool(_ format: TargetFormat) throws(Failure) {
+        guard let (program, _) = tool(format) else { return }
+        let directories = (Process.environment("PATH") ?? "").split(separator: ":")
+        guard directories.contains(where: { FileManager.default.isExecutableFile(atPath: "\($0)/\(program)") }) else {
+            throw isMissing(format)
+        }
+    }
+
+    private static func isMissing(_ format: TargetFormat) -> Failure {
+        let (program, package) = tool(format) ?? ("", "")
+        return Failure(
+            .cannotOpen,
+            "\(program) is needed to make \(format.description), and is not installed; on Debian: apt install \(package)"
+        )
+    }
+
+    /// Makes it in an empty file.
+    /// - Throws: ``Failure``.
+    func make(_ file: NewFile) async throws(Failure) {
+        try Self.check(format, size: size, file.path)
         switch format {
         case .raw: try file.grow(to: size)
-        case .qcow2, .qcow2LUKS: try await run("qemu-img", "qemu-utils", qemuArguments, file)
+        case .qcow2, .qcow2LUKS: try await run("qemu-img", qemuArguments, file)
         case .luks1, .luks2:
-            let (total, overflow) = size.addingReportingOverflow(dataOffset)
-            guard !overflow else {
-                throw Failure(.badImage, "\(file.path): the disk is too large for a LUKS container")
-            }
-            try file.grow(to: total)
-            try await run("cryptsetup", "cryptsetup-bin", cryptsetupArguments, file)
+            try file.grow(to: size + dataOffset)
+            try await run("cryptsetup", cryptsetupArguments, file)
         }
     }
 
@@ -82,10 +121,10 @@ struct ImageMaker {
 
     /// Runs a program until it can do what it is to do.
     private func run(
-        _ program: String, _ package: String, _ arguments: [String], _ file: NewFile
+        _ program: String, _ arguments: [String], _ file: NewFile
     ) async throws(Failure) {
         for attempt in 1...Self.attempts {
-            guard let reason = try await runOnce(program, package, arguments, file) else { return }
+            guard let reason = try await runOnce(program, arguments, file) else { return }
             guard reason.contains("accurate CPU usage"), attempt < Self.attempts else {
                 throw Failure(.cannotWrite, "\(program) cannot make the new image: \(reason)")
             }
@@ -95,7 +134,7 @@ struct ImageMaker {
     /// Runs a program that is found as the shell finds it, with the secret as its standard input.
     /// - Returns: what it says when it fails.
     private func runOnce(
-        _ program: String, _ package: String, _ arguments: [String], _ file: NewFile
+        _ program: String, _ arguments: [String], _ file: NewFile
     ) async throws(Failure) -> String? {
         let (input, output): (FileDescriptor, FileDescriptor)
         do {
@@ -116,10 +155,7 @@ struct ImageMaker {
             let said = result.standardError.split(separator: "\n").joined(separator: "; ")
             return ShownText.printable(said.isEmpty ? "\(result.terminationStatus)" : said, maximumLength: 500)
         } catch let error as SubprocessError where error.code == .executableNotFound {
-            throw Failure(
-                .cannotOpen,
-                "\(program) is needed to make \(format.description), and is not installed; on Debian: apt install \(package)"
-            )
+            throw Self.isMissing(format)
         } catch {
             throw Failure(.internalError, "\(program) cannot be run: \(error)")
         }

@@ -35,7 +35,7 @@ struct MigrationRunner: Sendable {
         var options = try command.options(of: job.source)
         let old = try DiskOpener(options, ring: ring, log: log.opening).image()
         let format = try format(of: old, job.new)
-        let plan = try MigrationPlan(command, old, job.new, format)
+        let plan = try MigrationSteps(command, old, job.new, format)
         for path in plan.paths { try NewFile.check(path, against: old) }
         guard format.isEncrypted || command.newSecret.isEmpty else {
             throw Failure(
@@ -70,14 +70,12 @@ struct MigrationRunner: Sendable {
     }
 
     private func format(of old: OpenImage, _ new: String) throws(Failure) -> TargetFormat {
-        if let format = command.to ?? TargetFormat.of(fileName: new) { return format }
-        switch old.format {
-        case .qcow, .qcow2: return .qcow2LUKS
-        case .raw, .luks:
+        guard let format = TargetFormat.chosen(command.to, fileName: new, old: old.format) else {
             throw Failure(
                 .usage,
                 "\(new): what the new image is to be cannot be told by its name; say --to luks2, --to qcow2-luks, --to raw "
                     + "or another format")
         }
+        return format
     }
 }

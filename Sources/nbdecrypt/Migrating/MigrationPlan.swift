@@ -4,147 +4,222 @@ import BlockIO
 import DiskStack
 import FoundationEssentials
 import ImageFormats
+import SystemPackage
 
-/// Which images are made of an old one: those of its backing files and snapshots, if they are wanted, and at the end that of its
-/// disk, so that this one has its name only when all are complete.
-struct MigrationPlan {
-    /// One of them.
-    struct Step {
-        /// What is copied is in it, for people.
-        let old: String
-        let disk: OpenDisk
-        /// The path of the new image.
-        let new: String
-        /// What that stands on; nil: it holds the whole disk.
-        let base: NewBase?
-        /// What is of no use any more afterwards.
-        let leftover: [String]
+/// What `nbdecrypt migrate` would do with an image, and what that takes. Nothing is made, and no data is read.
+struct MigrationPlan: Encodable {
+    struct Layer: Encodable {
+        let name: String
+        let format: String
+        /// E.g. "AES-128"; nil when it is not encrypted.
+        let encryption: String?
+        /// What it takes to try one passphrase on all keyslots, by estimate.
+        let derivationSeconds: Double?
     }
 
-    private let old: OpenImage
-    private let new: String
-    /// All of the old image is copied, but for snapshots.
-    private let isWhole: Bool
-    /// Those that are copied; nil when nobody has asked.
-    private let snapshots: [Qcow2Snapshot]?
-    /// The paths of the new images of the backing files, the nearest first; nil when nobody has asked.
-    private let backingPaths: [String]?
-    private let snapshotPaths: [String]
+    /// The files of the old image, the top first.
+    private(set) var layers: [Layer] = []
+    /// What would be copied, for people; nil when it cannot be opened.
+    private(set) var disk: String?
+    /// Of the disk, in bytes.
+    private(set) var size: UInt64?
+    /// What is read of it, in bytes.
+    private(set) var read: UInt64?
+    /// Bytes that are known to be zeros without being read.
+    private(set) var zeros: UInt64?
+    /// False when the disk has too many runs to count them all: the numbers are then upper bounds.
+    private(set) var isExact: Bool?
+    /// The new image.
+    let new: String
+    /// Of the new image.
+    let format: String
+    /// It was neither said nor does the name tell.
+    private(set) var isFormatProposed = false
+    /// What the new image takes at most, in bytes.
+    private(set) var space: UInt64?
+    /// What there is in its directory, in bytes.
+    private(set) var freeSpace: UInt64?
+    /// Secrets that are asked for, unless options say where they are.
+    private(set) var secrets: [String] = []
+    /// What the new image will not have.
+    private(set) var leftBehind: [String] = []
+    /// What else is good to know.
+    private(set) var notes: [String] = []
+    /// Why it cannot be done as it is, and what to do.
+    private(set) var obstacles: [String] = []
+    let command: String
 
-    /// As many as are copied by one command.
-    private static let mostSnapshots = 1024
+    /// Can it be done, as far as can be told?
+    var isPossible: Bool { obstacles.isEmpty }
 
-    /// - Throws: ``Failure`` when the new images could not be what is wanted; ``OpeningError`` when the old one is damaged.
-    init(_ command: MigrateCommand, _ old: OpenImage, _ new: String, _ format: TargetFormat) throws {
-        self.old = old
-        self.new = new
-        isWhole = command.isWhole
-        let names = NewNames(new)
-        guard command.chain == .flatten || format.hasBackingFiles else {
-            throw Failure(
-                .usage,
-                "\(new): \(format.description): such an image stands on no other; say --to qcow2-luks or --to qcow2, or leave "
-                    + "out --chain keep")
-        }
-        backingPaths =
-            command.chain == .keep ? old.layers.indices.dropFirst().map { names.backingFile($0) } : nil
-        guard command.snapshots else {
-            (snapshots, snapshotPaths) = (nil, [])
-            return
-        }
-        guard old.snapshotCount <= Self.mostSnapshots else {
-            throw Failure(
-                .usage,
-                "\(old.name) has \(old.snapshotCount) snapshots, and --snapshots copies up to \(Self.mostSnapshots); copy those "
-                    + "that are wanted with --snapshot NAME, one by one")
-        }
-        let found = try old.snapshots()
-        snapshots = found
-        snapshotPaths = found.enumerated().map { names.snapshot($0 + 1, named: $1.name) }
+    private enum CodingKeys: String, CodingKey {
+        case layers, disk, size, read, zeros, isExact, new, format, isFormatProposed, space, freeSpace, secrets
+        case leftBehind, notes, obstacles, command
     }
 
-    /// Of all new images.
-    var paths: [String] { (backingPaths ?? []) + snapshotPaths + [new] }
-
-    /// Do the new images stand on each other?
-    private var isChain: Bool { !(backingPaths ?? []).isEmpty }
-
-    /// Which disks of the old image are needed besides that which is copied by default.
-    var selection: DiskSelection.Names {
-        let hasSnapshots = !snapshotPaths.isEmpty
-        return isChain ? .layers(withSnapshots: hasSnapshots) : hasSnapshots ? .snapshots : .none
-    }
-
-    /// What is done, in order.
-    ///
-    /// - Parameter disks: those of ``selection``.
-    /// - Throws: ``Failure`` when the new images could not stand on each other.
-    func steps(_ disks: [OpenDisk]) throws(Failure) -> [Step] {
-        let layers = isChain ? Array(disks[1...old.layers.count]) : []
-        if isChain { try check(layers, disks[0]) }
-        let below = layers.indices.dropFirst().reversed().map { number in
-            Step(
-                old: old.layers[number].name, disk: layers[number], new: backingPaths?[number - 1] ?? "",
-                base: self.base(of: number), leftover: [])
+    /// - Parameters:
+    ///   - options: of the old image, as `migrate` would have them.
+    ///   - ring: holds secrets; nil: none are used, which what is encrypted needs to be looked into.
+    ///   - arguments: what `migrate` is told besides the images and the format, as the shell takes it.
+    init(
+        _ options: OpeningOptions, to said: TargetFormat?, new: String?, arguments: String, ring: SecretRing?
+    ) {
+        // What is damaged is to be told of, and not to hide the rest.
+        var options = options
+        options.allowsDamage = true
+        let warnings = Locked<[String]>([])
+        let log = OpeningLog { event in
+            if event.kind == .warning { warnings.withLock { $0.append(event.sentence.worded) } }
         }
-        let base = isChain ? self.base(of: 0) : nil
-        let snapshots = zip(disks.dropFirst(1 + layers.count), snapshotPaths).map { disk, path in
-            Step(old: old.name, disk: disk, new: path, base: base, leftover: [])
-        }
-        return below + snapshots + [
-            Step(old: old.name, disk: disks[0], new: new, base: base, leftover: leftover)
-        ]
-    }
-
-    private func base(of layer: Int) -> NewBase? {
-        let paths = Array((backingPaths ?? []).dropFirst(layer))
-        guard !paths.isEmpty, let size = old.layers[layer].clusterSize else { return nil }
-        return NewBase(paths: paths, clusterSize: size, hasSubclusters: old.layers[layer].hasSubclusters)
-    }
-
-    private func check(_ layers: [OpenDisk], _ disk: OpenDisk) throws(Failure) {
-        let advice = "leave out --chain keep to copy the disk as one image"
-        guard layers[0].device === disk.device else {
-            throw Failure(
-                .usage,
-                "\(old.name): its disk holds a LUKS container, which is decrypted as a whole: what of it is in which layer does "
-                    + "not become images; \(advice), or add --format \(old.format.rawValue) to leave the container as it is"
+        let opener = DiskOpener(
+            options, ring: ring ?? SecretRing(GivenSecrets([]), log: log), log: log, isSealed: ring == nil)
+        var obstacles: [String] = []
+        var image: OpenImage?
+        do throws(OpeningError) { image = try opener.image() } catch { obstacles.append(error.worded) }
+        let chosen = image.flatMap { TargetFormat.chosen(said, fileName: new ?? "", old: $0.format) }
+        let target = chosen ?? said ?? .qcow2LUKS
+        isFormatProposed = chosen == nil
+        format = target.rawValue
+        let name = new ?? "new.\(target.fileExtension)"
+        self.new = name
+        command =
+            "nbdecrypt migrate \(ShellText.fileArgument(options.source.name)) \(ShellText.fileArgument(name)) "
+            + "--to \(target.rawValue)\(arguments)"
+        freeSpace = Process.freeSpace(in: Self.directory(of: name))
+        do throws(Failure) { try NewFile.checkIsNew(name) } catch { obstacles.append(error.description) }
+        do throws(Failure) { try ImageMaker.checkTool(target) } catch { obstacles.append(error.description) }
+        self.obstacles = obstacles
+        guard let image else { return }
+        describe(image, target)
+        do throws(OpeningError) {
+            take(try opener.disks(of: image)[0], target, name)
+        } catch { self.obstacles.append(error.worded) }
+        if ring == nil, layers.contains(where: { $0.encryption != nil && $0.format != ImageFormat.luks.rawValue }) {
+            notes.append(
+                "without the passphrase nobody sees what is on the disk: a LUKS container on it would be decrypted, too"
             )
         }
-        for (layer, disk) in zip(old.layers, layers) where disk.device.size == 0 || disk.device.size % 512 != 0 {
-            throw Failure(
-                .usage,
-                "\(layer.name): the disk has \(disk.device.size) bytes, and a layer in qcow2 holds whole sectors of 512; \(advice)"
+        notes += warnings.withLock { $0 }.filter { warning in !self.obstacles.contains { $0.contains(warning) } }
+    }
+
+    private static func directory(of path: String) -> String {
+        FilePath(Process.absolutePath(path)).removingLastComponent().string
+    }
+
+    /// What the files say.
+    private mutating func describe(_ image: OpenImage, _ target: TargetFormat) {
+        let facts = image.facts
+        layers = facts.map {
+            Layer(
+                name: $0.name, format: $0.format.rawValue, encryption: $0.encryption,
+                derivationSeconds: $0.derivationTime.map { Double($0) / 1e9 })
+        }
+        for layer in facts {
+            if let damage = layer.damage {
+                obstacles.append(
+                    "\(layer.name): \(damage.worded); nbdecrypt audit tells more, and --allow-damaged copies what can be read"
+                )
+            }
+            if layer.encryption != nil { secrets.append("the passphrase of \(layer.name)") }
+        }
+        if target.isEncrypted {
+            secrets.append("a passphrase for the new image")
+        } else if facts.contains(where: { $0.encryption != nil }) {
+            notes.append("the new image is not encrypted: whoever has it can read the disk")
+        }
+        leave(facts, target)
+    }
+
+    /// So many names are told at most.
+    private static let shownNames = 10
+
+    private mutating func leave(_ facts: [LayerFacts], _ target: TargetFormat) {
+        func names(_ all: [String]) -> String {
+            all.prefix(Self.shownNames).joined(separator: ", ") + (all.count > Self.shownNames ? ", …" : "")
+        }
+        func counted(_ all: [String], _ noun: String) -> String { "\(all.count) \(noun)\(all.count == 1 ? "" : "s")" }
+        if let snapshots = facts.first?.snapshots, !snapshots.isEmpty {
+            leftBehind.append(
+                "\(counted(snapshots, "internal snapshot")): \(names(snapshots)); --snapshots copies them as well"
             )
         }
-        let name = paths.first { ShownText.printable($0, maximumLength: .max) != $0 }
-        guard name == nil else {
-            throw Failure(
-                .usage,
-                "\(ShownText.printable(new)): the name is written into images, which takes letters that can be shown; name another one"
+        if let bitmaps = facts.first?.bitmaps, !bitmaps.isEmpty {
+            leftBehind.append(
+                "\(counted(bitmaps, "dirty bitmap")): \(names(bitmaps)); the first backup of the new image is a full one"
             )
+        }
+        let below = facts.dropFirst().filter { $0.format != .luks }.map(\.name)
+        if !below.isEmpty {
+            leftBehind.append("the backing files: the new image stands alone, and holds what is in \(names(below)); --chain keep makes each anew")
+        }
+        if facts.contains(where: \.hasDataFile) { leftBehind.append("the data file: all is in the new image") }
+        let compressed = facts.reduce(0) { $0 + $1.compressedCount }
+        if compressed > 0 {
+            leftBehind.append("compression: \(compressed) compressed clusters are stored unpacked")
+        }
+        let tokens = facts.flatMap(\.tokens)
+        if !tokens.isEmpty { leftBehind.append("\(counted(tokens, "LUKS token")): \(names(tokens))") }
+        if facts.contains(where: { $0.encryption?.hasPrefix("LUKS") ?? false }) {
+            leftBehind.append(
+                "the LUKS keyslots\(target.isEncrypted ? ": the new image opens with its one passphrase alone" : "")")
         }
     }
 
-    /// What is left of an image that has been copied as a whole.
-    private var leftover: [String] {
-        guard isWhole, !old.isFar else { return [] }
-        let files = old.files.map(\.name)
-        let attributes = files.first.flatMap { try? FileManager.default.attributesOfItem(atPath: $0) }
-        return attributes?[.type] as? FileAttributeType == .typeRegular ? files : []
+    /// What the disk says.
+    private mutating func take(_ disk: OpenDisk, _ target: TargetFormat, _ name: String) {
+        let estimate = CopyEstimate(of: disk.device, unit: UInt64(target.allocationUnit))
+        self.disk = disk.description
+        if let container = disk.containerName { secrets.insert("the passphrase of \(container)", at: 0) }
+        size = estimate.size
+        zeros = estimate.zeros
+        read = estimate.read
+        isExact = estimate.isExact
+        let space = TargetSpace.most(target, estimate)
+        self.space = space
+        if let freeSpace, freeSpace < space {
+            obstacles.append(
+                "\(Self.directory(of: name)) has \(ByteText.short(freeSpace)) free, and the new image may take "
+                    + "\(ByteText.short(space)); make room, or name a file elsewhere with --new")
+        }
+        do throws(Failure) { try ImageMaker.check(target, size: estimate.size, name) } catch {
+            obstacles.append(error.description)
+        }
+    }
+}
+
+extension MigrationPlan {
+    /// Names and values for people.
+    var lines: [(String, String)] {
+        var lines: [(String, String)] = []
+        for layer in layers {
+            let time = layer.derivationSeconds.map { ", about \(Self.seconds($0)) to try a passphrase" } ?? ""
+            lines.append(("copy", "\(layer.name): \(layer.format), \(layer.encryption ?? "not encrypted")\(time)"))
+        }
+        if let disk { lines.append(("disk", disk)) }
+        lines.append(("into", "\(new): \(format)\(isFormatProposed ? ", a proposal; --to says another" : "")"))
+        if let size, let read, let zeros {
+            let least = isExact ?? true ? "" : "at most "
+            lines.append(
+                (
+                    "to read",
+                    "\(least)\(read) of \(size) bytes\(ByteText.rounded(read)); \(ByteText.short(zeros)) are known to be zeros"
+                ))
+        }
+        if let space {
+            let free = freeSpace.map { "; \(ByteText.short($0)) are free there" } ?? ""
+            lines.append(("space", "at most \(space) bytes\(ByteText.rounded(space))\(free)"))
+        }
+        lines += secrets.map { ("asks for", $0) } + leftBehind.map { ("not copied", $0) } + notes.map { ("note", $0) }
+        lines += obstacles.map { ("in the way", $0) }
+        return lines
     }
 
-    /// The report on the disk, with those on the others in it.
-    ///
-    /// - Parameter reports: on each step.
-    func report(_ reports: [MigrationReport]) -> MigrationReport {
-        var report = reports[reports.count - 1]
-        let below = backingPaths?.count ?? 0
-        report.backingFiles = backingPaths.map { _ in reports.prefix(below).reversed() }
-        report.snapshots = snapshots.map { snapshots in
-            zip(snapshots, reports.dropFirst(below)).map { MigratedSnapshot($0, $1) }
-        }
-        report.leftOutSnapshots = snapshots == nil && isWhole ? old.snapshotCount : 0
-        return report
+    private static func seconds(_ seconds: Double) -> String {
+        seconds < 1 ? "\(Int((seconds * 1000).rounded())) ms" : "\(Int(min(seconds, 1e9).rounded())) s"
+    }
+
+    /// For the end of a report.
+    var advice: [String] {
+        [isPossible ? "To copy it, type:" : "When nothing is in the way any more, type:", "  \(command)"]
     }
 }

@@ -56,6 +56,16 @@ enum TargetFormat: String, CaseIterable, ExpressibleByArgument {
     /// Must the disk have whole sectors of 512 bytes?
     var hasSectors: Bool { self != .raw }
 
+    /// What a disk is copied into: what somebody says, or what the name of the new file does, or what the old image makes of it;
+    /// nil when none of them tells.
+    static func chosen(_ said: TargetFormat?, fileName: String, old: ImageFormat) -> TargetFormat? {
+        if let format = said ?? of(fileName: fileName) { return format }
+        return switch old {
+        case .qcow, .qcow2: .qcow2LUKS
+        case .raw, .luks: nil
+        }
+    }
+
     /// What is meant by the name of a new file, where it can mean only one.
     static func of(fileName: String) -> TargetFormat? {
         guard let dot = fileName.lastIndex(of: ".") else { return nil }

@@ -37,6 +37,16 @@ struct ReferenceOptions: ParsableArguments {
 
     func validate() throws { _ = try formats() }
 
+    /// Is nothing said?
+    var isEmpty: Bool { references == nil && allowReference.isEmpty && backingFormat.isEmpty }
+
+    /// What is said, for a command to type.
+    var remedies: [Remedy] {
+        [references.map { .references(policy: $0.rawValue) }].compactMap { $0 }
+            + allowReference.map { .allowReference(path: $0.path(from: nil)) }
+            + backingFormat.map { .backingFormat(layer: $0.layer, format: $0.format.rawValue) }
+    }
+
     private func formats() throws -> BackingFormats {
         do { return try BackingFormats(backingFormat) } catch { throw ValidationError("--backing-format: \(error)") }
     }

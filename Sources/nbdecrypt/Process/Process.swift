@@ -265,6 +265,14 @@ enum Process {
         return unsafe lstat(path, &status) == 0
     }
 
+    /// How many bytes this user can still write on the file system of a directory; nil when the system does not say.
+    static func freeSpace(in directory: String) -> UInt64? {
+        var status = statvfs()
+        guard unsafe statvfs(directory, &status) == 0 else { return nil }
+        let (bytes, overflow) = UInt64(status.f_bavail).multipliedReportingOverflow(by: UInt64(status.f_frsize))
+        return overflow ? .max : bytes
+    }
+
     /// Why no files can be made in a directory.
     static func cannotMakeFiles(in directory: String) -> Errno? {
         unsafe access(directory, W_OK | X_OK) == 0 ? nil : Errno(rawValue: errno)

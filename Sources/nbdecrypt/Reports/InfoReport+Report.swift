@@ -57,7 +57,9 @@ extension InfoReport: Report {
         lines += encryption.weaknesses.map { ("weak", $0) }
         if let refusal { lines.append(("serve", "refused: \(refusal)")) }
         lines += (passphraseCheck?.lines ?? []).map { ("secret", $0) }
+        lines += plan?.lines ?? []
         let table = Self.table(lines)
+        if let plan { return (table + plan.advice).joined(separator: "\n") }
         if let luks, !luks.verdict.commands.isEmpty {
             let isNewImage = luks.verdict.commands.contains { $0.hasPrefix("nbdecrypt migrate ") }
             let introduction =

@@ -66,6 +66,8 @@ struct InfoReport: Encodable {
     var disk: DiskReport?
     /// What lies where on the disk in the container that the given secrets open.
     var decrypted: DiskReport?
+    /// What a copy into a new image would take.
+    var plan: MigrationPlan?
 }
 
 extension InfoReport.Encryption {

@@ -47,6 +47,8 @@ import Testing
         "cryptsetup and copy the disk": .word(inGuest),
         "nbdecrypt info": .word("says which command shows the keyslots"),
         "nbdecrypt audit": .word("says which command tells what is damaged"),
+        "nbdecrypt audit tells more, and --allow-damaged copies what can be read": .word(
+            "says which command tells what is damaged"),
         "qemu-img check": .word("says which program tells where the damage is"),
         "qemu-img convert -O qcow2 -o cluster_size=2M": .word("needs an image with more than 1 GiB of tables"),
         "cryptsetup luksDump --dump-volume-key --volume-key-file NEW DEVICE": .run(by: [
@@ -112,6 +114,7 @@ import Testing
         "nbdecrypt migrate ": .run(by: [
             "InfoTests: the command that it prints moves the disk to LUKS, whatever the image is called",
             "PrintedCommandTests: the commands for a container that cryptsetup does not see make a new image of the same disk",
+            "MigrationPlanTests: the command that a plan prints makes the image that it foretells, in the space that it says",
         ]),
         "shred -u ": .run(by: [
             "MigrationTests: the command at the end destroys the old image, and the new one is read as it says"
