@@ -26,7 +26,7 @@ import Testing
 
     private static func audit(_ fixture: Qcow2Fixture, limits: Qcow2AuditLimits = .usual) throws -> Qcow2Audit {
         let header = try #require(try fixture.header())
-        return Qcow2Audit(file: fixture.device, header: header, limits: limits)
+        return Qcow2Audit(file: fixture.device, header: header, mapCells: 16, limits: limits)
     }
 
     /// Exactly these kinds of fault, and a sentence with these words.
@@ -180,6 +180,10 @@ import Testing
         #expect(whole.faults.counts == pieces.faults.counts && whole.faults.total > 3)
         #expect(Set(whole.faults.listed.map(\.description)) == Set(pieces.faults.listed.map(\.description)))
         #expect(whole.lostClusterPlaces == pieces.lostClusterPlaces && whole.lostClusterCount == 4)
+        #expect(whole.maps.map(\.cells) == pieces.maps.map(\.cells) && whole.maps.map(\.faultCount).max() ?? 0 > 0)
+        for cell in whole.maps.flatMap(\.cells) {
+            #expect(AuditMap.Kind.allCases.reduce(0) { $0 + cell[$1] } == cell.range.length)
+        }
     }
 
     @Test func `A table that cannot be read is a fault, and nothing is called lost`() throws {
