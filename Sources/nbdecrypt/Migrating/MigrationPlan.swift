@@ -150,7 +150,9 @@ struct MigrationPlan: Encodable {
         }
         let below = facts.dropFirst().filter { $0.format != .luks }.map(\.name)
         if !below.isEmpty {
-            leftBehind.append("the backing files: the new image stands alone, and holds what is in \(names(below)); --chain keep makes each anew")
+            leftBehind.append(
+                "the backing files: the new image stands alone, and holds what is in \(names(below)); --chain keep makes each anew"
+            )
         }
         if facts.contains(where: \.hasDataFile) { leftBehind.append("the data file: all is in the new image") }
         let compressed = facts.reduce(0) { $0 + $1.compressedCount }

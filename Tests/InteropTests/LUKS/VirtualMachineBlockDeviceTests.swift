@@ -22,7 +22,7 @@ struct VirtualMachineBlockDeviceTests {
         let vm = "\(Program.root)/scripts/vm"
         try await Tool.succeed(vm, ["bundle", share, try Program.path])
         let guest = try directory.write("guest.sh", text: Self.guestScript)
-        let outcome = try await Tool.run(vm, ["run", "--share", share, guest], seconds: 300)
+        let outcome = try await Tool.run(vm, ["run", "--share", share, guest], seconds: 960)
         #expect(outcome.code == 0, "\(outcome.errors)\(outcome.output)")
         for line in [
             "luks1: the same", "luks2: the same", "detached: the same", "in use: refused with 66", "kept out: yes",

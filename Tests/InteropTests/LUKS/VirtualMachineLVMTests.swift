@@ -18,7 +18,7 @@ struct VirtualMachineLVMTests {
         let tools = try await Tool.shell("PATH=$PATH:/usr/sbin:/sbin; command -v lvm sfdisk losetup")
         try await Tool.succeed(vm, ["bundle", share] + tools.split(separator: "\n").map(String.init))
         let outcome = try await Tool.run(
-            vm, ["run", "--share", share, "--out", out, Program.helper("lvm_guest.sh")], seconds: 600)
+            vm, ["run", "--share", share, "--out", out, Program.helper("lvm_guest.sh")], seconds: 960)
         try #require(outcome.code == 0, "\(outcome.errors)\(outcome.output)")
         let secret = ["--passphrase-file", try directory.write("secret", text: "secret")]
         var count = 0

@@ -21,7 +21,7 @@ struct VirtualMachineVsockTests {
         let tools = try await Tool.shell("type -P nbdcopy qemu-img").split(separator: "\n").map(String.init)
         try await Tool.succeed(vm, ["bundle", share, try Program.path] + tools)
         let guest = try directory.write("guest.sh", text: Self.guestScript)
-        let outcome = try await Tool.run(vm, ["run", "--share", share, guest], seconds: 300)
+        let outcome = try await Tool.run(vm, ["run", "--share", share, guest], seconds: 960)
         #expect(outcome.code == 0, "\(outcome.errors)\(outcome.output)")
         for line in [
             "vsock: libnbd the same", "vsock: QEMU the same", "TLS: libnbd the same", "TLS: QEMU the same",
