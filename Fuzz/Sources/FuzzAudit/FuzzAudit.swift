@@ -24,23 +24,34 @@ public func fuzzAudit(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     let device = MemoryDevice(input.file)
     guard let header = try? Qcow2Header(device: device) else { return 0 }
     var told = -1.0
-    let whole = Qcow2Audit(file: device, header: header, limits: limits(23)) { part in
+    let whole = Qcow2Audit(file: device, header: header, mapCells: mapCells, limits: limits(23)) { part in
         precondition(part > told && part <= 1)
         told = part
     }
     precondition(whole.faults.listed.count <= AuditFaults.maximumListed)
     precondition(whole.faults.total >= UInt64(whole.faults.listed.count))
     precondition(whole.lostClusterPlaces.count <= Qcow2Audit.maximumPlaces)
+    for map in whole.maps {
+        precondition(map.cells.count <= mapCells)
+        for cell in map.cells {
+            precondition(AuditMap.Kind.allCases.reduce(0) { $0 + cell[$1] } == cell.range.length)
+        }
+    }
     _ = AuditLeak.all(of: [AuditedLayer(name: "image", header, whole)])
     // Small windows find the same; they only take more work.
-    let pieces = Qcow2Audit(file: device, header: header, limits: limits(input.windowBits))
+    let pieces = Qcow2Audit(
+        file: device, header: header, mapCells: mapCells, limits: limits(input.windowBits))
     if whole.isComplete, pieces.isComplete {
         precondition(whole.faults.counts == pieces.faults.counts)
         precondition(whole.lostClusterCount == pieces.lostClusterCount)
         precondition(whole.compressedClusterCount == pieces.compressedClusterCount)
+        precondition(whole.maps.map(\.cells) == pieces.maps.map(\.cells))
     }
     return 0
 }
+
+/// In each map.
+private let mapCells = 64
 
 private func limits(_ windowBits: Int) -> Qcow2AuditLimits {
     Qcow2AuditLimits(windowBits: windowBits, tableCount: 256, work: 16 << 20, windowCount: 256)
