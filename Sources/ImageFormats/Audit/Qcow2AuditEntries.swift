@@ -155,6 +155,7 @@ extension Qcow2AuditWalk {
             noteOutside(offset, at: place)
             return nil
         }
+        if isFirstPass, !isZero { checkIsWhole(offset, at: place) }
         if table.isActive { checkCopied(word, offset, at: place, "L2") }
         if isFirstPass, offset == table.offset {
             faults.note(.loop, at: place, "the L2 entry at byte \(place) points to its own table")
@@ -182,6 +183,17 @@ extension Qcow2AuditWalk {
         } else if !isAllocated, bitmap & 0xFFFF_FFFF != 0 {
             faults.note(.invalidEntry, at: place, "\(name()) has allocated subclusters, but no cluster")
         }
+    }
+
+    /// QEMU encrypts whole clusters: what is missing of one was there. See ``MappedImage``.
+    private mutating func checkIsWhole(_ offset: UInt64, at place: UInt64) {
+        guard header.encryption != .none, !mapping.hasSubclusters, offset + mapping.clusterSize > file.size else {
+            return
+        }
+        faults.note(
+            .outsideFile, at: place,
+            "the L2 entry at byte \(place) points to byte \(offset): of that encrypted cluster, the file has only "
+                + "\(file.size - offset) bytes")
     }
 
     /// In a data file there are no reference counts: each cluster is used once.

@@ -24,11 +24,20 @@ public struct MappedCensus: Equatable, Sendable {
     /// Words of tables that are read at a time.
     private static let pieceWords = 8192
 
+    /// Where data may be.
+    private struct End {
+        /// Where the file with the data ends, in bytes.
+        let data: UInt64
+        /// Then there are whole clusters of data only: see ``MappedImage``.
+        let isEncrypted: Bool
+    }
+
     /// Reads the tables of `file`, to which `header` belongs.
     public init(file: any BlockDevice, header: Qcow2Header) throws(BlockError) {
         // Where the data is in a file of its own, whose size is not known here, every offset may be right.
         let dataEnd = header.features.contains(.externalDataFile) ? .max : file.size
-        try self.init(file, header.mapping, dataEnd: dataEnd, Self.maximumTableBytes)
+        try self.init(
+            file, header.mapping, End(data: dataEnd, isEncrypted: header.encryption != .none), Self.maximumTableBytes)
     }
 
     /// Reads the tables of `file`, to which `header` belongs.
@@ -37,11 +46,12 @@ public struct MappedCensus: Equatable, Sendable {
     public init(
         file: any BlockDevice, header: QcowHeader, maximumTableBytes: UInt64 = MappedCensus.maximumTableBytes
     ) throws(BlockError) {
-        try self.init(file, QcowMapping(header), dataEnd: file.size, maximumTableBytes)
+        try self.init(
+            file, QcowMapping(header), End(data: file.size, isEncrypted: header.encryption != .none), maximumTableBytes)
     }
 
     private init(
-        _ file: any BlockDevice, _ mapping: some ImageMapping, dataEnd: UInt64, _ maximumTableBytes: UInt64
+        _ file: any BlockDevice, _ mapping: some ImageMapping, _ end: End, _ maximumTableBytes: UInt64
     ) throws(BlockError) {
         clusterCount =
             mapping.virtualSize.units(of: mapping.clusterSize)
@@ -69,7 +79,7 @@ public struct MappedCensus: Equatable, Sendable {
                 return
             }
             bytesLeft -= UInt64(mapping.tableWords * 8)
-            try count(table, file, mapping, dataEnd: dataEnd)
+            try count(table, file, mapping, end)
         }
     }
 
@@ -120,23 +130,26 @@ public struct MappedCensus: Equatable, Sendable {
     }
 
     private mutating func count(
-        _ table: HostOffset, _ file: any BlockDevice, _ mapping: some ImageMapping, dataEnd: UInt64
+        _ table: HostOffset, _ file: any BlockDevice, _ mapping: some ImageMapping, _ end: End
     ) throws(BlockError) {
         let entryWords = 1 << mapping.entryWordBits
+        // Of a cluster with subclusters, those that are stored may all be there.
+        let wholeSize = end.isEncrypted && entryWords == 1 ? mapping.clusterSize : 1
         for start in stride(from: 0, to: mapping.tableWords, by: Self.pieceWords) {
             let place = table.bytes + UInt64(start) * 8
             let words = try file.readEntries(
                 count: min(Self.pieceWords, mapping.tableWords - start), at: place, .mayBlock)
             for index in stride(from: 0, to: words.count, by: entryWords) {
                 guard words[index..<(index + entryWords)].contains(where: { $0 != 0 }) else { continue }
-                guard let fault = count(mapping.cluster(in: words, from: index), dataEnd: dataEnd) else { continue }
+                guard let fault = count(mapping.cluster(in: words, from: index), end.data, wholeSize) else { continue }
                 note("the L2 entry at byte \(place + UInt64(index) * 8) \(fault)")
             }
         }
     }
 
+    /// - Parameter wholeSize: so much of a cluster of data has to be there.
     /// - Returns: what is wrong with the entry of `cluster`; nil when nothing is.
-    private mutating func count(_ cluster: MappedCluster, dataEnd: UInt64) -> String? {
+    private mutating func count(_ cluster: MappedCluster, _ dataEnd: UInt64, _ wholeSize: UInt64) -> String? {
         switch cluster {
         case .unallocated: return nil
         case .zero(let isReserved):
@@ -145,7 +158,10 @@ public struct MappedCensus: Equatable, Sendable {
             return nil
         case .data(let host):
             allocatedCount += 1
-            return host.bytes < dataEnd ? nil : "points to byte \(host.bytes), outside the file"
+            guard host.bytes < dataEnd else { return "points to byte \(host.bytes), outside the file" }
+            let present = dataEnd - host.bytes
+            return present >= wholeSize
+                ? nil : "points to byte \(host.bytes): of that encrypted cluster, the file has only \(present) bytes"
         case .compressed(let cluster):
             allocatedCount += 1
             compressedCount += 1

@@ -140,7 +140,8 @@ struct MappedImage<Mapping: ImageMapping>: Sendable {
     /// Reads from clusters that lie together in the file, from the byte `host` on, and reach beyond its end.
     ///
     /// QEMU does not always write the end of the last cluster of a file, and reads what is missing as zeros. A cluster
-    /// that *starts* beyond the end was never written: the file has lost its tail.
+    /// that *starts* beyond the end was never written: the file has lost its tail. So has one with an encrypted cluster that is
+    /// not complete: QEMU encrypts whole clusters, and zeros would decrypt to noise.
     private func readEnd(
         _ part: inout MutableRawSpan, _ guest: GuestOffset, _ host: HostOffset, _ mode: ReadMode
     ) throws(BlockError) {
@@ -151,6 +152,12 @@ struct MappedImage<Mapping: ImageMapping>: Sendable {
             throw .damaged(
                 "\(Mapping.formatName): guest offset \(guest.bytes)+\(part.byteCount): the cluster at byte \(lastCluster) "
                     + "lies outside the file's \(dataFile.size) bytes: the file is not complete")
+        }
+        guard cipher == nil else {
+            throw .damaged(
+                "\(Mapping.formatName): guest offset \(guest.bytes)+\(part.byteCount): what the encrypted cluster at byte "
+                    + "\(lastCluster) has there lies in part outside the file's \(dataFile.size) bytes: the file is not complete"
+            )
         }
         let present = Int(max(dataFile.size, host.bytes) - host.bytes)
         if present > 0 {

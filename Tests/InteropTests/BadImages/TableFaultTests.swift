@@ -79,6 +79,35 @@ struct TableFaultTests {
         }
     }
 
+    @Test(arguments: [ShapeLayer.Kind.qcow2AES, .qcow2LUKS])
+    func `what is missing of an encrypted cluster is an error, not noise`(_ kind: ShapeLayer.Kind) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let maker = ShapeMaker(directory: directory)
+        let chain = ShapeChain(layers: [try await maker.create(kind, "disk", size: 1 << 20)])
+        try await chain.io([try maker.write(0, 1 << 20, mark: 1)])
+        let whole = try await chain.oracle(in: directory)
+        // QEMU has written whole clusters.
+        #expect(try File.size(chain.path) % (64 << 10) == 0)
+        try await Tool.succeed("truncate", ["--size", "-512", chain.path])
+        for command in ["info", "audit"] {
+            let outcome = try await Program.run([command, chain.path])
+            let said = outcome.output + outcome.errors
+            #expect(
+                outcome.code == 65 && said.contains("of that encrypted cluster, the file has only 65024 bytes"),
+                "\(said)")
+        }
+        let copy = directory.file("copy")
+        let migrated = try await Program.run(["migrate", chain.path, copy, "--to", "raw"] + chain.ringArguments)
+        #expect(migrated.code != 0 && !File.exists(copy), "\(migrated.errors)")
+        let rest = try await Program.run(
+            ["migrate", chain.path, copy, "--to", "raw", "--allow-damaged"] + chain.ringArguments)
+        #expect(rest.code == 2 && rest.output.contains("512"), "\(rest.output)")
+        let found = try File.contents(copy)
+        #expect(found.prefix(found.count - 512) == whole.prefix(found.count - 512))
+        #expect(found.suffix(512) == Data(count: 512))
+    }
+
     @Test(arguments: [1 << 40, 0x5_0200, 0x00FF_FFFF_FFFF_0000])
     func `a damaged L1 entry is refused; --allow-damaged serves the rest`(_ entry: UInt64) async throws {
         let directory = try TemporaryDirectory()
