@@ -148,6 +148,7 @@ struct ServeCommand: AsyncParsableCommand {
         // are there: none of them waits for a key derivation.
         let termination = Termination()
         if let pidFile { try PidFile.makeWay(pidFile) }
+        if let coverage { try NewFile.checkIsNew(coverage) }
         let plan = try listening.prepare(isEncrypted: encryption.isRequired)
         let (oneTimeKey, keyCleanUp) = try termination.begin(making: encryption.makeOneTimeKey) { $0?.remove() }
         defer { termination.end(keyCleanUp) }

@@ -32,12 +32,14 @@ final class NewFile: Sendable {
         if let identity = try? ImagePlace(FilePath(path)).identity(),
             let file = old.files.first(where: { $0.identity == .file(identity) })
         {
-            throw Failure(.usage, "\(path) and \(file.name) are the same file, which is only read; name a new one")
+            let which =
+                path == file.name ? "\(path) is a file of the old image" : "\(path) and \(file.name) are the same file"
+            throw Failure(.usage, "\(which), which is only read; name a new file")
         }
         try checkIsNew(path)
     }
 
-    /// Refuses a name under which there is something, or that no file can have.
+    /// Refuses a name under which there is something, or under which no file can be made.
     /// - Throws: ``Failure``.
     static func checkIsNew(_ path: String) throws(Failure) {
         let length = (FilePath(path).lastComponent?.string ?? "").utf8.count + suffix.utf8.count
@@ -49,7 +51,16 @@ final class NewFile: Sendable {
         }
         guard !Process.exists(path) else {
             throw Failure(
-                .cannotWrite, "\(path) exists, and nothing is overwritten; name a new file, or remove that one")
+                .cannotWrite,
+                "\(path) exists, and nothing is overwritten; name a new file\(Process.isRegular(path) ? ", or remove that one" : "")"
+            )
+        }
+        let directory = FilePath(Process.absolutePath(path)).removingLastComponent().string
+        if let error = Process.cannotMakeFiles(in: directory) {
+            throw Failure(
+                .cannotWrite,
+                "\(path): no file can be made in \(directory): \(error); "
+                    + (error == .noSuchFileOrDirectory ? "make that directory" : "name another place"))
         }
     }
 

@@ -265,6 +265,12 @@ enum Process {
         return unsafe lstat(path, &status) == 0
     }
 
+    /// Does a name lead to a file with contents, and to nothing else?
+    static func isRegular(_ path: String) -> Bool {
+        var status = stat()
+        return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+    }
+
     /// How many bytes this user can still write on the file system of a directory; nil when the system does not say.
     static func freeSpace(in directory: String) -> UInt64? {
         var status = statvfs()

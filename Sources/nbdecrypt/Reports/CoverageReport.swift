@@ -68,7 +68,14 @@ struct CoverageReport: Report {
     /// Has somebody who wanted all of the default export got it, and all of each other one that was read?
     var isComplete: Bool { exports.first?.isComplete ?? true && exports.allSatisfy { $0.isComplete || $0.read == 0 } }
 
-    var text: String { exports.filter { $0.read + $0.zeros > 0 }.flatMap(\.sentences).joined(separator: "\n") }
+    /// Sentences about what clients have read.
+    ///
+    /// - Parameter isAsked: somebody wants to know of the default export, even if nobody has read of it.
+    func lines(isAsked: Bool) -> [String] {
+        exports.enumerated().filter { $0 == 0 && isAsked || $1.read + $1.zeros > 0 }.flatMap(\.element.sentences)
+    }
+
+    var text: String { lines(isAsked: true).joined(separator: "\n") }
 }
 
 extension Export {

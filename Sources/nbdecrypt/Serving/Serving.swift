@@ -92,15 +92,11 @@ struct Serving {
     /// Says what clients have read, and writes it down where somebody wants it.
     private func tellCoverage(_ status: inout Int32) throws {
         let report = CoverageReport(exports)
-        for line in report.text.split(separator: "\n") { log.notice("\(line)") }
+        let isAsked = command.requireComplete || command.digest != nil || command.coverage != nil
+        for line in report.lines(isAsked: isAsked) { log.notice("\(line)") }
         if let path = command.coverage {
-            do {
-                let file = try FileDescriptor.open(
-                    FilePath(path), .writeOnly, options: [.create, .truncate, .closeOnExec],
-                    permissions: .ownerReadWrite)
-                try file.closeAfter { _ = try file.writeAll(Array("\(report.json)\n".utf8)) }
-            } catch {
-                log.error("the coverage cannot be written to \(path): \(error)")
+            do { try NewFile.write(report.json, to: path) } catch {
+                log.error("the coverage cannot be written: \(error)")
                 if status == 0 { status = ExitStatus.cannotWrite.rawValue }
             }
         }

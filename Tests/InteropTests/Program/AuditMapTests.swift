@@ -216,7 +216,7 @@ struct AuditMapTests {
                     ["audit", path, "--map", taken], status: 74, saying: "exists, and nothing is overwritten")
             }
             try await Program.expectRefusal(
-                ["audit", path, "--map", directory.file("none/map.svg")], status: 74, saying: "cannot be made")
+                ["audit", path, "--map", directory.file("none/map.svg")], status: 74, saying: "make that directory")
             // An image that cannot be opened leaves nothing.
             let text = try directory.write("text", text: "no image")
             try await Program.expectRefusal(

@@ -75,9 +75,9 @@ struct CoverageTests {
         // A command that fails has its own status.
         let failed = try await serve("exit 7", ["--require-complete"]).outcome
         #expect(failed.code == 7)
-        // Nobody has begun with it: there is nothing to say, but what is required.
+        // Nobody has begun with it.
         let untouched = try await serve("true", ["--require-complete"]).outcome
-        #expect(untouched.code == 2 && !untouched.errors.contains("incomplete"), "\(untouched.errors)")
+        #expect(untouched.code == 2 && untouched.errors.contains("incomplete: 0 %"), "\(untouched.errors)")
     }
 
     @Test
@@ -161,6 +161,7 @@ struct CoverageTests {
         ])
         try directory.write("script", text: Self.shuffled)
         func serve(_ command: String) async throws -> (Tool.Outcome, Report.Disk) {
+            try? FileManager.default.removeItem(atPath: directory.file("coverage"))
             let outcome = try await Program.run(
                 ["serve", chain.path, "--digest", "sha256", "--coverage", directory.file("coverage")]
                     + ["--run", "cd \(directory.path); \(command)"] + chain.ringArguments)
@@ -200,12 +201,32 @@ struct CoverageTests {
     }
 
     @Test
-    func `a file that cannot be written to is an error at the end`() async throws {
+    func `a file that cannot be made is refused at the start, and nothing is overwritten`() async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let content = Data(repeating: 0x41, count: 1 << 20)
+        let raw = try directory.write("disk", content)
+        try FileManager.default.createSymbolicLink(atPath: directory.file("link"), withDestinationPath: raw)
+        for (path, reason) in [
+            (directory.file("no/where"), "make that directory"), (raw, "exists, and nothing is overwritten"),
+            (directory.file("link"), "exists, and nothing is overwritten"),
+        ] {
+            try await Program.expectRefusal(
+                ["serve", "-f", "raw", raw, "--coverage", path, "--run", "true"], status: 74, saying: reason)
+        }
+        #expect(try File.contents(raw) == content)
+    }
+
+    @Test
+    func `a client that reads nothing is told of, when somebody wants to know`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
         let raw = try directory.write("disk", Data(count: 1 << 20))
-        let outcome = try await Program.run(
-            ["serve", "-f", "raw", raw, "--coverage", directory.file("no/where"), "--run", "true"])
-        #expect(outcome.code == 74 && outcome.errors.contains("the coverage cannot be written"), "\(outcome.errors)")
+        let quiet = try await Program.run(["serve", "-f", "raw", raw, "--run", "true"])
+        #expect(quiet.code == 0 && !quiet.errors.contains("incomplete"), "\(quiet.errors)")
+        let asked = try await Program.run(
+            ["serve", "-f", "raw", raw, "--require-complete", "--digest", "sha256", "--run", "true"])
+        #expect(asked.code == 2 && asked.errors.contains("incomplete: 0 % of 1,048,576 bytes read"), "\(asked.errors)")
+        #expect(asked.errors.contains("no SHA-256: not all of the disk was read"), "\(asked.errors)")
     }
 }
