@@ -60,7 +60,8 @@ package struct PassphraseCheck {
             let fits = !keys.isEmpty
             outcomes.append(Outcome(source: key.name, fits: fits, notes: fits ? [] : key.hints.sentences))
         }
-        let secrets = volumeKeys.isEmpty || ring.hasPassphrases(for: .passphraseOfLayer(0)) ? try ring.all(path) : []
+        let own = SecretUse.passphraseOfLayer(0)
+        let secrets = volumeKeys.isEmpty || ring.hasPassphrases(for: own) ? try ring.all(path, own: own) : []
         let survey: [[(keyslot: Int, outcome: LUKSUnlock.Outcome)]]
         do { survey = try unlock.survey(secrets) } catch { throw OpeningError(error, image: path) }
         var untried: [Int: Sentence] = [:]
@@ -103,8 +104,9 @@ package struct PassphraseCheck {
     ///
     /// - Parameter disk: what the image alone says if a cipher is right.
     package init(legacyAES disk: (LegacyAESCipher) -> any BlockDevice, ring: SecretRing, path: String) throws {
-        let raw = try ring.rawKey().map { [$0] }
-        for secret in try raw ?? ring.all(path) {
+        let own = SecretUse.passphraseOfLayer(0)
+        let raw = ring.isPinned(own) ? nil : try ring.rawKey().map { [$0] }
+        for secret in try raw ?? ring.all(path, own: own) {
             guard raw == nil || secret.secret.count == LegacyAESKey.count else {
                 let notes: [Sentence] = ["it does not hold \(LegacyAESKey.count) bytes"] + secret.hints.sentences
                 outcomes.append(Outcome(source: secret.name, fits: false, notes: notes))

@@ -87,7 +87,10 @@ package final class SecretRing {
     }
 
     /// The secrets that were named, or the one that a person types.
-    func all(_ what: String) throws(OpeningError) -> [NamedSecret] {
+    ///
+    /// - Parameter own: the use of secrets that are the only ones when there are some.
+    func all(_ what: String, own: SecretUse) throws(OpeningError) -> [NamedSecret] {
+        if isPinned(own) { return try secrets(own) }
         let secrets = try secrets(.passphrase)
         return try secrets.isEmpty ? [provider.ask(for: what)] : secrets
     }

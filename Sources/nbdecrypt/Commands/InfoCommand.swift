@@ -59,9 +59,7 @@ struct InfoCommand: ParsableCommand {
             throw ValidationError("--to, --new, --references, --allow-reference and --backing-format are for --plan.")
         }
         guard new?.isEmpty != true else { throw ValidationError("--new takes the name of a file.") }
-        let places = secret.places()
-        let isNamed = !places.passphrases.isEmpty || places.aesKey != nil || !places.volumeKeys.isEmpty
-        guard checkPassphrase || !isNamed || volume.logicalVolume != nil else {
+        guard checkPassphrase || secret.places().ofImage.isEmpty || volume.logicalVolume != nil else {
             throw ValidationError(
                 "info needs no passphrase, but for a --logical-volume in a LUKS container; to try one, add --check-passphrase."
             )

@@ -128,6 +128,11 @@ struct MigrateCommand: AsyncParsableCommand {
         guard let image, !image.isEmpty, let new, !new.isEmpty else {
             throw ValidationError("It takes the old image and the name of the new one, or --list.")
         }
+        guard case .file = ImageSource(new) else {
+            throw ValidationError(
+                "\(ShownText.printable(new, maximumLength: 255)): what is before the colon would be a protocol, and a new image is a file; for a file of this name write ./ before it."
+            )
+        }
         guard outputDir == nil, jobs == 1 else {
             throw ValidationError("--output-dir and --jobs are for --list; the new image is named behind the old one.")
         }

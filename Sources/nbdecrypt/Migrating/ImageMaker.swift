@@ -126,9 +126,19 @@ struct ImageMaker {
         for attempt in 1...Self.attempts {
             guard let reason = try await runOnce(program, arguments, file) else { return }
             guard reason.contains("accurate CPU usage"), attempt < Self.attempts else {
-                throw Failure(.cannotWrite, "\(program) cannot make the new image: \(reason)")
+                throw Failure(.cannotWrite, "\(program) cannot make the new image: \(reason)\(Self.room(for: file))")
             }
         }
+    }
+
+    /// More than any program writes before the data, in bytes.
+    private static let headerSize: UInt64 = 32 << 20
+
+    /// What to say of the space for a file, since programs that run out of it have other words for that.
+    private static func room(for file: NewFile) -> String {
+        let directory = FilePath(Process.absolutePath(file.path)).removingLastComponent().string
+        guard let free = Process.freeSpace(in: directory), free < headerSize else { return "" }
+        return "; \(directory) has \(ByteText.short(free)) free: make room, or name another place"
     }
 
     /// Runs a program that is found as the shell finds it, with the secret as its standard input.

@@ -86,7 +86,9 @@ struct MigrationPlan: Encodable {
             "nbdecrypt migrate \(ShellText.fileArgument(options.source.name)) \(ShellText.fileArgument(name)) "
             + "--to \(target.rawValue)\(arguments)"
         freeSpace = Process.freeSpace(in: Self.directory(of: name))
-        do throws(Failure) { try NewFile.checkIsNew(name) } catch { obstacles.append(error.description) }
+        do throws(Failure) {
+            if let image { try NewFile.check(name, against: image) } else { try NewFile.checkIsNew(name) }
+        } catch { obstacles.append(error.description) }
         do throws(Failure) { try ImageMaker.checkTool(target) } catch { obstacles.append(error.description) }
         self.obstacles = obstacles
         guard let image else { return }

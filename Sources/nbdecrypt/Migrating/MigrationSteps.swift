@@ -4,6 +4,7 @@ import BlockIO
 import DiskStack
 import FoundationEssentials
 import ImageFormats
+import SystemPackage
 
 /// Which images are made of an old one: those of its backing files and snapshots, if they are wanted, and at the end that of its
 /// disk, so that this one has its name only when all are complete.
@@ -116,6 +117,12 @@ struct MigrationSteps {
                 .usage,
                 "\(layer.name): the disk has \(disk.device.size) bytes, and a layer in qcow2 holds whole sectors of 512; \(advice)"
             )
+        }
+        guard FilePath(new).lastComponent?.string.hasPrefix(".") != true else {
+            throw Failure(
+                .usage,
+                "\(new): the names of its backing files would begin with a dot as well, and hidden files are not opened as such; "
+                    + "name it without a dot, or \(advice)")
         }
         let name = paths.first { ShownText.printable($0, maximumLength: .max) != $0 }
         guard name == nil else {

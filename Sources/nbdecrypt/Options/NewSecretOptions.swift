@@ -87,7 +87,7 @@ struct NewSecretOptions: ParsableArguments {
         else {
             throw OpeningError(
                 .wrongSecret,
-                "\(image) is to be encrypted and there is no terminal to ask for its passphrase; "
+                "\(image) needs a passphrase and there is no terminal to ask for it; "
                     + "give it with --new-passphrase-file FILE (- for standard input) or --new-passphrase-fd N")
         }
         guard secret.equals(again) else {

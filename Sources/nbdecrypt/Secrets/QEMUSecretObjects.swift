@@ -60,8 +60,8 @@ struct QEMUSecretObjects {
             // QEMU wants an iv. A file of libvirt has it before the rest.
             guard values["iv"] == nil ? keyID == nil || form == .base64 : keyID != nil && vector?.count == 16 else {
                 throw ValidationError(
-                    "--object secret \(name): with keyid=, and with it alone, goes iv=, 16 bytes in base64; without it, the "
-                        + "secret is in base64 and begins with them.")
+                    "--object secret \(name): with keyid=, and with it alone, goes iv=, 16 bytes in base64; without it, they "
+                        + "come first in what is encrypted, and format= is not raw.")
             }
         }
     }

@@ -20,7 +20,7 @@ struct SecretReader {
         case .descriptor(let number): try part(FileDescriptor(rawValue: number), isOurs: false, 0, nil)
         case .command(let line, _):
             try output(
-                of: "/bin/sh", ("-c", line), "see what it says when the shell runs it, and change --passphrase-command")
+                of: "/bin/sh", ("-c", line), "see what it says when the shell runs it, and change it")
         case .credential(let name): try part(open(credential(name)), isOurs: true, 0, nil)
         case .keyring(let key): try key.read(name)
         case .libvirtSecret(let uuid):
@@ -46,7 +46,10 @@ struct SecretReader {
             let reason: Sentence =
                 switch error {
                 case .keySize(let count): "\(key.name) holds \(count) bytes, and a key of AES-256 has 32"
-                case .size(let count): "\(count) bytes are no multiple of 16, or too few"
+                case .size(let count):
+                    vector == nil
+                        ? "\(count) bytes are not iv and whole blocks of 16; give iv= if the vector is elsewhere"
+                        : "\(count) bytes are no whole blocks of 16"
                 case .padding:
                     "\(key.name) is not its key, or \(vector == nil ? "an iv= has to be given" : "iv= is that of another")"
                 }

@@ -277,6 +277,12 @@ struct MigratedChainTests {
         try await Program.expectRefusal(
             ["migrate", top.path, "\(new)\u{1B}[1m", "--to", "qcow2", "--chain", "keep"], status: 64,
             saying: "can be shown; name another one")
+        // Nobody could open what it would stand on.
+        try await Program.expectRefusal(
+            ["migrate", top.path, directory.file(".new"), "--to", "qcow2", "--chain", "keep"], status: 64,
+            saying: "begin with a dot")
+        let odd = try await Program.run(["migrate", top.path, "nbd:new", "--to", "raw"])
+        #expect(odd.code == 64 && odd.errors.contains("write ./ before it"), "\(odd.errors)")
         // A container that a guest has made in a layer.
         let key = try directory.write("key", text: "key")
         try await Tool.shell(

@@ -171,7 +171,10 @@ struct MigrationPlanTests {
             }
             let disk = SmallDisk(directory)
             let (old, new) = (try await disk.encrypted(), directory.file("new"))
-            try await expect([old, "--new", old], "exists, and nothing is overwritten")
+            try await expect([old, "--new", old], "is a file of the old image")
+            try await expect(
+                [old, "--new", try directory.write("taken", text: "")], "exists, and nothing is overwritten")
+            try await expect([old, "--new", directory.file("no/where")], "make that directory")
             try await expect([old, "--new", new], "qemu-img is needed", environment: ["PATH": "/none"])
             let odd = try directory.write("odd", Data(repeating: 1, count: 1000))
             try await expect([odd, "-f", "raw", "--new", new], "whole sectors of 512")

@@ -256,7 +256,8 @@ struct MigrationTests {
             ln -s nowhere dangling; mkdir directory
             """)
         let names = [
-            ("old", "the same file"), ("link", "the same file"), ("hard", "the same file"), ("base", "the same file"),
+            ("old", "is a file of the old image"), ("link", "the same file"), ("hard", "the same file"),
+            ("base", "is a file of the old image"),
             ("sub/link", "the same file"), ("sub/../old", "the same file"), ("other", "exists"),
             ("dangling", "exists"), ("directory", "exists"),
         ]

@@ -276,7 +276,21 @@ struct SecretSourceTests {
         #expect(outcome.code == 77 && outcome.errors.contains("is not its key"), "\(outcome.errors)")
         let raw = try await serve(
             image, ["--object", key, "--object", "secret,id=s,file=\(directory.file("key")),keyid=k"])
-        #expect(raw.code == 64 && raw.errors.contains("begins with them"), "\(raw.errors)")
+        #expect(raw.code == 64 && raw.errors.contains("format= is not raw"), "\(raw.errors)")
+    }
+
+    @Test func `info tries the secret of the image itself, and no other on it`() async throws {
+        try await withContainer { image, directory in
+            let right = try directory.write("right", text: Self.passphrase)
+            let wrong = try directory.write("wrong", text: "wrong")
+            for (secrets, code) in [
+                (["--secret", "0=passphrase-file:\(right)"], 0), (["--secret", "0=passphrase-file:\(wrong)"], 77),
+                (["--secret", "0=passphrase-file:\(wrong)", "--passphrase-file", right], 77),
+            ] as [([String], Int32)] {
+                let outcome = try await Program.run(["info", image, "--check-passphrase"] + secrets)
+                #expect(outcome.code == code, "\(secrets): \(outcome.errors)")
+            }
+        }
     }
 
     @Test func `a secret of libvirt is what virsh prints in base64`() async throws {
