@@ -274,7 +274,7 @@ public struct StrictJSON {
         position += 1
         var code: UInt32 = 0
         for _ in 0..<4 {
-            guard let byte = peek(), let digit = Character(UnicodeScalar(byte)).hexDigitValue else {
+            guard let byte = peek(), let digit = byte.hexadecimalValue else {
                 throw fault("four hexadecimal digits")
             }
             code = code << 4 | UInt32(digit)

@@ -3,7 +3,8 @@
 internal import BlockIO
 
 /// Secrets that are written as text: as hexadecimal digits or in base64 (RFC 4648). White space between characters is left
-/// out, anything else that does not belong there is refused.
+/// out, anything else that does not belong there is refused. Libraries that decode base64 would leave copies in memory that is
+/// neither locked nor wiped.
 extension Secret {
     /// Why text stands for no bytes. Tells where and how many, never what.
     public enum DecodingFault: Error, Equatable {
@@ -19,12 +20,8 @@ extension Secret {
     /// - Throws: ``DecodingFault``.
     public func decodingHexadecimal() throws(DecodingFault) -> Secret {
         try decoding(bitsPerCharacter: 4) { (text, index, _) throws(DecodingFault) in
-            switch text {
-            case UInt8(ascii: "0")...UInt8(ascii: "9"): return text - UInt8(ascii: "0")
-            case UInt8(ascii: "a")...UInt8(ascii: "f"): return text - UInt8(ascii: "a") + 10
-            case UInt8(ascii: "A")...UInt8(ascii: "F"): return text - UInt8(ascii: "A") + 10
-            default: throw .character(at: index)
-            }
+            guard let value = text.hexadecimalValue else { throw .character(at: index) }
+            return value
         }
     }
 

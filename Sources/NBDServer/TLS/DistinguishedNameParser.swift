@@ -86,7 +86,7 @@ extension DistinguishedName {
             guard place < bytes.count else { throw fault(#"nothing follows \"#, at: start) }
             if place + 1 < bytes.count,
                 let byte = UInt8(String(decoding: bytes[place...place + 1], as: UTF8.self), radix: 16),
-                Self.isDigit(bytes[place])
+                bytes[place].hexadecimalValue != nil
             {
                 place += 2
                 return byte
@@ -107,15 +107,6 @@ extension DistinguishedName {
             switch byte {
             case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "z"),
                 UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "-"), UInt8(ascii: "."):
-                true
-            default: false
-            }
-        }
-
-        private static func isDigit(_ byte: UInt8) -> Bool {
-            switch byte {
-            case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "f"),
-                UInt8(ascii: "A")...UInt8(ascii: "F"):
                 true
             default: false
             }

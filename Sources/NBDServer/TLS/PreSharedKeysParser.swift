@@ -66,7 +66,8 @@ extension PreSharedKeys {
                     "has a key of \(count) bytes; \(keyLengths.lowerBound) to \(keyLengths.upperBound) are allowed")
             }
             for index in 0..<count {
-                guard let high = value(digits.byte(at: 2 * index)), let low = value(digits.byte(at: 2 * index + 1))
+                guard let high = digits.byte(at: 2 * index).hexadecimalValue,
+                    let low = digits.byte(at: 2 * index + 1).hexadecimalValue
                 else {
                     throw fault("has a key with something else than hexadecimal digits in it")
                 }
@@ -81,19 +82,10 @@ extension PreSharedKeys {
             var name: [UInt8] = []
             var rest = digits
             while let high = rest.popFirst(), let low = rest.popFirst() {
-                guard let high = value(high), let low = value(low) else { return nil }
+                guard let high = high.hexadecimalValue, let low = low.hexadecimalValue else { return nil }
                 name.append(high << 4 | low)
             }
             return name
-        }
-
-        private func value(_ digit: UInt8) -> UInt8? {
-            switch digit {
-            case UInt8(ascii: "0")...UInt8(ascii: "9"): digit - UInt8(ascii: "0")
-            case UInt8(ascii: "a")...UInt8(ascii: "f"): digit - UInt8(ascii: "a") + 10
-            case UInt8(ascii: "A")...UInt8(ascii: "F"): digit - UInt8(ascii: "A") + 10
-            default: nil
-            }
         }
 
         /// The line itself is not shown: it may hold a key.

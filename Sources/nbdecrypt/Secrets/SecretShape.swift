@@ -111,12 +111,7 @@ private struct TextCensus {
         }
         guard padding == 0 || byte == UInt8(ascii: "=") else { return false }
         count += 1
-        switch byte {
-        case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "f"),
-            UInt8(ascii: "A")...UInt8(ascii: "F"):
-            hexDigits += 1
-        default: break
-        }
+        if byte.hexadecimalValue != nil { hexDigits += 1 }
         return true
     }
 }
