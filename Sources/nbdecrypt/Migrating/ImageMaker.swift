@@ -136,7 +136,7 @@ struct ImageMaker {
 
     /// What to say of the space for a file, since programs that run out of it have other words for that.
     private static func room(for file: NewFile) -> String {
-        let directory = FilePath(Process.absolutePath(file.path)).removingLastComponent().string
+        let directory = Process.directory(of: file.path).string
         guard let free = Process.freeSpace(in: directory), free < headerSize else { return "" }
         return "; \(directory) has \(ByteText.short(free)) free: make room, or name another place"
     }

@@ -20,7 +20,7 @@ struct MigrationList {
     ///   - common: where the secrets of images are that have none of their own.
     /// - Throws: ``Failure``, with the number of the line.
     init(_ path: String, directory: String, format: TargetFormat, common: SecretPlaces) throws(Failure) {
-        let start = path == "-" ? nil : FilePath(Process.absolutePath(path)).removingLastComponent()
+        let start = path == "-" ? nil : Process.directory(of: path)
         var jobs: [MigrationJob] = []
         var lines: [String: Int] = [:]
         for (index, line) in try Self.read(path).split(separator: "\n", omittingEmptySubsequences: false).enumerated() {

@@ -55,7 +55,7 @@ final class NewFile: Sendable {
                 "\(path) exists, and nothing is overwritten; name a new file\(Process.isRegular(path) ? ", or remove that one" : "")"
             )
         }
-        let directory = FilePath(Process.absolutePath(path)).removingLastComponent().string
+        let directory = Process.directory(of: path).string
         if let error = Process.cannotMakeFiles(in: directory) {
             throw Failure(
                 .cannotWrite,

@@ -29,7 +29,7 @@ struct ServeConfiguration {
     /// - Throws: ``Failure`` with status 64 for anything that is not understood.
     init(path: String) throws {
         self.path = path
-        let directory = FilePath(Process.absolutePath(path)).removingLastComponent()
+        let directory = Process.directory(of: path)
         self.directory = directory
         let bytes = try Self.read(path)
         let contents: ConfigurationContents

@@ -196,6 +196,9 @@ enum Process {
         path.hasPrefix("/") ? path : FileReferences.absolute(FilePath(path)).string
     }
 
+    /// Where a file is, by its name; absolute.
+    static func directory(of path: String) -> FilePath { FilePath(absolutePath(path)).removingLastComponent() }
+
     /// The first bytes of a regular file; nil for anything else.
     static func read(_ file: FileDescriptor, atMost count: Int) -> [UInt8]? {
         var bytes = [UInt8](repeating: 0, count: count)

@@ -50,11 +50,7 @@ final class Termination: Sendable {
 
     /// Does `cleanUp` if the program is ended before ``end(_:)`` has done it.
     func begin(_ cleanUp: @escaping @Sendable () -> Void) -> Int {
-        state.withLock { state in
-            state.nextID += 1
-            state.cleanUps[state.nextID] = cleanUp
-            return state.nextID
-        }
+        begin(making: {}) { cleanUp() }.id
     }
 
     /// Makes something that has to be cleaned up. No signal comes between: until this returns, it waits. So nothing that takes
