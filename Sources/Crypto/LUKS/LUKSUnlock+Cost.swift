@@ -43,11 +43,7 @@ extension LUKSUnlock {
 
     /// The sum of costs, `count` times; saturates.
     static func sum(_ costs: [UInt64], times count: Int) -> UInt64 {
-        let sum = costs.reduce(0 as UInt64) { sum, cost in
-            let (total, overflow) = sum.addingReportingOverflow(cost)
-            return overflow ? .max : total
-        }
-        let (product, overflow) = sum.multipliedReportingOverflow(by: UInt64(max(count, 0)))
+        let (product, overflow) = costs.saturatingSum.multipliedReportingOverflow(by: UInt64(max(count, 0)))
         return overflow ? .max : product
     }
 }

@@ -65,13 +65,8 @@ package struct LayerFacts {
     private mutating func take(_ device: any BlockDevice, dataSize: UInt64?, isDetached: Bool) {
         do throws(FormatError) {
             let volume = try LUKSOpener.header(device, dataSize: dataSize, isDetached: isDetached)
-            let count = volume.keyslots.count
-            encryption = "LUKS\(volume.version), \(count) \(count == 1 ? "keyslot" : "keyslots")"
-            derivationTime = volume.keyslots.reduce(0) { sum, keyslot in
-                let cost = keyslot.derivation.cost(count: keyslot.encryptionKeySize)
-                let (total, overflow) = sum.addingReportingOverflow(cost)
-                return overflow ? .max : total
-            }
+            encryption = "LUKS\(volume.version), \(CountText.of(volume.keyslots.count, "keyslot"))"
+            derivationTime = volume.keyslots.map { $0.derivation.cost(count: $0.encryptionKeySize) }.saturatingSum
             tokens = volume.tokens.map(\.type)
         } catch {
             encryption = "LUKS"

@@ -23,7 +23,7 @@ enum DiskStructure {
     }
 
     private static func describe(_ table: EvidenceTable) -> String {
-        "\(table.name), \(table.partitions.count) partition\(table.partitions.count == 1 ? "" : "s")"
+        "\(table.name), \(CountText.of(table.partitions.count, "partition"))"
     }
 }
 

@@ -3,7 +3,6 @@
 import BlockIO
 import Crypto
 import DiskStack
-import FoundationEssentials
 import Logging
 import SystemPackage
 

@@ -2,7 +2,6 @@
 
 import BlockIO
 import DiskStack
-import FoundationEssentials
 import ImageFormats
 import SystemPackage
 
@@ -85,7 +84,7 @@ struct MigrationPlan: Encodable {
         command =
             "nbdecrypt migrate \(ShellText.fileArgument(options.source.name)) \(ShellText.fileArgument(name)) "
             + "--to \(target.rawValue)\(arguments)"
-        freeSpace = Process.freeSpace(in: Self.directory(of: name))
+        freeSpace = Process.freeSpace(in: Process.directory(of: name).string)
         do throws(Failure) {
             if let image { try NewFile.check(name, against: image) } else { try NewFile.checkIsNew(name) }
         } catch { obstacles.append(error.description) }
@@ -102,10 +101,6 @@ struct MigrationPlan: Encodable {
             )
         }
         notes += warnings.withLock { $0 }.filter { warning in !self.obstacles.contains { $0.contains(warning) } }
-    }
-
-    private static func directory(of path: String) -> String {
-        FilePath(Process.absolutePath(path)).removingLastComponent().string
     }
 
     /// What the files say.
@@ -139,15 +134,14 @@ struct MigrationPlan: Encodable {
         func names(_ all: [String]) -> String {
             all.prefix(Self.shownNames).joined(separator: ", ") + (all.count > Self.shownNames ? ", …" : "")
         }
-        func counted(_ all: [String], _ noun: String) -> String { "\(all.count) \(noun)\(all.count == 1 ? "" : "s")" }
         if let snapshots = facts.first?.snapshots, !snapshots.isEmpty {
             leftBehind.append(
-                "\(counted(snapshots, "internal snapshot")): \(names(snapshots)); --snapshots copies them as well"
+                "\(CountText.of(snapshots.count, "internal snapshot")): \(names(snapshots)); --snapshots copies them as well"
             )
         }
         if let bitmaps = facts.first?.bitmaps, !bitmaps.isEmpty {
             leftBehind.append(
-                "\(counted(bitmaps, "dirty bitmap")): \(names(bitmaps)); the first backup of the new image is a full one"
+                "\(CountText.of(bitmaps.count, "dirty bitmap")): \(names(bitmaps)); the first backup of the new image is a full one"
             )
         }
         let below = facts.dropFirst().filter { $0.format != .luks }.map(\.name)
@@ -162,7 +156,7 @@ struct MigrationPlan: Encodable {
             leftBehind.append("compression: \(compressed) compressed clusters are stored unpacked")
         }
         let tokens = facts.flatMap(\.tokens)
-        if !tokens.isEmpty { leftBehind.append("\(counted(tokens, "LUKS token")): \(names(tokens))") }
+        if !tokens.isEmpty { leftBehind.append("\(CountText.of(tokens.count, "LUKS token")): \(names(tokens))") }
         if facts.contains(where: { $0.encryption?.hasPrefix("LUKS") ?? false }) {
             leftBehind.append(
                 "the LUKS keyslots\(target.isEncrypted ? ": the new image opens with its one passphrase alone" : "")")
@@ -182,7 +176,7 @@ struct MigrationPlan: Encodable {
         self.space = space
         if let freeSpace, freeSpace < space {
             obstacles.append(
-                "\(Self.directory(of: name)) has \(ByteText.short(freeSpace)) free, and the new image may take "
+                "\(Process.directory(of: name)) has \(ByteText.short(freeSpace)) free, and the new image may take "
                     + "\(ByteText.short(space)); make room, or name a file elsewhere with --new")
         }
         do throws(Failure) { try ImageMaker.check(target, size: estimate.size, name) } catch {

@@ -11,9 +11,9 @@ enum TargetSpace {
     static func most(_ format: TargetFormat, _ estimate: CopyEstimate) -> UInt64 {
         switch format {
         case .raw: estimate.allocated
-        case .qcow2: sum(estimate.allocated, tables(estimate.size))
-        case .qcow2LUKS: sum(estimate.allocated, tables(estimate.size), luksHeader)
-        case .luks1, .luks2: sum(estimate.size, ImageMaker.dataOffset(format))
+        case .qcow2: [estimate.allocated, tables(estimate.size)].saturatingSum
+        case .qcow2LUKS: [estimate.allocated, tables(estimate.size), luksHeader].saturatingSum
+        case .luks1, .luks2: [estimate.size, ImageMaker.dataOffset(format)].saturatingSum
         }
     }
 
@@ -35,12 +35,5 @@ enum TargetSpace {
             table = blocks.units(of: clusterSize / 8)
         }
         return (known - clusters + blocks + table) * clusterSize
-    }
-
-    private static func sum(_ numbers: UInt64...) -> UInt64 {
-        numbers.reduce(0) { sum, number in
-            let (total, overflow) = sum.addingReportingOverflow(number)
-            return overflow ? .max : total
-        }
     }
 }

@@ -107,7 +107,7 @@ struct AuditPicture {
             return bytes == 0 ? nil : "\(PictureStyle.shortName(kind)) \(bytes)"
         }
         let faults = cells.reduce(0) { $0 + $1.faultCount }
-        let told = faults == 0 ? "" : "; \(faults) \(faults == 1 ? "fault" : "faults")"
+        let told = faults == 0 ? "" : "; \(CountText.of(faults, "fault"))"
         return "bytes \(range.lowerBound) to \(range.upperBound - 1): \(parts.joined(separator: ", "))\(told)"
     }
 
@@ -128,7 +128,7 @@ struct AuditPicture {
             lines.append(
                 "<rect class=\"swatch\" x=\"\(x)\" y=\"\(y - 16)\" width=\"14\" height=\"14\" \(PictureStyle.fill(kind))/>"
             )
-            let more = kind == .damaged && faults > 0 ? ", \(faults) \(faults == 1 ? "fault" : "faults")" : ""
+            let more = kind == .damaged && faults > 0 ? ", \(CountText.of(faults, "fault"))" : ""
             lines.append(
                 text(
                     "\(PictureStyle.name(kind, of: map.subject)): \(bytes) bytes\(ByteText.rounded(bytes))\(more)",

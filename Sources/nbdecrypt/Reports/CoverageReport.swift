@@ -104,7 +104,7 @@ extension CoverageReport.Disk {
         // Never 100.
         let percent = size == 0 ? 0 : min(99, Int(Double(size - missing) / Double(size) * 100))
         let first = missingRanges.first.map { " (first at \($0.offset), \($0.length) bytes)" } ?? ""
-        let ranges = missingRangeCount == 1 ? "1 range" : "\(missingRangeCount) ranges"
+        let ranges = CountText.of(missingRangeCount, "range")
         let unreadable = unreadableRanges.isEmpty ? "" : "; \(unreadableRanges.count) of them could not be read"
         return "incomplete: \(percent) % of \(bytes) read, \(ranges) never read\(first)\(unreadable)"
     }

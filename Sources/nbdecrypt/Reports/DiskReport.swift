@@ -135,7 +135,7 @@ struct DiskReport: Encodable {
     var lines: [(String, String)] {
         var lines: [(String, String)] = contents.map { ("contents", $0) }
         if let table, let sectorSize {
-            let count = "\(partitions.count) partition\(partitions.count == 1 ? "" : "s")"
+            let count = CountText.of(partitions.count, "partition")
             lines.append(("partitions", "\(table), \(count), sectors of \(sectorSize) bytes"))
         }
         if let fault { lines.append(("partitions", "refused: \(fault)")) }
@@ -149,7 +149,7 @@ struct DiskReport: Encodable {
             )
         }
         for group in volumeGroups {
-            let count = "\(group.volumes.count) logical volume\(group.volumes.count == 1 ? "" : "s")"
+            let count = CountText.of(group.volumes.count, "logical volume")
             lines.append(("volume group", "\(group.name), \(count), on \(group.places.joined(separator: ", "))"))
             lines += group.volumes.map { ("volume", $0.line) }
             if let command = group.volumes.lazy.compactMap(\.command).first { lines.append(("to serve one", command)) }
