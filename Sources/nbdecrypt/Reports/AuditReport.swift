@@ -144,7 +144,7 @@ extension AuditReport.Layer {
     fileprivate var lines: [(String, String)] {
         var lines = [
             ("image", name), ("format", "\(format), \(isEncrypted ? "encrypted" : "not encrypted")"),
-            ("damage", faultCount == 0 ? "none\(isComplete ? "" : " found")" : "\(faultCount) faults"),
+            ("damage", faultCount == 0 ? "none\(isComplete ? "" : " found")" : CountText.of(faultCount, "fault")),
         ]
         lines += faults.prefix(Self.shownFaults).map { ("fault", $0.description) }
         if faultCount > UInt64(Self.shownFaults) {
