@@ -14,6 +14,7 @@ from .ciphers import Ciphers
 from .growth import Growth
 from .images import Images
 from .measure import Matrix, Memory, Starting
+from .migration import Migration
 from .plot import Plot
 from .process import Failed, Quiet
 from .report import Report
@@ -43,7 +44,8 @@ def main():
     parts = [Matrix(session, "warm", options.rounds), Matrix(session, "cold", options.cold_rounds),
              Starting(session, options.growth_rounds), Memory(session, options.growth_rounds),
              Growth(session, options.growth_rounds, options.quick),
-             Writes(session, options.rounds, options.growth_rounds), Ciphers(session, options.rounds)]
+             Writes(session, options.rounds, options.growth_rounds), Migration(session, options.rounds),
+             Ciphers(session, options.rounds)]
     session.total = sum(part.seconds() for part in parts)
     if options.list:
         print("\n".join(names(parts)))

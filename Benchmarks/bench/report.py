@@ -4,7 +4,7 @@
 import re
 import shlex
 
-from . import writes
+from . import migration, writes
 from .ciphers import CIPHERS, ENCRYPTING, ENCRYPTING_LIMIT, LIBRARIES, LIMIT, SECTORS
 from .clients import CELLS
 from .growth import CURVES
@@ -76,6 +76,17 @@ class Report:
         return table([title, *servers()],
                      [[f"{KINDS.get(row.item, row.item)}, {row.cell}", *(self.value(row, server) for server in servers())]
                       for row in rows])
+
+    def migration(self):
+        """Each row with its unit: there are few, and they differ."""
+        columns = [OWN, migration.CONVERT, migration.WITHOUT]
+        rows = [row for part in (migration.SPEED, migration.TIME, migration.MEMORY, migration.COVERAGE)
+                for row in self.results.rows(part)]
+        if not rows:
+            return ""
+        return table(["work", "unit", *columns],
+                     [[f"{row.part}: {KINDS.get(row.item, row.item)}, {row.cell}", self.results.units[row],
+                       *(self.value(row, server) for server in columns)] for row in rows])
 
     def growth(self):
         rows = self.results.rows("growth")
@@ -183,6 +194,8 @@ class Report:
                     parts.append(self.figures("write", cell, cell.unit, [*servers(), OWN_RAW, NOWHERE]))
         if self.results.rows("flushes"):
             parts += ["## Flushes of the file while clusters are given out", self.plain("flushes", "fsync(2), fdatasync(2)")]
+        if self.migration():
+            parts += ["## Copies into new images, and maps of what was read", self.migration()]
         if self.results.rows("warm cpu"):
             parts.append("## Processor time of the server, page cache warm")
             for cell in CELLS.values():

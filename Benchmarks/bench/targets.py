@@ -3,7 +3,7 @@
 
 import dataclasses
 
-from . import writes
+from . import migration, writes
 from .ciphers import CIPHERS, ENCRYPTING, ENCRYPTING_LIMIT, LIBRARIES, LIMIT, SECTORS
 from .clients import CELLS
 from .growth import FIRST_READ
@@ -81,6 +81,7 @@ class Targets:
                 if (kind, cell) not in named:
                     self._ratio("any other cell / better peer", kind, cell, 1)
         self._writes()
+        self._migration()
         self._ciphers()
         for kind in XTS + ("luks1-essiv",):
             for cell in COPIES:
@@ -131,6 +132,20 @@ class Targets:
         for kind in writes.MEMORY_KINDS:
             for cell in writes.BUSY:
                 self._value("resident memory", Row("memory", kind, cell), 96, "MiB")
+
+    def _migration(self):
+        for cell, wanted in ((migration.VERIFIED, 1), (migration.UNVERIFIED, 2.5)):
+            self._at_least(f"migrate, {cell} / {migration.CONVERT}", f"qcow2 AES to qcow2 LUKS, {migration.HALF}", wanted,
+                           self.results.ratio(Row(migration.SPEED, migration.HALF, cell), OWN, migration.CONVERT))
+        sparse, dense = (Row(migration.TIME, item, migration.UNVERIFIED) for item in (migration.SPARSE, migration.DENSE))
+        self._at_most("migrate, time for a sparse disk / for its data alone", f"qcow2 AES to qcow2 LUKS, {migration.SPARSE}",
+                      1.5, self.results.ratio(sparse, OWN, OWN, dense), "1.5 ×", "×")
+        for row in self.results.rows(migration.MEMORY):
+            self._at_most("most memory of migrate", f"{row.item}, {row.cell}", 128, self.results.spread(row, OWN), "128 MiB",
+                          "MiB")
+        for row in self.results.rows(migration.COVERAGE):
+            self._at_least("serve with a map of what was read / without", f"{KINDS[row.item]}, {row.cell}", 0.98,
+                           self.results.ratio(row, OWN, migration.WITHOUT))
 
     def _shares(self):
         for other, wanted, name in ((OWN_RAW, 0.85, "sequential, encrypted / own speed on plaintext"),
