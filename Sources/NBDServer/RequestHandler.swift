@@ -187,6 +187,14 @@ struct RequestHandler: Sendable {
         } catch { return error }
     }
 
+    /// Has all that was written be on disk. May block.
+    func flush() -> BlockError? {
+        do throws(BlockError) {
+            try device.flush()
+            return nil
+        } catch { return error }
+    }
+
     private func range(_ length: UInt64) throws(BlockError) -> ByteRange {
         guard let range = ByteRange(offset: request.offset, length: length), range.fits(device.size) else {
             throw .outOfRange("\(length) bytes at \(request.offset) reach beyond the export's \(device.size) bytes")

@@ -28,6 +28,8 @@ final class Transmission: @unchecked Sendable {
     var writePayload: WritePayload?
     /// Writes whose payload has come, for one worker.
     let smallWrites = SmallWrites()
+    /// Those among them that have to be on disk before their replies.
+    let durableWrites = SmallWrites()
     /// Requests for whose replies workers have found no memory; they come before others.
     var starved: [Starved] = []
 

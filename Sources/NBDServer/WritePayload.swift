@@ -104,10 +104,15 @@ extension Transmission {
         writePayload.pending += 1
         workersBusy += 1
         // What is far away gains from as many requests at once as there are.
-        guard writePayload.isAll(in: piece), !writePayload.isDurable, piece.count <= SmallWrites.largest,
-            session.export.lane == nil
-        else { return writeAlone(piece, of: writePayload, offset, options) }
-        if smallWrites.add(SmallWrites.Write(payload: writePayload, piece: piece)) { callForSmallWrites() }
+        guard writePayload.isAll(in: piece), piece.count <= SmallWrites.largest, session.export.lane == nil else {
+            return writeAlone(piece, of: writePayload, offset, options)
+        }
+        let write = SmallWrites.Write(payload: writePayload, piece: piece)
+        if writePayload.isDurable {
+            if durableWrites.add(write) { callForDurableWrites() }
+        } else if smallWrites.add(write) {
+            callForSmallWrites()
+        }
     }
 
     /// Has a worker write a piece; it counts as busy already. Called on any thread.

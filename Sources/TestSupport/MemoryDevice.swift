@@ -13,6 +13,10 @@ public final class MemoryDevice: GrowableDevice {
         public var unreadableByte: UInt64?
         /// Every change fails with this.
         public var changeFailure: BlockError?
+        /// Every flush fails with this.
+        public var flushFailure: BlockError?
+        /// Called by every flush, before it does anything: where a test makes it wait.
+        public var flushGate: (@Sendable () -> Void)?
         /// It grows no further than this, in bytes.
         public var maximumSize: UInt64 = .max
         /// Nothing makes zeros faster than a write.
@@ -169,7 +173,9 @@ public final class MemoryDevice: GrowableDevice {
 
     /// Only recorded.
     public func flush() throws(BlockError) {
-        if let failure = faults.changeFailure { throw failure }
+        let faults = faults
+        faults.flushGate?()
+        if let failure = faults.changeFailure ?? faults.flushFailure { throw failure }
         record(.flush)
     }
 

@@ -71,14 +71,51 @@ import Testing
     }
 
     @Test(arguments: WireMode.allCases)
-    func `a write with FUA that is one piece goes down as that`(mode: WireMode) throws {
-        let device = MemoryDevice(noise(4 << 20), isWritable: true)
+    func `a write with FUA that is one piece goes down as that where it is large or goes far`(mode: WireMode) throws {
+        for (count, lane) in [(1 << 16, nil), (4096, Lane(name: "far", width: 16))] {
+            let device = MemoryDevice(noise(4 << 20), isWritable: true)
+            let export = Export(name: "", description: "", device: device, lane: lane)
+            let client = try NBDTestClient(.serving([export]), mode)
+            let bytes = [UInt8](repeating: 5, count: count)
+            #expect(try client.ask(.write(bytes, at: 9, flags: Flag.fua, mode)).error == 0)
+            #expect(try client.ask(.write(bytes, at: 9, mode)).error == 0)
+            #expect(
+                device.calls == [.write(offset: 9, count: count, .durable), .write(offset: 9, count: count)])
+        }
+    }
+
+    @Test(arguments: WireMode.allCases)
+    func `small writes with FUA that come during a flush share the next one`(mode: WireMode) throws {
+        let device = MemoryDevice(noise(1 << 20), isWritable: true)
         let client = try NBDTestClient(.serving(device), mode)
-        let bytes = [UInt8](repeating: 5, count: 4096)
-        #expect(try client.ask(.write(bytes, at: 9, flags: Flag.fua, mode)).error == 0)
-        #expect(try client.ask(.write(bytes, at: 9, mode)).error == 0)
-        #expect(
-            device.calls == [.write(offset: 9, count: 4096, .durable), .write(offset: 9, count: 4096)])
+        for failure in [nil, BlockError.inputOutput("the disk is gone")] {
+            let (hasBegun, mayEnd) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+            device.faults.flushGate = {
+                hasBegun.signal()
+                mayEnd.wait()
+            }
+            let before = device.calls.count
+            let bytes = [UInt8](repeating: 5, count: 512)
+            client.send(.write(bytes, at: 0, flags: Flag.fua, cookie: 0, mode))
+            hasBegun.wait()
+            for index: UInt64 in 1...10 {
+                client.send(.write(bytes, at: index * 1000, flags: Flag.fua, cookie: index, mode))
+            }
+            // Who has this reply has been heard: the other replies wait for the disk.
+            client.send(WireRequest(.read, offset: 3, length: 4).with(cookie: 99))
+            let read = try client.reply()
+            #expect(read.request.cookie == 99 && read.data == [5, 5, 5, 5])
+            device.faults.flushGate = nil
+            device.faults.flushFailure = failure
+            mayEnd.signal()
+            for _ in 0...10 {
+                let reply = try client.reply()
+                #expect(reply.error == (failure == nil || reply.request.cookie == 0 ? 0 : 5))
+            }
+            let calls = device.calls[before...]
+            #expect(calls.filter { $0 == .flush }.count == (failure == nil ? 2 : 1))
+            #expect(calls.count == 11 + (failure == nil ? 2 : 1))
+        }
     }
 
     @Test(arguments: WireMode.allCases)
