@@ -36,7 +36,7 @@ package enum FormatDecision {
         guard said == .raw, let signature = try? ImageProbe.signature(of: file) else { return said }
         guard let secrets else {
             log.warning(
-                "the contents look like \(signature.name) and are served as they are, as \(remedy: .format("raw")) says"
+                "the contents look like \(signature.name) and are taken as they are, as \(remedy: .format("raw")) says"
             )
             return said
         }
@@ -48,7 +48,7 @@ package enum FormatDecision {
             }
         throw .unsupported(
             "\(remedy: .format("raw")) says that it is a plain disk, but it looks like \(signature.name), and \(secrets) is given to decrypt "
-                + "it; \(decrypt); to serve it as it is, leave the secret out")
+                + "it; \(decrypt); to take it as it is, leave the secret out")
     }
 
     /// The format of a file whose LUKS header is elsewhere: an image with the data of the container on its disk, or else

@@ -75,12 +75,12 @@ public enum ImageProbe {
         if case .leftover(let contents) = try findLUKS(device) {
             throw .notRecognised(
                 "the file begins with other contents (\(contents)), but a second copy of a LUKS2 header is left in it; "
-                    + "to serve the file as it is, say \(remedy: .format("raw")); to open the LUKS container that was there, \(remedy: .format("luks"))"
+                    + "to take the file as it is, say \(remedy: .format("raw")); to open the LUKS container that was there, \(remedy: .format("luks"))"
             )
         }
         if (try? LVMPhysicalVolume.isLabelled(device)) == true {
             throw .notRecognised(
-                "the file is a disk that is an LVM physical volume as a whole; say \(remedy: .format("raw")), and \(remedy: .logicalVolume("GROUP/VOLUME")) to serve "
+                "the file is a disk that is an LVM physical volume as a whole; say \(remedy: .format("raw")), and \(remedy: .logicalVolume("GROUP/VOLUME")) to take "
                     + "a logical volume of it; without that its names are shown")
         }
         throw .notRecognised(

@@ -135,7 +135,7 @@ struct DiskFinder {
         // Whoever names the format wants what is in it, as it is.
         guard options.format == nil || finding != .container && finding != .encryptedClone else {
             log.warning(
-                "the guest disk holds a LUKS container and is served as it is, as \(remedy: .format(layer.format.rawValue)) says; leave \(remedy: .format(nil)) out to decrypt it"
+                "the guest disk holds a LUKS container and is taken as it is, as \(remedy: .format(layer.format.rawValue)) says; leave \(remedy: .format(nil)) out to decrypt it"
             )
             return disk
         }
@@ -201,7 +201,7 @@ struct DiskFinder {
             let disk = disk(snapshot)
             // An older snapshot may have a container with older passphrases.
             do { return try decrypted(disk) } catch let failure as OpeningError where failure.isOfSecret {
-                log.warning("\(failure); \(disk.name) is served as it is")
+                log.warning("\(failure); \(disk.name) is taken as it is")
                 return disk
             }
         }
@@ -253,7 +253,7 @@ struct DiskFinder {
             places.append(("partition \(partition.number)", window))
             if (try? ImageProbe.holdsLUKS(window)) == true {
                 log.notice(
-                    "partition \(partition.number) holds a LUKS container; to serve it decrypted, add \(remedy: .partition(partition.number))"
+                    "partition \(partition.number) holds a LUKS container; to have it decrypted, add \(remedy: .partition(partition.number))"
                 )
             }
         }

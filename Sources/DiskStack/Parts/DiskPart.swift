@@ -54,12 +54,12 @@ struct DiskPartOpener {
     func checkNotAnImage(_ part: DiskPart) throws(FormatError) {
         guard let looks = FormatDecision.looksLikeImage(part) else { return }
         guard let secrets = opener.ring.names else {
-            log.warning("\(part.image): \(looks), and is served as it is")
+            log.warning("\(part.image): \(looks), and is taken as it is")
             return
         }
         throw .unsupported(
             "\(looks), and \(secrets) is given to decrypt it; only LUKS is decrypted inside a disk: copy it into a file of its "
-                + "own, without the secret, and serve that")
+                + "own, without the secret, and open that")
     }
 
     /// The disk in the container that a part holds; the part itself when it holds none.
@@ -80,7 +80,7 @@ struct DiskPartOpener {
                 name: part.exportName, description: "\(encryption), decrypted, in \(part.description)",
                 device: device, container: part)
         } catch let failure as OpeningError where demand == .offered && failure.isOfSecret {
-            log.warning("\(failure); the \(part.noun) is served as it is")
+            log.warning("\(failure); the \(part.noun) is taken as it is")
             return Disk(
                 name: part.exportName, description: "\(part.description), LUKS, not decrypted", device: part.device,
                 container: part)
@@ -98,7 +98,7 @@ struct DiskPartOpener {
         case .encryptedClone: throw ImageProbe.encryptedClone.naming(part.name)
         case .leftover(let contents):
             log.warning(
-                "\(part.image): \(part.name) begins with \(contents), and is served as it is; a second copy of a LUKS2 header is left on it, which is ignored"
+                "\(part.image): \(part.name) begins with \(contents), and is taken as it is; a second copy of a LUKS2 header is left on it, which is ignored"
             )
             return false
         case .none: return false

@@ -164,7 +164,7 @@ package struct LogicalVolumes {
             let others =
                 paths.count == 1 ? "" : " (there are: \(paths.prefix(Self.mostShown).joined(separator: ", "))\(more))"
             log.notice(
-                "\(holders): LVM physical volume of the volume group \(group.name); to serve a logical volume of it, say \(remedy: .logicalVolume(first))\(others)"
+                "\(holders): LVM physical volume of the volume group \(group.name); to take a logical volume of it, say \(remedy: .logicalVolume(first))\(others)"
             )
         }
     }

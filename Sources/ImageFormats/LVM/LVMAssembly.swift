@@ -38,7 +38,7 @@ public struct LVMAssembly: Sendable {
                 guard others.map(\.identifier).min() == description.identifier else { continue }
                 faults.append(
                     .unsupported(
-                        "\(others.count) volume groups on this disk are called \(description.name): serve the partition of one of them alone, with \(remedy: .partition(nil))"
+                        "\(others.count) volume groups on this disk are called \(description.name): take the partition of one of them alone, with \(remedy: .partition(nil))"
                     ))
             } else {
                 groups.append(LVMVolumeGroup(description, found))

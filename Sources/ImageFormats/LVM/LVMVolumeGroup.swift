@@ -52,12 +52,12 @@ public struct LVMVolumeGroup: Sendable {
         let last = member.device.isEmpty ? "" : ", \(member.device) when the group was last changed"
         guard let physical = found[area.holder] else {
             throw .unsupported(
-                "logical volume \(volume) needs a physical volume that is not on this disk (\(dashed(member.identifier))\(last)); serve a disk on which the whole volume group is"
+                "logical volume \(volume) needs a physical volume that is not on this disk (\(dashed(member.identifier))\(last)); open a disk on which the whole volume group is"
             )
         }
         guard !ambiguous.contains(area.holder) else {
             throw .unsupported(
-                "logical volume \(volume) needs the physical volume \(dashed(member.identifier)), which is on this disk twice; serve its partition alone, with \(remedy: .partition(nil))"
+                "logical volume \(volume) needs the physical volume \(dashed(member.identifier)), which is on this disk twice; take its partition alone, with \(remedy: .partition(nil))"
             )
         }
         guard !member.isMissing else {

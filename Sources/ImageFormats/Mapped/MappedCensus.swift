@@ -105,7 +105,7 @@ public struct MappedCensus: Equatable, Sendable {
                 damage = .damaged(
                     "\(Mapping.formatName) L1 table: entry \(entry)", at: place, found: "an L2 table \(fault)",
                     allowed: allowed,
-                    advice: "the image is damaged or not complete: get a complete copy, or serve what is left of it "
+                    advice: "the image is damaged or not complete: get a complete copy, or take what is left of it "
                         + "with \(remedy: .allowDamage)")
             }
         } catch { throw .unreadable(Sentence(error.description)) }

@@ -187,7 +187,7 @@ import TestSupport
         #expect(assembly.groups.isEmpty)
         #expect(
             assembly.faults.map(\.description) == [
-                "2 volume groups on this disk are called vg: serve the partition of one of them alone, with partition"
+                "2 volume groups on this disk are called vg: take the partition of one of them alone, with partition"
             ])
         let error = try #require(throws: FormatError.self) {
             try only(fixture(LVMFixture.text()), fixture(LVMFixture.text())).disk()

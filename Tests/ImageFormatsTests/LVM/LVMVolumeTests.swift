@@ -109,7 +109,7 @@ import Testing
             #expect(error.code == .unsupported)
             #expect(error.description.hasPrefix("logical volume two/\(name) needs a physical volume that is not on"))
             #expect(
-                error.description.contains(", /dev/loop1 when the group was last changed); serve a disk"), "\(error)")
+                error.description.contains(", /dev/loop1 when the group was last changed); open a disk"), "\(error)")
         }
     }
 

@@ -78,7 +78,7 @@ struct ExportTests {
                     let size = try LibNBDClient(server.uri(of: "partition/2")).size
                     try server.expect(machine.disk[(4 << 20)..<((4 << 20) + size)], at: "partition/2")
                 }
-                #expect(outcome.errors.contains("the partition is served as it is"), "\(outcome.errors)")
+                #expect(outcome.errors.contains("the partition is taken as it is"), "\(outcome.errors)")
             }
             for option in [["--partition", "2"], ["--exports", "partition/2"]] {
                 try await Program.expectEnd(

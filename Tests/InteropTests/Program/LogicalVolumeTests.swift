@@ -37,7 +37,7 @@ struct LogicalVolumeTests {
                     #expect(try server.exports()["lv/two/secret"]?.contains("LUKS, not decrypted") == true)
                     try server.expect(container, at: "lv/two/secret")
                 }
-                #expect(outcome.errors.contains("the logical volume is served as it is"), "\(outcome.errors)")
+                #expect(outcome.errors.contains("the logical volume is taken as it is"), "\(outcome.errors)")
             }
         }
     }
@@ -111,7 +111,7 @@ struct LogicalVolumeTests {
         }
         #expect(
             outcome.errors.contains(
-                "the disk: LVM physical volume of the volume group whole; to serve a logical volume of it, say --logical-volume whole/data (there are: whole/data, whole/more)"
+                "the disk: LVM physical volume of the volume group whole; to take a logical volume of it, say --logical-volume whole/data (there are: whole/data, whole/more)"
             ), "\(outcome.errors)")
         try await serve([container, "--logical-volume", "whole/data"] + secret, directory) {
             try $0.expectContents(contents)
@@ -165,11 +165,11 @@ struct LogicalVolumeTests {
         let secret = ["--passphrase-file", try directory.write("p", text: "correct horse")]
         let disk = try await serve([path, "-f", "raw"] + secret, directory) { _ in }
         #expect(
-            disk.errors.contains("partition 1, partition 2: LVM physical volume of the volume group two; to serve a"))
+            disk.errors.contains("partition 1, partition 2: LVM physical volume of the volume group two; to take a"))
         #expect(!disk.errors.contains("is not encrypted"))
         let part = try await serve([path, "-f", "raw", "--partition", "2"], directory) { _ in }
         #expect(
-            part.errors.contains("partition 2: LVM physical volume of the volume group two; to serve a logical volume"))
+            part.errors.contains("partition 2: LVM physical volume of the volume group two; to take a logical volume"))
         let whole = try await image.whole()
         try await Program.expectRefusal(
             ["serve", whole, "--socket", directory.file("s")], status: 65,

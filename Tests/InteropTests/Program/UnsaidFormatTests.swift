@@ -191,7 +191,7 @@ struct UnsaidFormatTests {
         }
         let bytes = try File.contents(image)
         let outcome = try await ServerUnderTest.run(serve, in: directory) { server in try server.expect(bytes) }
-        #expect(outcome.errors.contains("are served as they are, as -f raw says"), "\(outcome.errors)")
+        #expect(outcome.errors.contains("are taken as they are, as -f raw says"), "\(outcome.errors)")
     }
 
     @Test func `serve --audit opens every file once: what was examined is what is served`() async throws {
