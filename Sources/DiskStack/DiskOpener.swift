@@ -43,7 +43,12 @@ public struct DiskOpener {
     public func disks() throws(OpeningError) -> [OpenDisk] { try disks(of: image()) }
 
     /// Opens the files of an image, and needs no secret.
-    package func image() throws(OpeningError) -> OpenImage { try OpenImage(options, secrets: ring.names, log: log) }
+    package func image() throws(OpeningError) -> OpenImage {
+        let image = try OpenImage(options, secrets: ring.names, log: log)
+        // Where a file is missing, that is told instead.
+        if image.breakage == nil { try ring.check(image.name, layers: image.layers.map(\.name)) }
+        return image
+    }
 
     /// Opens everything in an image.
     package func disks(of image: OpenImage) throws(OpeningError) -> [OpenDisk] {

@@ -97,6 +97,7 @@ struct ImageOpener {
         try allowingDamage(link) { () throws(FormatError) in
             try MappedCensus.checkL1(file: link.source.device, header: header)
         }
+        warnOfRaggedEnd(link, size: header.size, virtualSize: header.virtualSize)
         let isWritable = link.number == 0 && options.isWritable
         // What is repaired is told then.
         for mark in header.marks where !isWritable { log.warning("\(link.shown)\(mark)") }
@@ -170,6 +171,7 @@ struct ImageOpener {
         try allowingDamage(link) { () throws(FormatError) in
             try MappedCensus.checkL1(file: link.source.device, header: header)
         }
+        warnOfRaggedEnd(link, size: header.size, virtualSize: header.virtualSize)
         let cipher: (any SectorCipher)? =
             if header.encryption == .legacyAES {
                 try legacyAES(link) { QcowImage(file: link.source.device, header: header, cipher: $0, backing: nil) }
@@ -200,6 +202,14 @@ struct ImageOpener {
 
     private func luks(_ name: String, layer: Int) -> LUKSOpener {
         containers.opener(name, own: .passphraseOfLayer(layer))
+    }
+
+    /// QEMU does the same.
+    private func warnOfRaggedEnd(_ link: ImageChain.Link, size: UInt64, virtualSize: UInt64) {
+        guard link.number == 0, size > virtualSize else { return }
+        log.warning(
+            "the header says \(size) bytes; the last \(size - virtualSize) are less than a sector of 512, and no part of the disk, as in QEMU"
+        )
     }
 
     private func warnOfRaw(_ file: any BlockDevice) {

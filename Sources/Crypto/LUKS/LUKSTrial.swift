@@ -31,9 +31,9 @@ struct LUKSTrial {
 
     /// Why nothing opened, as far as it is known.
     ///
-    /// - Parameter fitting: what would have opened.
+    /// - Parameter search: has shown what would have opened, or what not either.
     func failure(
-        _ secrets: [LUKSUnlock.NamedSecret], hasOnlyOneKeyslot: Bool, _ fitting: LUKSUnlock.Fitting? = nil
+        _ secrets: [LUKSUnlock.NamedSecret], hasOnlyOneKeyslot: Bool, _ search: LUKSUnlock.VariantSearch
     ) -> UnlockError {
         let reasons = skipped.map { (keyslot, reason) -> Sentence in "; keyslot \(keyslot) was not tried: \(reason)" }
             .joined()
@@ -46,15 +46,19 @@ struct LUKSTrial {
             ? "1 keyslot (\(tried[0]))"
             : "\(tried.count) keyslots (\(tried.sorted().map(String.init).joined(separator: ", ")))"
         let said: Sentence = "no keyslot opens with \(names): \(slots) tried\(reasons); "
-        let hints = LUKSUnlock.NamedSecret.hints(of: secrets)
-        if let fitting {
+        if let fitting = search.fitting {
+            // What else may be the matter is of no matter then.
             return .wrongSecret(
-                "\(said)but keyslot \(fitting.keyslot) opens with \(fitting.source) \(fitting.description): write exactly "
-                    + "these bytes to a file and give \(remedy: .keyFile) FILE\(hints)")
+                "\(said)but keyslot \(fitting.keyslot) opens with \(fitting.source.name) \(fitting.advice)")
         }
+        let tried = LUKSUnlock.Variant.list(search.tried)
+        let hints = LUKSUnlock.NamedSecret.hints(of: secrets, after: search.excluded)
         let spelling = "check the spelling and the keyboard layout"
-        guard skipped.isEmpty else { return .notAllTried("\(said)\(LUKSUnlock.adviceToName), or \(spelling)\(hints)") }
+        guard skipped.isEmpty else {
+            return .notAllTried("\(said)\(LUKSUnlock.adviceToName), or \(spelling)\(tried)\(hints)")
+        }
         return .wrongSecret(
-            said + (hasOnlyOneKeyslot ? "leave \(remedy: .keyslot(nil)) out to try all" : "\(spelling)") + "\(hints)")
+            said + (hasOnlyOneKeyslot ? "leave \(remedy: .keyslot(nil)) out to try all" : "\(spelling)")
+                + "\(tried)\(hints)")
     }
 }

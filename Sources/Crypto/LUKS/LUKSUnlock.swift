@@ -40,12 +40,31 @@ public struct LUKSUnlock {
             public var encoding: String?
             /// A newline at its end.
             public var newline: String?
+            /// What that newline makes of it when it is taken the other way.
+            public var otherForm: OtherForm?
 
             /// None.
             public init() {}
 
             /// Those that there are.
             public var all: [String] { [encoding, newline].compactMap { $0 } }
+
+            /// Those that are left when other bytes have been tried in vain: the newline may be told to be of no matter.
+            public func all(after variants: [Secret]) -> [String] {
+                guard let otherForm, variants.contains(where: { $0.equals(otherForm.secret) }) else { return all }
+                return [encoding].compactMap { $0 }
+            }
+        }
+
+        /// The same source, read in another way.
+        public struct OtherForm: Sendable {
+            /// The bytes.
+            public let secret: Secret
+            /// What to type for them.
+            public let option: String
+
+            /// - Parameter option: as the shell takes it.
+            public init(secret: Secret, option: String) { (self.secret, self.option) = (secret, option) }
         }
 
         /// - Parameter name: never the contents.
@@ -145,8 +164,8 @@ public struct LUKSUnlock {
             let found = trial.first(keyslots, secrets) { keyslot, secret in attempt(keyslot, digest, secret) }
             trial.skip(untried(of: digest))
             guard let found else {
-                let fitting = fittingVariant(of: secrets, keyslots, digest)
-                throw trial.failure(secrets, hasOnlyOneKeyslot: options.keyslot != nil, fitting)
+                let search = searchVariants(of: secrets, keyslots, digest)
+                throw trial.failure(secrets, hasOnlyOneKeyslot: options.keyslot != nil, search)
             }
             opened.append(found)
         }
@@ -158,9 +177,14 @@ public struct LUKSUnlock {
         let numbers = neededDigestNumbers.subtracting(opened.map(\.digest.number)).sorted()
         let holders = volumeKeys.map { "\($0.name) (\($0.secret.count) bytes)" }.joined(separator: ", ")
         return .wrongSecret(
-            "\(holders) is not the volume key: digest \(numbers.first ?? 0) does not fit; get the key with "
-                + "`cryptsetup luksDump --dump-volume-key --volume-key-file NEW DEVICE` \(LUKSSupport.whatIsDevice)"
+            "\(holders) is not the volume key: digest \(numbers.first ?? 0) does not fit; \(adviceOfVolumeKey)"
                 + "\(NamedSecret.hints(of: volumeKeys))")
+    }
+
+    /// Where the right volume key comes from.
+    public var adviceOfVolumeKey: Sentence {
+        "get the key with "
+            + "`cryptsetup luksDump --dump-volume-key --volume-key-file NEW DEVICE` \(LUKSSupport.whatIsDevice)"
     }
 
     /// The digests whose keys the data needs; with their keys, it can be read.
@@ -247,7 +271,15 @@ public struct LUKSUnlock {
 
 extension LUKSUnlock.NamedSecret {
     /// The hints of all of them, as the end of a sentence about secrets that do not fit.
-    public static func hints(of secrets: [Self]) -> String {
-        secrets.flatMap { secret in secret.hints.all.map { "; \(secret.name): \($0)" } }.joined()
+    ///
+    /// - Parameter variants: other bytes that do not fit either.
+    public static func hints(of secrets: [Self], after variants: [Secret] = []) -> String {
+        secrets.flatMap { secret in secret.hints.all(after: variants).map { "; \(secret.name): \($0)" } }.joined()
+    }
+
+    /// How to give other bytes that somebody may have meant by it, and that fit.
+    public func advice(for variant: Secret) -> Sentence {
+        if let other = hints.otherForm, other.secret.equals(variant) { return "give \(other.option)" }
+        return "write exactly these bytes to a file and give \(remedy: .keyFile) FILE"
     }
 }

@@ -44,11 +44,23 @@ package struct LUKSOpener {
     func open(header: any BlockDevice, data: any BlockDevice) throws -> (disk: any BlockDevice, description: String) {
         let volume = try Self.header(header, dataSize: data.size, isDetached: header !== data)
         let segments = try check(volume)
+        warnOfRaggedEnd(volume, data)
         if data.isWritable { try LUKSSupport.checkWritable(volume) }
         if isSealed { return (try Self.disk(of: volume, segments.sealedDevices(over: data)), Self.describe(volume)) }
         let opened = try unlock(volume, header)
         let disk = try Self.disk(volume, segments, over: data, opened, allowsDiscards: allowsDiscards)
         return (disk, Self.describe(volume))
+    }
+
+    /// What is no whole sector is left out, as by Linux.
+    private func warnOfRaggedEnd(_ volume: LUKSVolume, _ data: any BlockDevice) {
+        for segment in volume.disk where segment.offset <= data.size {
+            let rest = (segment.size ?? data.size - segment.offset) % UInt64(segment.sectorSize)
+            guard rest > 0 else { continue }
+            log.warning(
+                "\(name): the last \(rest) bytes of the data are no whole sector of \(segment.sectorSize), and no part of the disk; is the image complete?"
+            )
+        }
     }
 
     /// The decrypted disk of a volume whose keys are known; takes requests of any offset and length.
@@ -120,11 +132,7 @@ package struct LUKSOpener {
     func unlock(_ volume: LUKSVolume, _ header: any BlockDevice) throws -> [LUKSUnlock.Opened] {
         let progress = DerivationProgress(log: log)
         defer { progress.end() }
-        var options = options
-        options.variants = { secret in
-            PassphraseVariant.all(of: secret).map { .init(description: $0.description, secret: $0.secret) }
-        }
-        let unlock = LUKSUnlock(volume, header: header, options: options) { what in
+        let unlock = LUKSUnlock(volume, header: header, options: options.tryingVariants) { what in
             log.debug("\(name): trying \(what)")
             progress.begin(what)
         }

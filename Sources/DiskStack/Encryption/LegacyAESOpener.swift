@@ -88,7 +88,7 @@ struct LegacyAESOpener {
             }
         }
         if let undecided {
-            log.warning("the passphrase cannot be checked, served as it is: \(undecided.check.summary)")
+            log.warning("the passphrase cannot be checked, and is taken as it is: \(undecided.check.summary)")
             return undecided.cipher
         }
         guard let wrong else { throw OpeningError(.wrongSecret, "\(name): no passphrase was given") }
@@ -100,16 +100,18 @@ struct LegacyAESOpener {
         _ check: ContentCheck, _ secrets: [NamedSecret], isRawKey: Bool
     ) -> Sentence {
         let names = secrets.map(\.name).joined(separator: ", ")
+        let verdict: Sentence = "\(name): \(names) does not fit: \(check.summary)"
         let encodings = secrets.compactMap { secret in secret.hints.encoding.map { "; \(secret.name): \($0)" } }
-        let verdict: Sentence = "\(name): \(names) does not fit: \(check.summary)\(encodings.joined())"
+            .joined()
         let override: Sentence = "if the disk really holds nothing but random data, add \(remedy: .skipPassphraseCheck)"
-        if isRawKey { return "\(verdict); check the key file; \(override)" }
-        for variant in secrets.flatMap({ PassphraseVariant.all(of: $0.secret) })
-        where examine(LegacyAESCipher(key: LegacyAESKey.derive(from: variant.secret))).verdict == .plausible {
-            return "\(verdict); but it fits \(variant.description): "
-                + "write exactly these bytes to a file and give \(remedy: .keyFile) FILE"
+        if isRawKey { return "\(verdict)\(encodings); check the key file; \(override)" }
+        let search = PassphraseVariant.search(of: secrets, disk)
+        if let (secret, variant) = search.fitting {
+            return "\(verdict); but \(secrets.count > 1 ? secret.name : "it") fits \(variant.description): "
+                + "\(secret.advice(for: variant.secret))"
         }
-        return "\(verdict); check the spelling and the keyboard layout (a line feed at the end, Latin-1 and UTF-8 were "
-            + "tried), and give other encodings with \(remedy: .keyFile); \(override)"
+        return
+            "\(verdict)\(encodings); check the spelling and the keyboard layout\(LUKSUnlock.Variant.list(search.tried)), and "
+            + "give other encodings with \(remedy: .keyFile); \(override)"
     }
 }

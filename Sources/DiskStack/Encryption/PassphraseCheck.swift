@@ -30,6 +30,9 @@ package struct PassphraseCheck {
     /// what to do; empty when each secret was tried wherever it may fit.
     package let untried: [Sentence]
 
+    /// What to do when no secret opens the image: give a variant that fits, or look for another secret.
+    package private(set) var advice: Sentence = ""
+
     /// Tries all secrets of `ring` on all keyslots; asks a person when there are none.
     /// - Throws: ``FormatError`` when `serve` would refuse the container because it is not encrypted; ``OpeningError`` when a
     ///   secret cannot be read.
@@ -42,7 +45,9 @@ package struct PassphraseCheck {
         }
         let progress = DerivationProgress(log: log)
         defer { progress.end() }
-        let unlock = LUKSUnlock(container.volume, header: container.header, options: options) { progress.begin($0) }
+        let unlock = LUKSUnlock(container.volume, header: container.header, options: options.tryingVariants) {
+            progress.begin($0)
+        }
         let needed = unlock.neededDigestNumbers
         var proved: Set<Int> = []
         let volumeKeys = try ring.volumeKeys()
@@ -65,6 +70,12 @@ package struct PassphraseCheck {
         let survey: [[(keyslot: Int, outcome: LUKSUnlock.Outcome)]]
         do { survey = try unlock.survey(secrets) } catch { throw OpeningError(error, image: path) }
         var untried: [Int: Sentence] = [:]
+        var (search, found) = (LUKSUnlock.VariantSearch(), proved)
+        for case .opened(let key) in survey.joined().map(\.outcome) { found.insert(key.digest.number) }
+        if !needed.isSubset(of: found) {
+            // Where no keyslot can be tried, that has been said.
+            search = (try? unlock.searchVariants(of: secrets, besides: found)) ?? search
+        }
         for (secret, results) in zip(secrets, survey) {
             var keyslots: [Int] = []
             var notes: [Sentence] = []
@@ -86,10 +97,24 @@ package struct PassphraseCheck {
                     if unlock.holdsKeyOfData(keyslot) { untried[keyslot] = reason }
                 }
             }
-            if keyslots.isEmpty { notes += secret.hints.sentences }
+            if let fitting = search.fitting {
+                if fitting.source.name == secret.name {
+                    notes.append("but keyslot \(fitting.keyslot) opens with it \(fitting.advice)")
+                }
+            } else if keyslots.isEmpty {
+                notes += secret.hints.all(after: search.excluded).map { Sentence($0) }
+            }
             outcomes.append(Outcome(source: secret.name, fits: fits, keyslots: keyslots.sorted(), notes: notes))
         }
         mayFit = needed.isSubset(of: proved)
+        advice =
+            if let fitting = search.fitting {
+                "but keyslot \(fitting.keyslot) opens with \(fitting.source.name) \(fitting.advice)"
+            } else if secrets.isEmpty {
+                unlock.adviceOfVolumeKey
+            } else {
+                "\(Self.spelling)\(LUKSUnlock.Variant.list(search.tried)), or give another with \(remedy: .keyFile) FILE"
+            }
         let sentences = untried.sorted { $0.key < $1.key }.map { (number, reason) -> Sentence in
             "keyslot \(number) was not tried: \(reason)"
         }
@@ -106,7 +131,8 @@ package struct PassphraseCheck {
     package init(legacyAES disk: (LegacyAESCipher) -> any BlockDevice, ring: SecretRing, path: String) throws {
         let own = SecretUse.passphraseOfLayer(0)
         let raw = ring.isPinned(own) ? nil : try ring.rawKey().map { [$0] }
-        for secret in try raw ?? ring.all(path, own: own) {
+        let secrets = try raw ?? ring.all(path, own: own)
+        for secret in secrets {
             guard raw == nil || secret.secret.count == LegacyAESKey.count else {
                 let notes: [Sentence] = ["it does not hold \(LegacyAESKey.count) bytes"] + secret.hints.sentences
                 outcomes.append(Outcome(source: secret.name, fits: false, notes: notes))
@@ -127,7 +153,27 @@ package struct PassphraseCheck {
         }
         mayFit = outcomes.contains { $0.fits != false }
         untried = []
+        guard !mayFit else { return }
+        let override: Sentence =
+            "if the disk really holds nothing but random data, add \(remedy: .skipPassphraseCheck) to open it"
+        guard raw == nil else {
+            advice = "check the key file; \(override)"
+            return
+        }
+        let search = PassphraseVariant.search(of: secrets, disk)
+        guard let (secret, variant) = search.fitting else {
+            advice =
+                "\(Self.spelling)\(LUKSUnlock.Variant.list(search.tried)), and give other encodings with \(remedy: .keyFile); \(override)"
+            return
+        }
+        let instruction: Sentence = "\(variant.description): \(secret.advice(for: variant.secret))"
+        advice = "but \(secret.name) fits \(instruction)"
+        guard let index = outcomes.firstIndex(where: { $0.source == secret.name }) else { return }
+        // What else may be the matter is of no matter then.
+        outcomes[index].notes = [outcomes[index].notes[0], "but it fits \(instruction)"]
     }
+
+    private static let spelling: Sentence = "check the spelling and the keyboard layout"
 }
 
 extension NamedSecret.Hints {

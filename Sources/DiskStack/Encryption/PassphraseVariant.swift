@@ -2,6 +2,7 @@
 
 import BlockIO
 import Crypto
+import ImageFormats
 
 /// Other byte strings that somebody may have meant by a passphrase that does not fit.
 ///
@@ -42,6 +43,25 @@ struct PassphraseVariant {
         return variants.compactMap { description, secret in
             secret.map { PassphraseVariant(description: description, secret: $0) }
         }
+    }
+
+    /// The variants of passphrases of an AES image that do not fit: the first that does, and what was tried before.
+    ///
+    /// - Parameter disk: what the image alone says if a cipher is right.
+    static func search(
+        of secrets: [NamedSecret], _ disk: (LegacyAESCipher) -> any BlockDevice
+    ) -> (fitting: (secret: NamedSecret, variant: PassphraseVariant)?, tried: [String]) {
+        var tried: [String] = []
+        for secret in secrets {
+            for variant in all(of: secret.secret) {
+                let cipher = LegacyAESCipher(key: LegacyAESKey.derive(from: variant.secret))
+                guard ContentCheck.examine(AlignedDevice(disk(cipher))).verdict != .plausible else {
+                    return ((secret, variant), tried)
+                }
+                tried.append(variant.description)
+            }
+        }
+        return (nil, tried)
     }
 
     private static func appending(_ tail: [UInt8], to passphrase: Secret) -> Secret {
@@ -94,5 +114,16 @@ struct PassphraseVariant {
 
     private static func isDigit(_ byte: UInt8) -> Bool {
         (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) || (UInt8(ascii: "a")...UInt8(ascii: "f")).contains(byte)
+    }
+}
+
+extension LUKSUnlock.Options {
+    /// The same, with variants of passphrases that do not fit.
+    var tryingVariants: Self {
+        var options = self
+        options.variants = { secret in
+            PassphraseVariant.all(of: secret).map { .init(description: $0.description, secret: $0.secret) }
+        }
+        return options
     }
 }

@@ -28,6 +28,9 @@ public protocol SecretProvider {
     /// The sources of the secrets that are there for what is in the image, for messages; never their contents.
     var names: [String] { get }
 
+    /// The layers of a chain that have secrets of their own, by number; each is refused that an image does not have.
+    var pinnedLayers: [Int] { get }
+
     /// Are there secrets for this use? None is read to find out.
     func has(_ use: SecretUse) -> Bool
 
@@ -41,6 +44,11 @@ public protocol SecretProvider {
     /// - Parameter name: of what it opens.
     /// - Throws: ``OpeningError`` when there is nobody to ask, or when they do not want to say.
     func ask(for name: String) throws(OpeningError) -> NamedSecret
+}
+
+extension SecretProvider {
+    /// None has.
+    public var pinnedLayers: [Int] { [] }
 }
 
 /// Passphrases that a program has already. Nobody is asked.

@@ -15,6 +15,8 @@ package final class SecretRing {
     /// Read when first needed: an image that cannot be opened at all is told before.
     private var known: [SecretUse: Result<[NamedSecret], OpeningError>] = [:]
     private var isUsed = false
+    /// Of layers that have secrets of their own, and have asked for them.
+    private var usedPins: Set<SecretUse> = []
     private var typed: [NamedSecret] = []
 
     package init(_ provider: any SecretProvider, log: OpeningLog) {
@@ -67,7 +69,10 @@ package final class SecretRing {
         _ what: String, own: SecretUse?, _ attempt: ([NamedSecret]) throws -> Result
     ) throws -> Result {
         isUsed = true
-        if let own, isPinned(own) { return try attempt(secrets(own)) }
+        if let own, isPinned(own) {
+            usedPins.insert(own)
+            return try attempt(secrets(own))
+        }
         let secrets = try secrets(.passphrase)
         guard secrets.isEmpty else { return try attempt(secrets) }
         // Another layer may have the passphrase of this one.
@@ -106,11 +111,36 @@ package final class SecretRing {
         do { return try body() } catch let error as OpeningError where error.isOfSecret { return nil }
     }
 
+    /// So many layers are named at most.
+    private static let shownLayers = 8
+
+    /// Refuses secrets for layers that are not there.
+    ///
+    /// - Parameters:
+    ///   - image: for messages.
+    ///   - layers: the names of those that are there, the top first.
+    /// - Throws: ``OpeningError``.
+    func check(_ image: String, layers: [String]) throws(OpeningError) {
+        guard let wrong = provider.pinnedLayers.first(where: { $0 >= layers.count }) else { return }
+        let shown = layers.prefix(Self.shownLayers).enumerated().map { "\($0) (\($1))" }.joined(separator: ", ")
+        let more = layers.count > Self.shownLayers ? ", … up to \(layers.count - 1)" : ""
+        throw OpeningError(
+            .usage,
+            "\(image): a secret is given for layer \(wrong), and there is no such layer; there \(layers.count == 1 ? "is" : "are") "
+                + "\(shown)\(more)")
+    }
+
     /// To be called when all layers are open: a secret that no layer has asked for may be a mistake.
     func warnIfUnused() {
-        guard !isUsed, let names else { return }
-        log.warning(
-            "nothing that \(names) could open was found in the image, or in the part of it that is served: it is not used"
-        )
+        guard isUsed else {
+            guard let names else { return }
+            log.warning(
+                "nothing that \(names) could open was found in the image, or in the part of it that is opened: it is not used"
+            )
+            return
+        }
+        for layer in provider.pinnedLayers where !usedPins.contains(.passphraseOfLayer(layer)) {
+            log.warning("the secret that is for layer \(layer) alone is not used: nothing in that layer has needed it")
+        }
     }
 }

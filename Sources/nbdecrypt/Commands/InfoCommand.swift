@@ -102,7 +102,7 @@ struct InfoCommand: ParsableCommand {
                     "\(image.source.name): none of these opens it, as far as they were tried; "
                         + check.untried.joined(separator: "; "))
             }
-            throw Failure(.wrongPassphrase, "\(image.source.name): none of these opens it")
+            throw Failure(.wrongPassphrase, "\(image.source.name): none of these opens it; \(check.advice ?? "")")
         }
     }
 

@@ -14,6 +14,8 @@ final class Termination: Sendable {
         var cleanUps: [Int: Action] = [:]
         var nextID = 0
         var handler: (@Sendable (Int32) -> Void)?
+        /// What is true then, for the last line; nil: there is none.
+        var farewell: String?
         /// The program cleans up, and ends.
         var isOver = false
     }
@@ -33,13 +35,14 @@ final class Termination: Sendable {
             return state.handler
         }
         if let handler { return handler(signal) }
-        let cleanUps = state.withLock { state in
+        let (cleanUps, farewell) = state.withLock { state in
             // Once: what is there later under the same name is another's.
             defer { state.cleanUps = [:] }
             state.isOver = true
-            return state.cleanUps.sorted { $0.key > $1.key }.map(\.value)
+            return (state.cleanUps.sorted { $0.key > $1.key }.map(\.value), state.farewell)
         }
         for cleanUp in cleanUps { cleanUp() }
+        if let farewell { Process.printError("stopped by signal \(signal): \(farewell)") }
         Process.exitNow(128 + signal)
     }
 
@@ -47,6 +50,9 @@ final class Termination: Sendable {
     func handleFirst(_ handler: @escaping @Sendable (Int32) -> Void) {
         state.withLock { $0.handler = handler }
     }
+
+    /// Says this when a signal has ended the program, and all is cleaned up.
+    func sayAtEnd(_ farewell: String) { state.withLock { $0.farewell = farewell } }
 
     /// Does `cleanUp` if the program is ended before ``end(_:)`` has done it.
     func begin(_ cleanUp: @escaping @Sendable () -> Void) -> Int {
@@ -77,5 +83,22 @@ final class Termination: Sendable {
     /// Leaves out what ``begin(_:)`` was given.
     func forget(_ id: Int) {
         state.withLock { _ = $0.cleanUps.removeValue(forKey: id) }
+    }
+
+    /// The same of something that is complete, and is no longer removed. While the program is being ended it does not return,
+    /// since then it has been.
+    ///
+    /// - Parameter farewell: what is said from now on; nil: what was said before.
+    func keep(_ id: Int, saying farewell: String? = nil) {
+        state.withLock { state in
+            state.cleanUps.removeValue(forKey: id)
+            state.farewell = farewell ?? state.farewell
+        }
+        waitIfOver()
+    }
+
+    /// Does not return while the program is being ended: for who has seen what that does, and would tell of it as of a failure.
+    func waitIfOver() {
+        if state.withLock({ $0.isOver }) { Process.waitForTheEnd() }
     }
 }

@@ -19,6 +19,8 @@ struct PassphraseReport: Encodable {
     let outcomes: [Outcome]
     let mayFit: Bool
     let untried: [String]
+    /// What to do when nothing fits; nil when something may.
+    let advice: String?
 
     init(_ check: PassphraseCheck) {
         outcomes = check.outcomes.map { outcome in
@@ -28,6 +30,7 @@ struct PassphraseReport: Encodable {
         }
         mayFit = check.mayFit
         untried = check.untried.map(\.worded)
+        advice = check.mayFit ? nil : check.advice.worded
     }
 
     /// Lines for people.

@@ -29,6 +29,8 @@ final class CommandSecrets: SecretProvider {
 
     var names: [String] { places.ofImage.map(\.name) }
 
+    var pinnedLayers: [Int] { places.pinnedLayers }
+
     func has(_ use: SecretUse) -> Bool {
         switch use {
         case .passphrase: !places.passphrases.isEmpty

@@ -22,22 +22,7 @@ struct QEMUSecretObjects {
         let vector: [UInt8]?
 
         init(_ argument: String) throws {
-            var values: [String: String] = [:]
-            // A comma in a value is doubled.
-            let parts = argument.replacing(",,", with: "\0").split(separator: ",", omittingEmptySubsequences: false)
-            guard let type = parts.first, type == "secret" || type == "qom-type=secret" else {
-                throw ValidationError("--object takes an object of type secret alone: secret,id=ID,file=PATH.")
-            }
-            for part in parts.dropFirst() {
-                let pair = part.replacing("\0", with: ",").split(separator: "=", maxSplits: 1).map(String.init)
-                guard pair.count == 2, ["id", "file", "data", "format", "keyid", "iv"].contains(pair[0]),
-                    values.updateValue(pair[1], forKey: pair[0]) == nil
-                else {
-                    // A value may be a secret.
-                    throw ValidationError(
-                        "--object secret takes each of id, file, data, format, keyid and iv once, as NAME=VALUE.")
-                }
-            }
+            let values = try argument.hasPrefix("{") ? Self.members(argument) : Self.properties(argument)
             guard let id = values["id"], !argument.contains("\0") else {
                 throw ValidationError("--object secret takes an id=.")
             }
@@ -64,6 +49,51 @@ struct QEMUSecretObjects {
                         + "come first in what is encrypted, and format= is not raw.")
             }
         }
+
+        private static let names = ["id", "file", "data", "format", "keyid", "iv"]
+
+        /// What "secret,id=…,file=…" says; a comma in a value is doubled.
+        private static func properties(_ argument: String) throws -> [String: String] {
+            let parts = argument.replacing(",,", with: "\0").split(separator: ",", omittingEmptySubsequences: false)
+            guard let type = parts.first, type == "secret" || type == "qom-type=secret" else { throw wrongType }
+            var values: [String: String] = [:]
+            for part in parts.dropFirst() {
+                let pair = part.replacing("\0", with: ",").split(separator: "=", maxSplits: 1).map(String.init)
+                guard pair.count == 2, names.contains(pair[0]), values.updateValue(pair[1], forKey: pair[0]) == nil
+                else {
+                    // A value may be a secret.
+                    throw ValidationError(
+                        "--object secret takes each of id, file, data, format, keyid and iv once, as NAME=VALUE.")
+                }
+            }
+            return values
+        }
+
+        /// What a JSON object says, as QEMU 6.0 and later take it.
+        private static func members(_ argument: String) throws -> [String: String] {
+            var members: [String: JSONValue]
+            do { members = try StrictJSON.read(text: Array(argument.utf8)) } catch {
+                throw ValidationError(
+                    "--object: at byte \(error.position) of the JSON object there is \(error.found), allowed is \(error.allowed)."
+                )
+            }
+            guard members.removeValue(forKey: "qom-type") == .string("secret") else { throw wrongType }
+            // QEMU still takes it, and needs it no more.
+            if members["loaded"] == .bool(true) { members["loaded"] = nil }
+            var values: [String: String] = [:]
+            for (name, value) in members {
+                guard names.contains(name), case .string(let text) = value else {
+                    throw ValidationError(
+                        "--object: a secret in JSON has qom-type, id, file, data, format, keyid and iv, and their values are texts."
+                    )
+                }
+                values[name] = text
+            }
+            return values
+        }
+
+        private static let wrongType = ValidationError(
+            "--object takes an object of type secret alone: secret,id=ID,file=PATH, or the same in JSON.")
     }
 
     /// - Throws: `ValidationError`.

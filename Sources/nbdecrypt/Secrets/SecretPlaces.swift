@@ -40,5 +40,19 @@ struct SecretPlaces {
         return places.all
     }
 
+    /// The layers that have secrets of their own, by rising number.
+    var pinnedLayers: [Int] {
+        let layers = pinned.compactMap { pin in if case .passphraseOfLayer(let number) = pin.use { number } else { nil }
+        }
+        return Set(layers).sorted()
+    }
+
+    /// For commands that have no overlays.
+    static let overlayRefusal =
+        "--secret overlay= is for --overlay-file of serve; of this command, leave it out or give it without overlay=."
+
+    /// Is there a secret for the file of an overlay?
+    var hasOverlaySecret: Bool { pinned.contains { $0.use == .passphraseOfOverlay } }
+
     var isEmpty: Bool { all.isEmpty }
 }

@@ -120,6 +120,7 @@ struct SecretReader {
         do { secret = .success(try Secret.read(from: child.output)) } catch { secret = .failure(error) }
         if case .success(.some) = secret {} else { child.terminate() }
         let status = child.wait { termination.forget(ending) }
+        termination.waitIfOver()
         switch secret {
         case .failure(let error): throw OpeningError(.cannotOpen, "cannot read \(name): \(error)")
         case .success(nil):

@@ -22,6 +22,8 @@ struct SecretSource: Sendable {
     let form: SecretForm
     /// Of an object of QEMU: how that is called.
     private var objectID: String?
+    /// It is called a key, as the option is that names it.
+    private var isKey = false
 
     private init(_ role: Role, _ origin: SecretOrigin, _ form: SecretForm) {
         (self.role, self.origin, self.form) = (role, origin, form)
@@ -33,7 +35,9 @@ struct SecretSource: Sendable {
     static func passphraseDescriptor(_ number: Int32) -> Self { Self(.passphrase, .descriptor(number), .text) }
     /// The bytes of a passphrase as they are: `size` bytes from `offset` on, or all that follow. "-" is standard input.
     static func keyFile(_ path: String, offset: UInt64 = 0, size: Int? = nil) -> Self {
-        Self(.passphrase, .file(path, offset: offset, size: size), .bytes)
+        var source = Self(.passphrase, .file(path, offset: offset, size: size), .bytes)
+        source.isKey = true
+        return source
     }
     /// The 16 key bytes of an AES image themselves.
     static func rawKeyFile(_ path: String) -> Self { Self(.aesKey, .file(path), .bytes) }
@@ -69,6 +73,7 @@ struct SecretSource: Sendable {
             default: (.passphrase, .text)
             }
         self.init(usual.0, origin, form ?? usual.1)
+        isKey = kind == "key-file"
     }
 
     /// The same, with numbers for commands if there are several.
@@ -106,7 +111,7 @@ struct SecretSource: Sendable {
             switch role {
             case .aesKey: "raw key"
             case .volumeKey: "volume key"
-            case .passphrase: if case .file = origin, form == .bytes { "key" } else { "passphrase" }
+            case .passphrase: isKey ? "key" : "passphrase"
             }
         return switch origin {
         case .file("-", _, _): "the \(kind) from standard input"
@@ -146,6 +151,11 @@ struct SecretSource: Sendable {
         return NamedSecret(name: name, secret: secret, isMissing: read.count == 0, hints: hints(read))
     }
 
+    /// Is it less than what there is?
+    private var isPart: Bool {
+        if case .file(_, let offset, let size) = origin { offset > 0 || size != nil } else { false }
+    }
+
     /// What to type when the secret does not fit, from what was read.
     private func hints(_ all: Secret) -> NamedSecret.Hints {
         var hints = NamedSecret.Hints()
@@ -153,8 +163,13 @@ struct SecretSource: Sendable {
         guard objectID == nil, form == .text || form == .bytes else { return hints }
         let shape = SecretShape(all)
         hints.encoding = shape.encodingHint(option)
-        if role == .passphrase {
-            hints.newline = shape.newlineHint(wasDropped: form == .text, option(form == .text ? .bytes : .text))
+        // Another option would take the whole file, not the part of it.
+        if role == .passphrase, !isPart {
+            let other = option(form == .text ? .bytes : .text)
+            hints.newline = shape.newlineHint(wasDropped: form == .text, other)
+            if hints.newline != nil {
+                hints.otherForm = .init(secret: form == .text ? all : all.droppingTrailingNewline(), option: other)
+            }
         }
         return hints
     }

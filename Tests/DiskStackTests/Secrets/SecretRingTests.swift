@@ -13,6 +13,10 @@ private final class NotedSecrets: SecretProvider {
     private(set) var reads: [SecretUse] = []
     private(set) var questions: [String] = []
 
+    var pinnedLayers: [Int] {
+        given.keys.compactMap { if case .passphraseOfLayer(let number) = $0 { number } else { nil } }.sorted()
+    }
+
     var names: [String] { given.values.flatMap { $0 }.map(\.name) }
 
     func has(_ use: SecretUse) -> Bool { given[use] != nil }
@@ -112,6 +116,32 @@ private final class Events: Sendable {
         let ring = ring
         for _ in 0..<2 { #expect(throws: OpeningError.self) { try ring.volumeKeys() } }
         #expect(provider.reads == [.volumeKey])
+    }
+
+    @Test func `secrets for layers that are not there are refused with those that are`() throws {
+        provider.given = [.passphraseOfLayer(1): [secret("a")], .passphraseOfLayer(7): [secret("b")]]
+        try ring.check("top", layers: (0..<8).map { "file \($0)" })
+        let error = #expect(throws: OpeningError.self) { try ring.check("top", layers: ["top", "base"]) }
+        #expect(error?.code == .usage)
+        #expect(
+            error?.description
+                == "top: a secret is given for layer 7, and there is no such layer; there are 0 (top), 1 (base)")
+        let alone = #expect(throws: OpeningError.self) { try ring.check("top", layers: ["top"]) }
+        #expect(alone?.description.contains("layer 1, and there is no such layer; there is 0 (top)") == true)
+        provider.given = [.passphraseOfLayer(63): [secret("b")]]
+        let many = #expect(throws: OpeningError.self) { try ring.check("top", layers: (0..<60).map { "\($0)" }) }
+        #expect(many?.description.hasSuffix("7 (7), … up to 59") == true)
+    }
+
+    @Test func `a secret for a layer that needs none is told in a warning`() throws {
+        provider.given = [.passphraseOfLayer(0): [secret("a")], .passphraseOfLayer(1): [secret("b")]]
+        let ring = ring
+        try ring.open("top", own: .passphraseOfLayer(0)) { _ in }
+        ring.warnIfUnused()
+        #expect(
+            events.all == [
+                "warning: the secret that is for layer 1 alone is not used: nothing in that layer has needed it"
+            ])
     }
 
     @Test func `secrets that nothing needed are named in a warning`() throws {

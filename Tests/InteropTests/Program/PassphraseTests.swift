@@ -131,7 +131,7 @@ struct PassphraseTests {
         let disk = SmallDisk(directory)
         let image = try await disk.plain()
         let outcome = try await serve(disk, image, ["--passphrase-file", try directory.write("p", text: "x")])
-        #expect(outcome.errors.contains("could open was found in the image, or in the part of it that is served"))
+        #expect(outcome.errors.contains("could open was found in the image, or in the part of it that is opened"))
         // Without one, nothing is asked for and nothing said.
         #expect(!(try await serve(disk, image, [])).errors.contains("warning"))
     }

@@ -22,7 +22,7 @@ struct SecretHintTests {
     static let newlines = [
         Case(
             testDescription: "a newline that belongs to it", right: "secret\n", option: "--passphrase-file",
-            given: "secret\n", hint: "it ends in a newline, which was left out", advice: "--key-file"),
+            given: "secret\n", hint: "with a line feed at its end", advice: "--key-file"),
         Case(
             testDescription: "CR LF that belongs to it", right: "secret\r\n", option: "--passphrase-file",
             given: "secret\r\n", hint: "it ends in CR LF, the newline of Windows, which was left out",
@@ -30,10 +30,10 @@ struct SecretHintTests {
         ),
         Case(
             testDescription: "a newline that does not belong to it", right: "secret", option: "--key-file",
-            given: "secret\n", hint: "it ends in a newline, which was used", advice: "--passphrase-file"),
+            given: "secret\n", hint: "without the newline at its end", advice: "--passphrase-file"),
         Case(
             testDescription: "CR LF that does not belong to it", right: "secret", option: "--key-file",
-            given: "secret\r\n", hint: "it ends in CR LF, the newline of Windows, which was used",
+            given: "secret\r\n", hint: "without the newline at its end",
             advice: "--passphrase-file"),
     ]
 
@@ -44,11 +44,14 @@ struct SecretHintTests {
         try await withContainer(test.right) { image, directory in
             let file = try directory.write("it's a secret", text: test.given)
             let advice = "give \(test.advice) '\(directory.path)/it'\\''s a secret'"
-            try await Program.expectRefusal(
-                ["serve", image, test.option, file, "--run", "true"], status: 77, saying: test.hint, advice)
+            let serve = try await Program.run(["serve", image, test.option, file, "--run", "true"])
+            Program.expectRefusal(serve, status: 77, saying: [test.hint, advice])
             let info = try await Program.run(["info", image, "--check-passphrase", test.option, file])
             #expect(
                 info.code == 77 && info.output.contains(test.hint) && info.output.contains(advice), "\(info.output)")
+            // One hint, and no other that contradicts it.
+            #expect(serve.errors.matches(of: /give --/).count == 1, "\(serve.errors)")
+            #expect(info.output.matches(of: /give --/).count == 1, "\(info.output)")
             let opened = try await Program.run(["serve", image, test.advice, file, "--run", "true"])
             #expect(opened.code == 0, "\(opened.errors)")
         }

@@ -195,6 +195,36 @@ struct SecretSourceTests {
             input: Array("abc".utf8))
     }
 
+    @Test func `a secret for a layer that is not there is refused with the names of those that are`() async throws {
+        try await SmallDisk.with(passphrase: Self.passphrase) { disk, image in
+            let key = try disk.directory.write("key", text: Self.passphrase)
+            let top = disk.directory.file("top")
+            try await Tool.succeed(
+                "qemu-img", ["create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", image, top, "1M"])
+            let pinned = ["--secret", "1=key-file:\(key)"]
+            let missing = ["--secret", "7=key-file:\(key)"]
+            let sentence =
+                "a secret is given for layer 7, and there is no such layer; there are 0 (\(top)), 1 (\(image))"
+            for command in [["serve", top, "--run", "true"], ["migrate", top, disk.directory.file("new.raw")]] {
+                try await Program.expectRefusal(command + pinned + missing, status: 64, saying: sentence)
+            }
+            let opened = try await Program.run(["serve", top, "--run", "true"] + pinned)
+            #expect(opened.code == 0 && !opened.errors.contains("not used"), "\(opened.errors)")
+            // Of one that needs none it is said.
+            let unused = try await Program.run(["serve", top, "--run", "true", "--secret", "0=key-file:k"] + pinned)
+            #expect(unused.errors.contains("cannot open the key file k"), "\(unused.errors)")
+            let plain = try await Program.run(
+                ["serve", top, "--run", "true", "--secret", "0=key-file:\(key)"] + pinned)
+            #expect(
+                plain.code == 0 && plain.errors.contains("the secret that is for layer 0 alone is not used"),
+                "\(plain.errors)")
+            // A key is called so in every form.
+            try await Program.expectRefusal(
+                ["serve", image, "--run", "true", "--secret", "hex:key-file:\(key)"], status: 77,
+                saying: "the key file \(key) (hexadecimal) is not hexadecimal")
+        }
+    }
+
     @Test func `the objects that QEMU opens an image with open it here, encrypted ones too`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
@@ -220,6 +250,11 @@ struct SecretSourceTests {
             [master, "secret,id=s,file=wrapped.base64,format=base64,keyid=m,\(iv)"],
             ["secret,id=m,file=raw,,key", "secret,id=s,file=wrapped,keyid=m,format=raw,\(iv)"],
             [master, "secret,id=s,data=\(data),format=base64,keyid=m,\(iv)"],
+            [#"{"qom-type":"secret","id":"s","file":"plain"}"#],
+            [
+                #"{"id": "m", "file": "raw,key", "qom-type": "secret"}"#,
+                #"{"qom-type":"secret","id":"s","file":"wrapped.base64","format":"base64","keyid":"m","iv":"\#(Data(vector).base64EncodedString())"}"#,
+            ],
         ] {
             let arguments = objects.map { "--object \(ShellText.quoted($0))" }.joined(separator: " ")
             try await Tool.shell(
@@ -236,6 +271,11 @@ struct SecretSourceTests {
         for (objects, status, reason) in [
             (["secret,id=s"], 64, "either file= or data="), (["rng-random,id=s"], 64, "type secret alone"),
             (["secret,id=s,data=hunter2"], 64, "can be seen by everybody"),
+            ([#"{"qom-type":"secret","id":"s","data":"hunter2"}"#], 64, "can be seen by everybody"),
+            ([#"{"qom-type":"rng-random","id":"s"}"#], 64, "type secret alone"),
+            ([#"{"qom-type":"secret","id":5,"file":"hunter2"}"#], 64, "their values are texts"),
+            ([#"{"qom-type":"secret","id":"s","what":"hunter2"}"#], 64, "their values are texts"),
+            ([#"{"qom-type":"secret","id":"s","id":"hunter2"}"#], 64, "at byte"),
             (["secret,id=s,file=\(plain),keyid=m,\(iv)"], 64, "there is no object \"m\""),
             (["secret,id=s,file=\(plain),keyid=s,\(iv)"], 64, "encrypted with itself"),
             (["secret,id=s,file=\(plain),keyid=m,iv=AAAA"], 64, "16 bytes in base64"),

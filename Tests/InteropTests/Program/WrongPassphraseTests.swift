@@ -96,6 +96,18 @@ struct WrongPassphraseTests {
             #expect(outcome.errors.contains("write exactly these bytes to a file and give --key-file FILE"))
             // One secret, and one keyslot: one variant.
             #expect(outcome.errors.matches(of: /trying keyslot/).count == 2, "\(outcome.errors)")
+            let info = try await Program.run(["info", image, "--check-passphrase", "--key-file", file])
+            #expect(info.code == 77 && info.output.contains("but keyslot 0 opens with it \(words)"), "\(info.output)")
+            #expect(info.errors.contains("none of these opens it; but keyslot 0 opens with"), "\(info.errors)")
+            // None fits: what was tried is named.
+            let other = try disk.directory.write("other", text: "p\u{E9}1")
+            for command in [["serve", "--run", "true"], ["info", "--check-passphrase"]] {
+                let wrong = try await Program.run(command + [image, "--key-file", other])
+                #expect(
+                    wrong.code == 77
+                        && wrong.errors.contains("keyboard layout (tried as well: in Latin-1 instead of UTF-8)"),
+                    "\(wrong.errors)")
+            }
             #expect(try await Program.run(serve + [key]).code == 0)
             // A secret that fits costs nothing more.
             let both = try await Program.run(serve + [file, "--key-file", key])
@@ -110,6 +122,19 @@ struct WrongPassphraseTests {
             try await Program.expectRefusal(
                 ["serve", image, "--passphrase-file", file] + disk.socket, status: 77,
                 saying: "it fits in UTF-8 instead of Latin-1")
+            let info = try await Program.run(["info", image, "--check-passphrase", "--passphrase-file", file])
+            #expect(
+                info.code == 77 && info.output.contains("but it fits in UTF-8 instead of Latin-1"), "\(info.output)")
+            // All variants that were tried are named.
+            let other = try disk.directory.write("other", text: "p\u{E9}1")
+            for command in [["serve", "--run", "true"], ["info", "--check-passphrase"]] {
+                let wrong = try await Program.run(command + [image, "--passphrase-file", other])
+                #expect(wrong.code == 77, "\(wrong.errors)")
+                for words in [
+                    "in Latin-1 instead of UTF-8", "with a line feed at its end", "(NFD)",
+                    "with what a French keyboard types in place of digits", "--no-passphrase-check",
+                ] { #expect(wrong.errors.contains(words), "\(words): \(wrong.errors)") }
+            }
         }
     }
 
