@@ -146,7 +146,7 @@ public struct FileReferences: Sendable {
     public static func absolute(_ path: FilePath) -> FilePath {
         guard path.isRelative, let directory = unsafe getcwd(nil, 0) else { return path.lexicallyNormalized() }
         defer { unsafe free(directory) }
-        return FilePath(unsafe String(cString: directory)).appending(path.components).lexicallyNormalized()
+        return unsafe FilePath(platformString: directory).appending(path.components).lexicallyNormalized()
     }
 
     private func find(

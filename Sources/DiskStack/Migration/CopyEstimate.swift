@@ -22,7 +22,8 @@ public struct CopyEstimate: Sendable {
     /// - Parameters:
     ///   - device: the disk, of which nothing is read.
     ///   - unit: what the new image allocates at once, in bytes.
-    public init(of device: any BlockDevice, unit: UInt64) {
+    ///   - isLayer: the new image stores what the uppermost layer of the disk stores itself, and no more.
+    public init(of device: any BlockDevice, unit: UInt64, isLayer: Bool = false) {
         size = device.size
         let blocks = DiskBlocks(diskSize: size)
         var (blockEnd, unitEnd, position) = (UInt64(0), UInt64(0), UInt64(0))
@@ -35,7 +36,13 @@ public struct CopyEstimate: Sendable {
             isExact = runs <= Self.maximumRuns
             position = isExact ? device.endOfRun(at: start, areZeros: false) : size
             read += Self.take(start..<position, units: blocks.blockSize, &blockEnd, size)
-            allocated += Self.take(start..<position, units: unit, &unitEnd, size)
+            guard isLayer, isExact else {
+                allocated += Self.take(start..<position, units: unit, &unitEnd, size)
+                continue
+            }
+            device.forEachStoredRun(in: start..<position) {
+                allocated += Self.take($0, units: unit, &unitEnd, size)
+            }
         }
     }
 
@@ -46,5 +53,18 @@ public struct CopyEstimate: Sendable {
         let start = max(end, run.lowerBound / unit * unit)
         end = max(end, min(size, run.upperBound.units(of: unit) * unit))
         return end > start ? end - start : 0
+    }
+}
+
+extension BlockDevice {
+    /// Of bytes that are not known to be zeros, those that the uppermost layer stores, and those of which nobody can tell.
+    fileprivate func forEachStoredRun(in range: Range<UInt64>, _ body: (Range<UInt64>) -> Void) {
+        var position = range.lowerBound
+        while position < range.upperBound {
+            let extent = try? extent(at: position, limit: range.upperBound - position)
+            let end = extent.map { position + $0.length } ?? min(range.upperBound, (position / 65536 + 1) * 65536)
+            if extent?.depth ?? 1 == 1 { body(position..<end) }
+            position = end
+        }
     }
 }

@@ -13,10 +13,11 @@ package struct LayerFacts {
     package private(set) var encryption: String?
     /// About how long one passphrase takes to be tried, in nanoseconds by estimate; nil when that is no work.
     package private(set) var derivationTime: UInt64?
-    /// Tokens that open keyslots, by type.
+    /// Tokens that open keyslots, by type in quotes.
     package private(set) var tokens: [String] = []
-    /// Internal snapshots, by name or else id.
+    /// Internal snapshots, by name in quotes, or else id.
     package private(set) var snapshots: [String] = []
+    /// By name in quotes.
     package private(set) var bitmaps: [String] = []
     package private(set) var hasDataFile = false
     /// Clusters that are stored in compressed form.
@@ -41,8 +42,12 @@ package struct LayerFacts {
             case .luks: take(header.luksWindow(in: file), dataSize: nil, isDetached: true)
             }
             hasDataFile = link.dataFile != nil
-            snapshots = (try? Qcow2Snapshot.all(of: file, header))?.map { $0.name.isEmpty ? $0.id : $0.name } ?? []
-            bitmaps = (try? Qcow2Bitmap.all(of: file, header, cache: ImageCache()))?.map(\.name) ?? []
+            snapshots =
+                (try? Qcow2Snapshot.all(of: file, header))?.map { snapshot in
+                    snapshot.name.isEmpty ? "id \(ShownText.quoted(snapshot.id))" : ShownText.quoted(snapshot.name)
+                } ?? []
+            bitmaps =
+                (try? Qcow2Bitmap.all(of: file, header, cache: ImageCache()))?.map { ShownText.quoted($0.name) } ?? []
             take { () throws(BlockError) in try MappedCensus(file: file, header: header) }
         }
     }
@@ -67,7 +72,7 @@ package struct LayerFacts {
             let volume = try LUKSOpener.header(device, dataSize: dataSize, isDetached: isDetached)
             encryption = "LUKS\(volume.version), \(CountText.of(volume.keyslots.count, "keyslot"))"
             derivationTime = volume.keyslots.map { $0.derivation.cost(count: $0.encryptionKeySize) }.saturatingSum
-            tokens = volume.tokens.map(\.type)
+            tokens = volume.tokens.map { ShownText.quoted($0.type) }
         } catch {
             encryption = "LUKS"
             damage = error.sentence

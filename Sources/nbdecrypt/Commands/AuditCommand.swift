@@ -44,13 +44,13 @@ struct AuditCommand: ParsableCommand {
     @OptionGroup(title: "Files that an image names") var references: ReferenceOptions
 
     func validate() throws {
-        guard map?.isEmpty != true else { throw ValidationError("--map takes the name of a file.") }
+        try NewFile.checkName(map, "--map", standardOutput: "the report")
     }
 
     func run() throws {
         if let map { try NewFile.checkIsNew(map) }
         // Reading the tables of a large image takes a while.
-        _ = Termination()
+        let termination = Termination()
         let bar = AuditProgress()
         let options = try options()
         let audit: ImageAudit
@@ -63,7 +63,7 @@ struct AuditCommand: ParsableCommand {
         }
         bar.clear()
         let report = AuditReport(audit)
-        if let map { try NewFile.write(AuditPicture(audit, verdict: report.verdict).svg, to: map) }
+        if let map { try NewFile.write(AuditPicture(audit, verdict: report.verdict).svg, to: map, termination) }
         try Process.printReport(json ? report.json : report.text)
         if let failure = report.failure { throw failure }
     }

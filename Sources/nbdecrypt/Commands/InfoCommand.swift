@@ -48,6 +48,18 @@ struct InfoCommand: ParsableCommand {
             "With --plan: the new image; without it, one in the working directory.", valueName: "path"))
     var new: String?
 
+    @Flag(
+        name: .long,
+        help: "With --plan: each internal snapshot becomes an image of its own as well, as for migrate.")
+    var snapshots = false
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "With --plan: what becomes of backing files, as for migrate: flatten (the default) or keep.",
+            valueName: "treatment"))
+    var chain: ChainTreatment?
+
     @OptionGroup(title: "What to look at") var part: PartOptions
     @OptionGroup var volume: LogicalVolumeOptions
     @OptionGroup(title: "Passphrase") var secret: SecretOptions
@@ -55,11 +67,21 @@ struct InfoCommand: ParsableCommand {
     @OptionGroup(title: "Files that an image names, with --plan") var references: ReferenceOptions
 
     func validate() throws {
-        guard plan || to == nil && new == nil && references.isEmpty else {
-            throw ValidationError("--to, --new, --references, --allow-reference and --backing-format are for --plan.")
+        guard plan || to == nil && new == nil && !snapshots && chain == nil && references.isEmpty else {
+            throw ValidationError(
+                "--to, --new, --snapshots, --chain, --references, --allow-reference and --backing-format are for --plan."
+            )
         }
-        guard new?.isEmpty != true else { throw ValidationError("--new takes the name of a file.") }
-        guard checkPassphrase || secret.places().ofImage.isEmpty || volume.logicalVolume != nil else {
+        try scope.check(hasHeader: unlock.header != nil)
+        try NewFile.checkName(new, "--new", standardOutput: "the report")
+        let places = secret.places()
+        guard !places.hasOverlaySecret else { throw ValidationError(SecretPlaces.overlayRefusal) }
+        guard plan || places.pinnedLayers.allSatisfy({ $0 == 0 }) else {
+            throw ValidationError(
+                "info tries secrets on the image that is named, which is layer 0: for another layer, name the file of that."
+            )
+        }
+        guard checkPassphrase || places.ofImage.isEmpty || volume.logicalVolume != nil else {
             throw ValidationError(
                 "info needs no passphrase, but for a --logical-volume in a LUKS container; to try one, add --check-passphrase."
             )
@@ -106,6 +128,12 @@ struct InfoCommand: ParsableCommand {
         }
     }
 
+    /// Which images `migrate` would make.
+    private var scope: MigrationScope {
+        MigrationScope(
+            isWhole: !part.isPart && volume.logicalVolume == nil, hasSnapshots: snapshots, chain: chain ?? .flatten)
+    }
+
     /// What of the disk is looked at.
     private var options: OpeningOptions {
         var options = OpeningOptions(image.source)
@@ -130,7 +158,8 @@ struct InfoCommand: ParsableCommand {
         let inside = volume.logicalVolume.map { [Remedy.logicalVolume($0)] } ?? []
         let part = PartSelection(options, OpeningLog { _ in }).choices
         return MigrationPlan(
-            options, to: to, new: new, arguments: (said + part + inside + references.remedies).arguments, ring: ring)
+            options, scope, to: to, new: new, arguments: (said + part + inside + references.remedies).arguments,
+            ring: ring)
     }
 
     private func check(

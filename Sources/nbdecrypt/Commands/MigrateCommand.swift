@@ -116,6 +116,7 @@ struct MigrateCommand: AsyncParsableCommand {
 
     func validate() throws {
         try list == nil ? validateOne() : validateList()
+        guard !secret.places().hasOverlaySecret else { throw ValidationError(SecretPlaces.overlayRefusal) }
         guard !(newSecret.isStandardInput && secret.readsStandardInput) else {
             throw ValidationError("Standard input can be read only once.")
         }
@@ -128,6 +129,11 @@ struct MigrateCommand: AsyncParsableCommand {
         guard let image, !image.isEmpty, let new, !new.isEmpty else {
             throw ValidationError("It takes the old image and the name of the new one, or --list.")
         }
+        guard new != "-" else {
+            throw ValidationError(
+                "A new image is a file: it is read back, which standard output cannot be. Write ./- for a file of that name; `serve --run` copies to a pipe."
+            )
+        }
         guard case .file = ImageSource(new) else {
             throw ValidationError(
                 "\(ShownText.printable(new, maximumLength: 255)): what is before the colon would be a protocol, and a new image is a file; for a file of this name write ./ before it."
@@ -136,11 +142,7 @@ struct MigrateCommand: AsyncParsableCommand {
         guard outputDir == nil, jobs == 1 else {
             throw ValidationError("--output-dir and --jobs are for --list; the new image is named behind the old one.")
         }
-        guard !hasSeveral || isWhole && unlock.header == nil else {
-            throw ValidationError(
-                "--snapshots and --chain keep are for a whole image: leave out --partition, --logical-volume, --snapshot, --offset, --size and --header."
-            )
-        }
+        try scope.check(hasHeader: unlock.header != nil)
     }
 
     private func validateList() throws {
@@ -155,7 +157,7 @@ struct MigrateCommand: AsyncParsableCommand {
                 "--partition, --logical-volume, --snapshot, --offset, --size and --header are for one image, not for --list."
             )
         }
-        guard !hasSeveral else {
+        guard !scope.hasSeveral else {
             throw ValidationError(
                 "--snapshots and --chain keep make several images of one and are not for --list; copy such an image with a command of its own."
             )
@@ -169,14 +171,17 @@ struct MigrateCommand: AsyncParsableCommand {
     /// Is the disk copied, rather than a part of it?
     var isWhole: Bool { !part.isPart && volume.logicalVolume == nil && snapshot == nil }
 
-    /// May several images be made of one?
-    private var hasSeveral: Bool { snapshots || chain == .keep }
+    /// Which images are made of one.
+    var scope: MigrationScope { MigrationScope(isWhole: isWhole, hasSnapshots: snapshots, chain: chain) }
 
     func run() async throws {
         let termination = Termination()
         let log = StandardErrorLog.make(verbosity: verbose)
         let runner = MigrationRunner(command: self, termination: termination, log: log)
         if let list, let outputDir, let to {
+            termination.sayAtEnd(
+                "complete new images are in \(outputDir), what had begun is removed, and the old images are as they were; the same "
+                    + "command goes on there")
             let jobs = try MigrationList(list, directory: outputDir, format: to, common: secret.places()).jobs
             let report = try await MigrationBatch(
                 runner: runner, jobs: jobs, record: MigrationRecord(in: outputDir), width: self.jobs
@@ -185,6 +190,7 @@ struct MigrateCommand: AsyncParsableCommand {
             if report.failureCount > 0 { throw ExitCode(Int32(min(report.failureCount, MigrationBatch.mostCounted))) }
             return
         }
+        termination.sayAtEnd("there is no new image, and \(image ?? "") is as it was")
         let job = MigrationJob(source: ImageSource(image ?? ""), new: new ?? "", secrets: secret.places())
         let report = try await runner.run(job, progress) { try newSecret.read(for: $0, termination) }
         try Process.printReport(json ? report.json : report.text)

@@ -32,6 +32,7 @@ struct NBDecrypt: AsyncParsableCommand {
     }
 
     private static func execute() async -> Never {
+        if let refusal = ArgumentText.refusal(ArgumentText.ofProcess) { end(Failure(.usage, refusal)) }
         do {
             var command = try parseAsRoot()
             if var command = command as? any AsyncParsableCommand {

@@ -112,6 +112,8 @@ struct ServeCommand: AsyncParsableCommand {
         guard exportName.utf8.count <= Server.maximumNameLength else {
             throw ValidationError("The export name is longer than \(Server.maximumNameLength) bytes.")
         }
+        try NewFile.checkName(
+            coverage, "--coverage", standardOutput: "the address, or what the command of --run prints")
         guard shellCommand?.isEmpty != true else { throw ValidationError("--run takes a shell command.") }
         guard shellCommand == nil || !once else {
             throw ValidationError("--run and --once both say when to end; give one of them.")

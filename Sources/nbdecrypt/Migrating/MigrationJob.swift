@@ -35,7 +35,7 @@ struct MigrationRunner: Sendable {
         var options = try command.options(of: job.source)
         let old = try DiskOpener(options, ring: ring, log: log.opening).image()
         let format = try format(of: old, job.new)
-        let plan = try MigrationSteps(command, old, job.new, format)
+        let plan = try MigrationSteps(command.scope, old, job.new, format)
         for path in plan.paths { try NewFile.check(path, against: old) }
         guard format.isEncrypted || command.newSecret.isEmpty else {
             throw Failure(
@@ -50,7 +50,8 @@ struct MigrationRunner: Sendable {
         // Whoever ends the program waits until a file is known that is to be removed.
         let files = NewFiles()
         let cleanUp = termination.begin { files.end() }
-        defer { termination.end(cleanUp) }
+        var isComplete = false
+        defer { if !isComplete { termination.end(cleanUp) } }
         var reports: [MigrationReport] = []
         for step in steps {
             reports.append(
@@ -65,7 +66,10 @@ struct MigrationRunner: Sendable {
                     files: files, log: log
                 ).run())
         }
-        files.keep()
+        isComplete = true
+        termination.keep(
+            cleanUp,
+            saying: command.list == nil ? "\(job.new) was complete, and is there; \(old.name) is as it was" : nil)
         return plan.report(reports)
     }
 

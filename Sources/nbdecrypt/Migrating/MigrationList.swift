@@ -23,12 +23,19 @@ struct MigrationList {
         let start = path == "-" ? nil : Process.directory(of: path)
         var jobs: [MigrationJob] = []
         var lines: [String: Int] = [:]
-        for (index, line) in try Self.read(path).split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
+        for (index, line) in Self.lines(of: try Self.read(path)).enumerated() {
             guard !line.isEmpty, !line.hasPrefix("#") else { continue }
             let place = "\(path == "-" ? "the list" : path), line \(index + 1)"
             let fields = line.split(separator: "\t", omittingEmptySubsequences: false).map(String.init)
             guard fields.count <= 2, !fields[0].isEmpty else {
                 throw Failure(.usage, "\(place): it takes an image and, behind a tab, where its secret is")
+            }
+            let source = PathArgument.source(fields[0], from: start)
+            if fields.count == 1, Self.hasSpaceForTab(line), !Self.exists(source) {
+                throw Failure(
+                    .usage,
+                    "\(place): before the place of the secret there is a space, and it takes a tab: the names of files have spaces"
+                )
             }
             var secrets = common
             if fields.count == 2, !fields[1].isEmpty {
@@ -40,7 +47,6 @@ struct MigrationList {
                 }
                 secrets = SecretPlaces(own.located(from: start))
             }
-            let source = PathArgument.source(fields[0], from: start)
             let new = "\(directory)/\(Self.stem(source.lastComponent)).\(format.fileExtension)"
             if let other = lines.updateValue(index + 1, forKey: new) {
                 throw Failure(
@@ -51,6 +57,24 @@ struct MigrationList {
         }
         guard !jobs.isEmpty else { throw Failure(.usage, "\(path): there is no image in it") }
         self.jobs = jobs
+    }
+
+    /// Lines end in LF, or in CR LF as on Windows. To Swift, these two are one character.
+    private static func lines(of text: String) -> [Substring] {
+        text.unicodeScalars.split(separator: "\n", omittingEmptySubsequences: false).map { line in
+            Substring(line.last == "\r" ? line.dropLast() : line)
+        }
+    }
+
+    /// Does it end in a space, and in where a secret is?
+    private static func hasSpaceForTab(_ line: Substring) -> Bool {
+        // Names of files are shorter.
+        line.utf8.count < 16 << 10
+            && line.indices.contains { line[$0] == " " && SecretSource(text: line[$0...].drop { $0 == " " }) != nil }
+    }
+
+    private static func exists(_ source: ImageSource) -> Bool {
+        if case .file(let path) = source { Process.exists(path.string) } else { false }
     }
 
     private static func stem(_ name: String) -> String {

@@ -36,20 +36,20 @@ struct MigrationSteps {
     private static let mostSnapshots = 1024
 
     /// - Throws: ``Failure`` when the new images could not be what is wanted; ``OpeningError`` when the old one is damaged.
-    init(_ command: MigrateCommand, _ old: OpenImage, _ new: String, _ format: TargetFormat) throws {
+    init(_ scope: MigrationScope, _ old: OpenImage, _ new: String, _ format: TargetFormat) throws {
         self.old = old
         self.new = new
-        isWhole = command.isWhole
+        isWhole = scope.isWhole
         let names = NewNames(new)
-        guard command.chain == .flatten || format.hasBackingFiles else {
+        guard scope.chain == .flatten || format.hasBackingFiles else {
             throw Failure(
                 .usage,
                 "\(new): \(format.description): such an image stands on no other; say --to qcow2-luks or --to qcow2, or leave "
                     + "out --chain keep")
         }
         backingPaths =
-            command.chain == .keep ? old.layers.indices.dropFirst().map { names.backingFile($0) } : nil
-        guard command.snapshots else {
+            scope.chain == .keep ? old.layers.indices.dropFirst().map { names.backingFile($0) } : nil
+        guard scope.hasSnapshots else {
             (snapshots, snapshotPaths) = (nil, [])
             return
         }
@@ -63,6 +63,9 @@ struct MigrationSteps {
         snapshots = found
         snapshotPaths = found.enumerated().map { names.snapshot($0 + 1, named: $1.name) }
     }
+
+    /// How many of the snapshots that are copied hold the state of a machine, which is not.
+    var stateCount: Int { (snapshots ?? []).count { $0.vmStateSize > 0 } }
 
     /// Of all new images.
     var paths: [String] { (backingPaths ?? []) + snapshotPaths + [new] }

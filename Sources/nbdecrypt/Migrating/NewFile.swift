@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import ArgumentParser
 import BlockIO
 import DiskStack
 import SystemPackage
@@ -39,6 +40,17 @@ final class NewFile: Sendable {
         try checkIsNew(path)
     }
 
+    /// Refuses, of an option, what names no file.
+    ///
+    /// - Parameter use: what standard output has instead.
+    static func checkName(_ path: String?, _ option: String, standardOutput use: String) throws(ValidationError) {
+        guard path?.isEmpty != true else { throw ValidationError("\(option) takes the name of a file.") }
+        guard path != "-" else {
+            throw ValidationError(
+                "\(option) takes the name of a file: standard output has \(use). Write ./- for a file of that name.")
+        }
+    }
+
     /// Refuses a name under which there is something, or under which no file can be made.
     /// - Throws: ``Failure``.
     static func checkIsNew(_ path: String) throws(Failure) {
@@ -55,7 +67,14 @@ final class NewFile: Sendable {
                 "\(path) exists, and nothing is overwritten; name a new file\(Process.isRegular(path) ? ", or remove that one" : "")"
             )
         }
-        let directory = Process.directory(of: path).string
+        let place = Process.directory(of: path)
+        // What is not UTF-8 in it would become another name.
+        guard let directory = String(validating: place) else {
+            throw Failure(
+                .usage,
+                "\(path): the name of its directory is not text in UTF-8 (\(ShownText.printable(place.string, maximumLength: 255))); "
+                    + "rename that, or name another place")
+        }
         if let error = Process.cannotMakeFiles(in: directory) {
             throw Failure(
                 .cannotWrite,
@@ -64,20 +83,22 @@ final class NewFile: Sendable {
         }
     }
 
-    /// Makes a file that holds a text, all of it or none.
+    /// Makes a file that holds a text, all of it or none, also when a signal ends the program meanwhile.
     /// - Throws: ``Failure`` when there is something under that name, or when it cannot be written.
-    static func write(_ text: String, to path: String) throws(Failure) {
+    static func write(_ text: String, to path: String, _ termination: Termination) throws(Failure) {
         try checkIsNew(path)
-        let file = try NewFile(path, replacesPartial: false)
+        let (file, cleanUp) = try termination.begin(
+            making: { () throws(Failure) in try NewFile(path, replacesPartial: false) }, { $0.remove() })
         do throws(Failure) {
             do throws(Errno) { try Process.write(Array("\(text)\n".utf8), to: file.descriptor) } catch {
                 throw Failure(.cannotWrite, "\(path).partial cannot be written: \(error)")
             }
             try file.finish()
         } catch {
-            file.remove()
+            termination.end(cleanUp)
             throw error
         }
+        termination.keep(cleanUp)
     }
 
     /// Makes an empty file, for this user alone.

@@ -23,10 +23,7 @@ final class NewFiles: Sendable {
         }
     }
 
-    /// All are complete.
-    func keep() { state.withLock { $0.files = [] } }
-
-    /// Removes all that were not to be kept, and sees to it that there are none later.
+    /// Removes all of them, and sees to it that there are none later.
     func end() {
         state.withLock { state in
             for file in state.files.reversed() { file.remove() }

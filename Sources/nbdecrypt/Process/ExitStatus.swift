@@ -21,7 +21,8 @@ enum ExitStatus: Int32 {
     /// For `--help`.
     static let explanation = """
         Exit status: 0 fine, 1 leaks found by audit, 2 a copy that lacks what could not be read, 64 wrong usage, 65 bad image, 66 a file or socket cannot be opened, 70 internal error, \
-        74 a report, a copy, or what clients have written, cannot be written, 77 wrong or missing passphrase; with --run that of the command.
+        74 a report, a copy, or what clients have written, cannot be written, 77 wrong or missing passphrase, \
+        129 ended by SIGHUP, 130 by SIGINT (ctrl-C), 143 by SIGTERM; with --run that of the command.
         """
 }
 

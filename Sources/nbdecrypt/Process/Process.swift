@@ -52,9 +52,7 @@ enum Process {
     }
 
     /// Leaves the program to its other threads.
-    static func parkMainThread() -> Never {
-        while true { pause() }
-    }
+    static func parkMainThread() -> Never { while true { pause() } }
 
     /// Keeps keys out of core dumps and away from debuggers.
     static func forbidDumps() { _ = linux_forbid_dumps() }
@@ -197,7 +195,10 @@ enum Process {
     }
 
     /// Where a file is, by its name; absolute.
-    static func directory(of path: String) -> FilePath { FilePath(absolutePath(path)).removingLastComponent() }
+    static func directory(of path: String) -> FilePath {
+        // What is not UTF-8 in the name of the working directory is kept.
+        (path.hasPrefix("/") ? FilePath(path) : FileReferences.absolute(FilePath(path))).removingLastComponent()
+    }
 
     /// The first bytes of a regular file; nil for anything else.
     static func read(_ file: FileDescriptor, atMost count: Int) -> [UInt8]? {

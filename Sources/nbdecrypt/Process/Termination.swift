@@ -60,16 +60,20 @@ final class Termination: Sendable {
     }
 
     /// Makes something that has to be cleaned up. No signal comes between: until this returns, it waits. So nothing that takes
-    /// long is to be done here.
+    /// long is to be done here. While the program is being ended nothing is made, and it does not return.
     func begin<Made: Sendable, Fault: Error>(
         making make: () throws(Fault) -> Made, _ cleanUp: @escaping @Sendable (Made) -> Void
     ) throws(Fault) -> (made: Made, id: Int) {
-        try state.withLock { (state) throws(Fault) in
+        let begun = try state.withLock { (state) throws(Fault) -> (made: Made, id: Int)? in
+            // Nobody would clean it up any more.
+            guard !state.isOver else { return nil }
             let made = try make()
             state.nextID += 1
             state.cleanUps[state.nextID] = { cleanUp(made) }
             return (made, state.nextID)
         }
+        guard let begun else { Process.waitForTheEnd() }
+        return begun
     }
 
     /// Does what ``begin(_:)`` was given, once. While the program is being ended it does not return: whoever missed what has been

@@ -95,7 +95,7 @@ struct Serving {
         let isAsked = command.requireComplete || command.digest != nil || command.coverage != nil
         for line in report.lines(isAsked: isAsked) { log.notice("\(line)") }
         if let path = command.coverage {
-            do { try NewFile.write(report.json, to: path) } catch {
+            do { try NewFile.write(report.json, to: path, termination) } catch {
                 log.error("the coverage cannot be written: \(error)")
                 if status == 0 { status = ExitStatus.cannotWrite.rawValue }
             }

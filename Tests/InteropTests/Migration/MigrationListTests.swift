@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import Foundation
 import Testing
+
+@testable import nbdecrypt
 
 /// `migrate --list`: many images, whatever becomes of some of them.
 @Suite(.fewAtATime)
@@ -138,6 +141,20 @@ struct MigrationListTests {
         #expect(try await Program.run(arguments).code == 0)
     }
 
+    @Test func `lines end as on Windows too, and names have spaces`() throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        let odd = "c key-file:k"
+        try directory.write(odd, text: "")
+        let path = try directory.write("list", text: "# x\r\na b.img\tkey-file:k\r\n\r\nd.img\r\n\(odd)\r\n")
+        let jobs = try MigrationList(path, directory: "out", format: .raw, common: SecretPlaces()).jobs
+        #expect(jobs.map(\.new) == ["out/a b.raw", "out/d.raw", "out/c key-file:k.raw"])
+        #expect(jobs.map(\.source.name) == ["a b.img", "d.img", odd].map { directory.file($0) })
+        #expect(jobs[0].secrets.all.map(\.name) == ["the key file \(directory.file("k"))"])
+        // What has no tab has no secret of its own.
+        #expect(jobs[1].secrets.isEmpty && jobs[2].secrets.isEmpty)
+    }
+
     @Test func `a list that makes no sense is refused with its line, before anything is made`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
@@ -152,6 +169,7 @@ struct MigrationListTests {
         try await refuse("a.img\tsecret\n", "line 1", "passphrase-file:PATH")
         try await refuse("a.img\tfd:3\n", "line 1", "passphrase-file:PATH")
         try await refuse("a.img\tkey-file:k\tmore\n", "line 1")
+        try await refuse("a.img  hex:key-file:k\n", "line 1", "there is a space, and it takes a tab")
         try await refuse("# nothing\n", "there is no image in it")
         for arguments in [
             ["--list", "l", "--to", "raw"], ["--list", "l", "--output-dir", "d"], ["a", "b", "--jobs", "2"],

@@ -7,6 +7,14 @@ import Testing
 @Suite(.fewAtATime)
 struct MigrationPlanTests {
     private struct Plan: Decodable {
+        struct Other: Decodable {
+            let new, disk: String
+            let size, read, space: UInt64
+        }
+
+        let others: [Other]
+        let totalSpace: UInt64?
+        let notes: [String]
         let size: UInt64?
         let read: UInt64?
         let zeros: UInt64?
@@ -129,6 +137,78 @@ struct MigrationPlanTests {
         }
     }
 
+    @Test
+    func `a chain with snapshots is planned as it is copied: names, and the space that QEMU measures of each layer`()
+        async throws
+    {
+        try await withDirectory { directory in
+            let maker = ShapeMaker(directory: directory)
+            let size = 6 << 20
+            let shapes = ["cluster_size=65536", "cluster_size=4096", "cluster_size=16384,extended_l2=on"]
+            let names = ["base.qcow2", "mid.qcow2", "top.qcow2"]
+            // Alone, a layer would be read through what is below.
+            func node(_ name: String) -> String {
+                #"json:{"driver":"qcow2","file":{"driver":"file","filename":"\#(directory.file(name))"},"backing":null}"#
+            }
+            for (index, name) in names.enumerated() {
+                _ = try await maker.create(
+                    .qcow2, name, size: size, options: [shapes[index]],
+                    backing: index == 0 ? nil : (names[index - 1], "qcow2"))
+                let mixture = try maker.mixture(
+                    .qcow2, size: size, clusterSize: [65536, 4096, 16384][index], granularity: 512,
+                    seed: [3, 5, 4][index])
+                try await Tool.succeed("qemu-io", mixture.flatMap { ["-c", $0] } + [node(name)])
+            }
+            try await Tool.shell("qemu-img snapshot -q -c 'before\u{7}\"update' \(directory.file("top.qcow2"))")
+            try await Tool.succeed("qemu-io", ["-c", "write -P 9 3M 1M", node("top.qcow2")])
+            let key = try directory.write("key", text: "new secret")
+            for to in ["qcow2", "qcow2-luks"] {
+                let new = directory.file("new \(to).qcow2")
+                let plan = try await plan([
+                    directory.file("top.qcow2"), "--to", to, "--new", new, "--chain", "keep", "--snapshots",
+                ])
+                #expect(plan.obstacles.isEmpty && plan.command.hasSuffix(" --snapshots --chain keep"), "\(plan)")
+                #expect(!plan.leftBehind.contains { $0.contains("backing") || $0.contains("snapshot") }, "\(plan)")
+                #expect(plan.totalSpace == plan.others.map(\.space).reduce(plan.space ?? 0, +))
+                let measured =
+                    [
+                        (0, "base.qcow2", nil), (1, "mid.qcow2", nil), (2, "top.qcow2", "1"), (2, "top.qcow2", nil),
+                    ] as [(Int, String, String?)]
+                let spaces = plan.others.map(\.space) + [plan.space ?? 0]
+                for ((shape, name, snapshot), space) in zip(measured, spaces) {
+                    let options = [shapes[shape], to == "qcow2" ? nil : "encrypt.format=luks,encrypt.key-secret=new"]
+                    let output = try await Tool.succeed(
+                        "qemu-img",
+                        ["measure", "--output", "json", "-O", "qcow2", "--object", "secret,id=new,file=\(key)"]
+                            + ["-o", options.compactMap { $0 }.joined(separator: ",")]
+                            + (snapshot.map { ["-l", "snapshot.id=\($0)"] } ?? []) + [node(name)])
+                    let measure = try JSONDecoder().decode(Measure.self, from: Data(output.utf8))
+                    #expect(space == measure.required, "\(name) \(snapshot ?? "") to \(to)")
+                }
+                guard to == "qcow2" else { continue }
+                try await Tool.shell(
+                    "cd \(directory.path); PATH=$(dirname \(try Program.path)):$PATH; \(plan.command) --json > report")
+                for (path, space) in zip(plan.others.map(\.new) + [new], spaces) {
+                    let blocks = try await Tool.succeed("stat", ["-c", "%b", path])
+                    let taken = UInt64(blocks.trimmingCharacters(in: .whitespacesAndNewlines)) ?? .max
+                    #expect(taken * 512 <= space, "\(path): \(taken * 512) of \(space)")
+                }
+                let report = try JSONDecoder().decode(
+                    ChainReport.self, from: try File.contents(directory.file("report")))
+                #expect(
+                    plan.others.map(\.new) == report.backingFiles.reversed().map(\.new) + report.snapshots.map(\.new))
+            }
+        }
+    }
+
+    private struct ChainReport: Decodable {
+        struct Image: Decodable {
+            let new: String
+        }
+
+        let backingFiles, snapshots: [Image]
+    }
+
     private struct Copied: Decodable {
         let format: String
         let size, data, zeros: UInt64
@@ -145,7 +225,7 @@ struct MigrationPlanTests {
                 "qemu-img snapshot -q -c before \(image.path); qemu-img bitmap --add \(image.path) monday")
             let plan = try await plan([image.path])
             #expect(plan.format == "qcow2-luks" && !plan.isFormatProposed && plan.command.contains(" new.qcow2 "))
-            for part in ["1 internal snapshot: before", "1 dirty bitmap: monday", "16 compressed clusters"] {
+            for part in ["1 internal snapshot: \"before\"", "1 dirty bitmap: \"monday\"", "16 compressed clusters"] {
                 #expect(plan.leftBehind.contains { $0.contains(part) }, "\(plan.leftBehind)")
             }
             let text = try await Tool.succeed(try Program.path, ["info", image.path, "--plan", "--to", "raw"])
@@ -187,6 +267,14 @@ struct MigrationPlanTests {
             let top = directory.file("top")
             try await expect([top, "--new", new, "--references", "deny"], "--allow-reference")
             try await expect([top, "--new", new, "--references", "deny", "--allow-reference", old])
+            try await expect([top, "--new", new, "--to", "raw", "--chain", "keep"], "stands on no other")
+            try await expect(
+                [top, "--new", try directory.write("new.qcow2", text: ""), "--to", "qcow2"],
+                "exists, and nothing is overwritten")
+            try directory.write("chain.backing-1.qcow2", text: "")
+            try await expect(
+                [top, "--new", directory.file("chain.qcow2"), "--chain", "keep"],
+                "chain.backing-1.qcow2 exists, and nothing is overwritten")
             // A table that leads out of the file: both commands end with that.
             let editor = Qcow2Editor(path: old)
             try editor.set(1 << 40 as UInt64, at: try editor.l2Place(of: 0))
@@ -196,9 +284,15 @@ struct MigrationPlanTests {
     }
 
     @Test func `what is for a plan alone is refused without one`() async throws {
-        for options in [["--to", "raw"], ["--new", "x"], ["--references", "allow"]] {
+        for options in [
+            ["--to", "raw"], ["--new", "x"], ["--references", "allow"], ["--snapshots"], ["--chain", "keep"],
+        ] {
             let outcome = try await Program.run(["info", "x"] + options)
             #expect(outcome.code == 64 && outcome.errors.contains("are for --plan"), "\(outcome.errors)")
+        }
+        for part in [["--partition", "1"], ["--size", "1M"], ["--header", "h"], ["--logical-volume", "a/b"]] {
+            let outcome = try await Program.run(["info", "x", "--plan", "--chain", "keep"] + part)
+            #expect(outcome.code == 64 && outcome.errors.contains("are for a whole image"), "\(outcome.errors)")
         }
     }
 }

@@ -240,6 +240,29 @@ struct MigrationTests {
         #expect(found == disk.contents)
     }
 
+    @Test(arguments: [("INT", 130), ("TERM", 143), ("HUP", 129)] as [(String, Int32)])
+    func `a signal ends it with one sentence that says what is left, and its status`(
+        _ signal: String, _ status: Int32
+    ) async throws {
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+        try directory.write("old.img", Data(count: 1 << 20))
+        let list = try directory.write("list", text: "old.img\n")
+        let secret = ["-f", "raw", "--to", "luks2", "--new-secret", "command:kill -\(signal) $PPID; sleep 9"]
+        let one = try await Program.run(["migrate", directory.file("old.img"), directory.file("new")] + secret)
+        Program.expectRefusal(
+            one, status: status,
+            saying: [
+                "stopped by signal \(status - 128): there is no new image, and \(directory.file("old.img")) is as it was"
+            ])
+        let many = try await Program.run(["migrate", "--list", list, "--output-dir", directory.file("out")] + secret)
+        Program.expectRefusal(
+            many, status: status,
+            saying: ["complete new images are in \(directory.file("out"))", "the same command goes on"])
+        let left = try FileManager.default.contentsOfDirectory(atPath: directory.path)
+        #expect(left.sorted() == ["list", "old.img", "out"])
+    }
+
     // MARK: What it refuses
 
     @Test
