@@ -37,6 +37,8 @@ struct Migration {
     let progress: ProgressStyle
     /// Has the new file as long as it is not complete, and longer if others belong to it.
     let files: NewFiles
+    /// Called with the new file and the digest of the disk when it is about to get its name, if nothing is lost.
+    let isReady: (@Sendable (Process.FileIdentity, DiskDigest) throws(Failure) -> Void)?
     let log: Logger
 
     /// Runs all of it. When it fails, the new file is still one of ``files``.
@@ -53,6 +55,7 @@ struct Migration {
         if isVerified { verified = try verify(copy, file) }
         let lost = copy.unreadableRanges
         let files = try await files(in: lost, of: file)
+        if lost.isEmpty { try isReady?(file.identity, copy.digest) }
         try file.finish()
         return MigrationReport(
             old: old, disk: disk.description, new: target.path, format: target.format, size: size,

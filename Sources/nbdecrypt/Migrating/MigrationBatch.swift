@@ -35,12 +35,20 @@ struct MigrationBatch: Sendable {
     }
 
     private func result(of job: MigrationJob, _ secret: NamedSecret?) async -> MigrationBatchReport.Image {
-        if let entry = record.complete(job) { return .init(job, .before, digest: entry.digest) }
+        if let entry = record.complete(job) {
+            if entry.state != .complete { try? record.add(.complete, job, digest: entry.digest) }
+            return .init(job, .before, digest: entry.digest)
+        }
         do {
             let hasBegun = record.hasBegun(job)
             // What is there though no run has begun it is somebody else's, and is never taken for what a run has left.
             if !Process.exists(NewFile.partialPath(job.new)) { try record.add(.begun, job) }
-            let report = try await runner.run(job, .none, replacesPartial: hasBegun) { _ in
+            let report = try await runner.run(
+                job, .none, replacesPartial: hasBegun,
+                isReady: { [record] file, digest throws(Failure) in
+                    try record.add(.ready, job, digest: digest.description, file: file)
+                }
+            ) { _ in
                 guard let secret else { throw Failure(.wrongPassphrase, "\(job.new): there is no secret for it") }
                 return secret
             }

@@ -25,10 +25,12 @@ struct MigrationRunner: Sendable {
     /// - Parameters:
     ///   - progress: how it is told of.
     ///   - replacesPartial: what is under the name of a copy that is not complete is what is left of one.
+    ///   - isReady: called with the new file, if it is the only one, and the digest of its disk when it is about to get its name.
     ///   - newSecret: gives the secret of a new image that is encrypted, when the old one is open.
     /// - Throws: ``Failure``.
     func run(
         _ job: MigrationJob, _ progress: ProgressStyle, replacesPartial: Bool = false,
+        isReady: (@Sendable (Process.FileIdentity, DiskDigest) throws(Failure) -> Void)? = nil,
         newSecret: (String) throws -> NamedSecret
     ) async throws -> MigrationReport {
         let ring = SecretRing(CommandSecrets(job.secrets, termination: termination), log: log.opening)
@@ -63,7 +65,7 @@ struct MigrationRunner: Sendable {
                     phases: steps.count == 1
                         ? ("copying", "comparing") : ("copying to \(step.new)", "comparing \(step.new)"),
                     isVerified: !command.noVerify, toleratesUnreadable: command.allowDamaged, progress: progress,
-                    files: files, log: log
+                    files: files, isReady: steps.count == 1 ? isReady : nil, log: log
                 ).run())
         }
         isComplete = true

@@ -18,6 +18,8 @@ final class MigrationRecord: Sendable {
             case begun
             /// It has ended without one, and nothing is left of it.
             case failed
+            /// It is about to get its name: who is killed now has it, or what is there in part.
+            case ready
             /// It has been read back, or that was not wanted.
             case complete
         }
@@ -31,6 +33,8 @@ final class MigrationRecord: Sendable {
         let modified: Double?
         /// Of the disk.
         var digest: String?
+        /// Of a copy that is ready: the file.
+        var file: Process.FileIdentity?
     }
 
     private let path: String
@@ -66,21 +70,33 @@ final class MigrationRecord: Sendable {
 
     /// The complete copy of the image as it is now, if it is there.
     func complete(_ job: MigrationJob) -> Entry? {
-        guard let entry = entries.withLock({ $0[job.new] }), entry.state == .complete, Process.exists(job.new) else {
-            return nil
+        guard let entry = entries.withLock({ $0[job.new] }) else { return nil }
+        switch entry.state {
+        case .begun, .failed: return nil
+        case .ready:
+            // The run was killed. What has the name is its copy, or somebody else's.
+            guard let file = entry.file, Process.isName(job.new, of: file) else { return nil }
+        case .complete: guard Process.exists(job.new) else { return nil }
         }
         let now = Self.entry(.begun, job)
         return entry.old == now.old && entry.size == now.size && entry.modified == now.modified ? entry : nil
     }
 
     /// Has a copy been begun here that is not complete?
-    func hasBegun(_ job: MigrationJob) -> Bool { entries.withLock { $0[job.new]?.state == .begun } }
+    func hasBegun(_ job: MigrationJob) -> Bool {
+        entries.withLock { $0[job.new]?.state }.map { $0 == .begun || $0 == .ready } ?? false
+    }
 
     /// Takes down that a copy begins, or is complete.
+    ///
+    /// - Parameter file: of a copy that is ready.
     /// - Throws: ``Failure`` when it cannot be written.
-    func add(_ state: Entry.State, _ job: MigrationJob, digest: String? = nil) throws(Failure) {
+    func add(
+        _ state: Entry.State, _ job: MigrationJob, digest: String? = nil, file identity: Process.FileIdentity? = nil
+    ) throws(Failure) {
         var entry = Self.entry(state, job)
         entry.digest = digest
+        entry.file = identity
         do {
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]

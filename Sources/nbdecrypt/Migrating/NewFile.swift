@@ -11,7 +11,8 @@ final class NewFile: Sendable {
     let path: String
     /// Where it is until then; absolute, so that no program takes it for something else.
     let partialPath: String
-    private let identity: Process.FileIdentity
+    /// By whichever of its names it is called.
+    let identity: Process.FileIdentity
     /// Open for reading and writing, for programs that are given it instead of a name: what is removed while they run does
     /// not come back.
     let descriptor: FileDescriptor

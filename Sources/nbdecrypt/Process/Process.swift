@@ -228,7 +228,7 @@ enum Process {
     static func removeFile(_ path: String) { unsafe unlink(path) }
 
     /// The device and inode of a file.
-    struct FileIdentity: Equatable {
+    struct FileIdentity: Codable, Equatable {
         let device: UInt
         let inode: UInt
     }
@@ -240,12 +240,17 @@ enum Process {
         return FileIdentity(device: status.st_dev, inode: status.st_ino)
     }
 
+    /// Is this a name of that file?
+    static func isName(_ path: String, of identity: FileIdentity) -> Bool {
+        var status = stat()
+        return unsafe lstat(path, &status) == 0
+            && FileIdentity(device: status.st_dev, inode: status.st_ino) == identity
+    }
+
     /// Removes a name if it is that of this file.
     /// - Returns: why it is still there.
     static func removeFile(_ path: String, ifIt identity: FileIdentity) -> Errno? {
-        var status = stat()
-        guard unsafe lstat(path, &status) == 0, FileIdentity(device: status.st_dev, inode: status.st_ino) == identity
-        else { return nil }
+        guard isName(path, of: identity) else { return nil }
         return unsafe unlink(path) == 0 ? nil : Errno(rawValue: errno)
     }
 

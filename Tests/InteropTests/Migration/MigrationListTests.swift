@@ -117,6 +117,31 @@ struct MigrationListTests {
         #expect(left.count == images.count + 1 && !left.contains { $0.hasSuffix(".partial") }, "\(left)")
     }
 
+    @Test func `a run that was killed when a copy just had its name knows it as its own, and no other file`()
+        async throws
+    {
+        let images = try await Images()
+        defer { images.directory.remove() }
+        try await Tool.shell("cd \(images.directory.path); cp right secret3")
+        #expect(try await images.run().code == 0)
+        // As the record is then: of all images, what was to be written last is missing.
+        let record = images.directory.file("out/nbdecrypt-migrate.jsonl")
+        let lines = try File.text(record).split(separator: "\n").filter { !$0.contains(#""complete""#) }
+        #expect(lines.filter { $0.contains(#""ready""#) }.count == images.count)
+        func forget() throws {
+            try images.directory.write("out/nbdecrypt-migrate.jsonl", text: lines.joined(separator: "\n"))
+        }
+        try forget()
+        let second = try await images.run()
+        #expect(second.code == 0 && second.output.contains("0 copied, 4 complete before, 0 failed"), "\(second.output)")
+
+        try forget()
+        try await Tool.shell("cd \(images.directory.path)/out; cp 1.qcow2 other; mv other 1.qcow2")
+        let third = try await images.run()
+        #expect(
+            third.code == 1 && third.errors.contains("1.qcow2 exists, and nothing is overwritten"), "\(third.errors)")
+    }
+
     @Test func `what somebody else has begun is never replaced, however often it is tried`() async throws {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
