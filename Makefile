@@ -30,8 +30,7 @@ swift_build = mkdir -p .build; $(WITH_SWIFT) swift build $1 > .build/build.log 2
 endif
 
 # In qemu-img, which measures for two seconds before it makes a LUKS image, time is short: see the source.
-CLOCK = $(CURDIR)/.build/qemu-img-clock.so
-CLOCK_SOURCE = Tests/InteropTests/Helpers/qemu_img_clock.c
+CLOCK = .build/qemu-img-clock.so
 
 RELEASE_FLAGS = -c release --static-swift-stdlib
 
@@ -51,18 +50,19 @@ build-tests: install-test-packages
 	@echo "== build-tests: debug build of the program and its tests"
 	@$(call swift_build,--build-tests)
 
+$(CLOCK): Tests/InteropTests/Helpers/qemu_img_clock.c | build-tests
+	@$(WITH_SWIFT) clang -Wall -Werror -O1 -shared -fPIC -o $@ $<
+
 .PHONY: test
-test: build-tests release ## run all tests but those of test-vm
+test: build-tests release $(CLOCK) ## run all tests but those of test-vm
 	@echo "== test: all tests, against $(NBDECRYPT)"
 	@scripts/test-bootstrap
-	@$(WITH_SWIFT) clang -Wall -Werror -O1 -shared -fPIC -o $(CLOCK) $(CLOCK_SOURCE)
-	@$(WITH_SWIFT) LD_PRELOAD=$(CLOCK) swift test --skip-build --disable-xctest --skip VirtualMachine
+	@$(WITH_SWIFT) LD_PRELOAD="$(CURDIR)/$(CLOCK)" swift test --skip-build --disable-xctest --skip VirtualMachine
 
 .PHONY: test-vm
-test-vm: build-tests release ## run the tests whose oracle is a Linux kernel in a virtual machine
+test-vm: build-tests release $(CLOCK) ## run the tests whose oracle is a Linux kernel in a virtual machine
 	@echo "== test-vm: LUKS images against dm-crypt in a virtual machine (some minutes)"
-	@$(WITH_SWIFT) clang -Wall -Werror -O1 -shared -fPIC -o $(CLOCK) $(CLOCK_SOURCE)
-	@$(WITH_SWIFT) LD_PRELOAD=$(CLOCK) swift test --skip-build --disable-xctest --filter VirtualMachine
+	@$(WITH_SWIFT) LD_PRELOAD="$(CURDIR)/$(CLOCK)" swift test --skip-build --disable-xctest --filter VirtualMachine
 
 .PHONY: check
 check: SECONDS_EACH := 3

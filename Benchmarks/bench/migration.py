@@ -3,7 +3,6 @@
 
 import functools
 import os
-import pathlib
 import subprocess
 import time
 
@@ -28,7 +27,7 @@ class Migration:
         self.session, self.rounds = session, rounds
         mebibytes = session.images.mebibytes
         # 4 GiB with the usual size of 1 GiB.
-        self.sources = {HALF: (4 * mebibytes, mebibytes // 8 * 16), SPARSE: (1 << 20, mebibytes), DENSE: (mebibytes, mebibytes)}
+        self.sources = {HALF: (4 * mebibytes, 2 * mebibytes), SPARSE: (1 << 20, mebibytes), DENSE: (mebibytes, mebibytes)}
         self.plan = [(row, server) for row in (Row(SPEED, HALF, VERIFIED), Row(SPEED, HALF, UNVERIFIED),
                                                Row(TIME, SPARSE, UNVERIFIED), Row(TIME, DENSE, UNVERIFIED))
                      for server in ((OWN, CONVERT) if row.part == SPEED else (OWN,)) if rounds and session.wants(row)]
@@ -111,7 +110,7 @@ class Migration:
     def _read(self, server):
         """Thousands of reads in a second, by 64 clients."""
         images = self.session.images
-        report = pathlib.Path(images.directory) / "coverage.json"
+        report = images.directory / "coverage.json"
         report.unlink(missing_ok=True)
 
         def make(socket):

@@ -194,8 +194,9 @@ class Report:
                     parts.append(self.figures("write", cell, cell.unit, [*servers(), OWN_RAW, NOWHERE]))
         if self.results.rows("flushes"):
             parts += ["## Flushes of the file while clusters are given out", self.plain("flushes", "fsync(2), fdatasync(2)")]
-        if self.migration():
-            parts += ["## Copies into new images, and maps of what was read", self.migration()]
+        migrated = self.migration()
+        if migrated:
+            parts += ["## Copies into new images, and maps of what was read", migrated]
         if self.results.rows("warm cpu"):
             parts.append("## Processor time of the server, page cache warm")
             for cell in CELLS.values():

@@ -85,7 +85,7 @@ extension Transmission {
                 turn -= writes.count
                 let results = SmallWrites.carryOut(writes)
                 for write in writes[results.count...] { writeAlone(write.piece, of: write.payload, 0, []) }
-                reply(to: Array(writes[..<results.count]), results)
+                reply(to: writes, results)
             }
             callForSmallWrites()
         }
@@ -116,6 +116,7 @@ extension Transmission {
         }
     }
 
+    /// Replies to the first of `writes`: as many as there are results.
     private func reply(to writes: [SmallWrites.Write], _ results: [BlockError?]) {
         loop.run { [self] in
             for (write, error) in zip(writes, results) { written(write.piece, of: write.payload, 0, error) }

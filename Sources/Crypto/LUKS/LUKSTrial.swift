@@ -53,12 +53,11 @@ struct LUKSTrial {
         }
         let tried = LUKSUnlock.Variant.list(search.tried)
         let hints = LUKSUnlock.NamedSecret.hints(of: secrets, after: search.excluded)
-        let spelling = "check the spelling and the keyboard layout"
         guard skipped.isEmpty else {
-            return .notAllTried("\(said)\(LUKSUnlock.adviceToName), or \(spelling)\(tried)\(hints)")
+            return .notAllTried("\(said)\(LUKSUnlock.adviceToName), or \(LUKSUnlock.adviceToSpell)\(tried)\(hints)")
         }
         return .wrongSecret(
-            said + (hasOnlyOneKeyslot ? "leave \(remedy: .keyslot(nil)) out to try all" : "\(spelling)")
+            said + (hasOnlyOneKeyslot ? "leave \(remedy: .keyslot(nil)) out to try all" : LUKSUnlock.adviceToSpell)
                 + "\(tried)\(hints)")
     }
 }

@@ -35,6 +35,9 @@ extension LUKSUnlock {
     /// What to do about keyslots that are not tried.
     public static let adviceToName: Sentence = "name the keyslot that it is for with \(remedy: .keyslot(nil))"
 
+    /// What to do about a passphrase that does not fit.
+    public static let adviceToSpell: Sentence = "check the spelling and the keyboard layout"
+
     private var noKeyslotOfData: UnlockError {
         let advice: Sentence = "give the volume key with \(remedy: .volumeKeyFile)"
         guard !volume.keyslots.isEmpty else {

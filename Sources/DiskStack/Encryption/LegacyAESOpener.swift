@@ -111,7 +111,7 @@ struct LegacyAESOpener {
                 + "\(secret.advice(for: variant.secret))"
         }
         return
-            "\(verdict)\(encodings); check the spelling and the keyboard layout\(LUKSUnlock.Variant.list(search.tried)), and "
+            "\(verdict)\(encodings); \(LUKSUnlock.adviceToSpell)\(LUKSUnlock.Variant.list(search.tried)), and "
             + "give other encodings with \(remedy: .keyFile); \(override)"
     }
 }

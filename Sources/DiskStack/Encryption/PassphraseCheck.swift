@@ -113,7 +113,7 @@ package struct PassphraseCheck {
             } else if secrets.isEmpty {
                 unlock.adviceOfVolumeKey
             } else {
-                "\(Self.spelling)\(LUKSUnlock.Variant.list(search.tried)), or give another with \(remedy: .keyFile) FILE"
+                "\(LUKSUnlock.adviceToSpell)\(LUKSUnlock.Variant.list(search.tried)), or give another with \(remedy: .keyFile) FILE"
             }
         let sentences = untried.sorted { $0.key < $1.key }.map { (number, reason) -> Sentence in
             "keyslot \(number) was not tried: \(reason)"
@@ -163,7 +163,7 @@ package struct PassphraseCheck {
         let search = PassphraseVariant.search(of: secrets, disk)
         guard let (secret, variant) = search.fitting else {
             advice =
-                "\(Self.spelling)\(LUKSUnlock.Variant.list(search.tried)), and give other encodings with \(remedy: .keyFile); \(override)"
+                "\(LUKSUnlock.adviceToSpell)\(LUKSUnlock.Variant.list(search.tried)), and give other encodings with \(remedy: .keyFile); \(override)"
             return
         }
         let instruction: Sentence = "\(variant.description): \(secret.advice(for: variant.secret))"
@@ -172,8 +172,6 @@ package struct PassphraseCheck {
         // What else may be the matter is of no matter then.
         outcomes[index].notes = [outcomes[index].notes[0], "but it fits \(instruction)"]
     }
-
-    private static let spelling: Sentence = "check the spelling and the keyboard layout"
 }
 
 extension NamedSecret.Hints {

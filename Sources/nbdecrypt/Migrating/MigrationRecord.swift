@@ -18,7 +18,7 @@ final class MigrationRecord: Sendable {
             case begun
             /// It has ended without one, and nothing is left of it.
             case failed
-            /// It is about to get its name: who is killed now has it, or what is there in part.
+            /// It is about to get its name: a run that is killed now leaves it under that, or as a copy that is not complete.
             case ready
             /// It has been read back, or that was not wanted.
             case complete

@@ -12,11 +12,6 @@ enum TargetSpace {
 
         /// As qemu-img makes them without being asked.
         static let usual = Clusters(size: 64 << 10, entrySize: 8)
-
-        init(size: UInt64, entrySize: UInt64) { (self.size, self.entrySize) = (size, entrySize) }
-
-        /// Those of an image that stands on another.
-        init(over base: NewBase) { self.init(size: base.clusterSize, entrySize: base.hasSubclusters ? 16 : 8) }
     }
 
     /// The upper bound, in bytes; saturates.
@@ -52,4 +47,9 @@ enum TargetSpace {
         }
         return (known - clusterCount + blocks + table) * clusterSize
     }
+}
+
+extension TargetSpace.Clusters {
+    /// Those of an image that stands on another.
+    init(over base: NewBase) { self.init(size: base.clusterSize, entrySize: base.hasSubclusters ? 16 : 8) }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockIO
 import Glibc
 
 /// Arguments as the system gives them. Swift replaces what is not UTF-8 in them, and another file would be opened or made.
@@ -37,16 +38,14 @@ enum ArgumentText {
         let before = arguments[number - 1]
         return number > 1 && before.first == dash && before.count > 1 && !before.contains(equals)
             ? "argument \(number), behind \(shown(before[...]))"
-            : "argument \(number) (\"\(shown(argument: arguments[number]))\")"
+            : "argument \(number) (\"\(shown(arguments[number][...]))\")"
     }
-
-    private static func shown(argument: [UInt8]) -> String { shown(argument[...]) }
 
     private static func shown(_ bytes: ArraySlice<UInt8>) -> String {
         let text = bytes.prefix(shownCount).map { byte in
             (0x20..<0x7F).contains(byte) && byte != UInt8(ascii: "\\") && byte != UInt8(ascii: "\"")
                 ? String(Unicode.Scalar(byte))
-                : "\\x" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
+                : "\\x\(byte.hexadecimal(uppercase: true))"
         }
         return text.joined() + (bytes.count > shownCount ? "…" : "")
     }
